@@ -1,0 +1,6 @@
+//! Bytes to domain values, and back. Pure: no clock, no environment, no I/O beyond the reader or writer it is given.
+
+pub mod csv;
+pub mod envelope;
+pub mod event_grid;
+pub mod fhir;

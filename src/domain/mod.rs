@@ -1,0 +1,18 @@
+//! What a hospital is, as pure values: patients, encounters, facilities, stays, who may do what, and the record of who did what.
+//! It does not know bytes, SQL, HTTP or the clock.
+
+pub mod access;
+pub mod audit;
+pub mod encounter;
+pub mod facility;
+pub mod import;
+pub mod length_of_stay;
+pub mod model;
+pub mod patient;
+
+pub use access::{Action, Caller, Role};
+pub use audit::{AuditEvent, Outcome};
+pub use encounter::{Clinical, Encounter, EncounterId};
+pub use facility::{Facility, FacilityId};
+pub use length_of_stay::{Contribution, Interval, Prediction};
+pub use patient::{Gender, PersonName, Phi};

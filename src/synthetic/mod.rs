@@ -1,0 +1,1 @@
+//! Synthetic encounters, admissions and discharges from a documented model. Pure: the same seed gives the same values.

@@ -1,0 +1,7 @@
+//! The integration tests: real processes, sockets, files and databases.
+
+mod codec_csv;
+mod codec_fhir;
+mod host;
+mod predict;
+mod store_contract;
