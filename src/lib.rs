@@ -1,6 +1,6 @@
 //! Health Data AI: hospital encounters in, length-of-stay predictions out.
 //!
-//! The map of the house, innermost room first; a module may use those above it as `ARCHITECTURE.md` says and `tests/it/house.rs` holds.
+//! The map of the house, innermost room first. `ARCHITECTURE.md` says which room may know which, and `tests/it/house.rs` holds it.
 
 pub mod error;
 pub mod schema;
@@ -11,7 +11,15 @@ pub mod codec;
 pub mod predict;
 pub mod synthetic;
 
+pub mod config;
+pub mod telemetry;
+
 pub mod blob;
 pub mod store;
 
+pub mod workflow;
+
 pub mod host;
+pub mod http;
+
+pub mod cli;

@@ -1,7 +1,13 @@
 //! The integration tests: real processes, sockets, files and databases.
 
+mod api;
+mod canary;
 mod codec_csv;
 mod codec_fhir;
+mod generated;
 mod host;
+mod house;
+mod main_job;
 mod predict;
 mod store_contract;
+mod support;

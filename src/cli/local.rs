@@ -1,0 +1,52 @@
+//! What the demo and the benchmarks share: a scratch folder, a local host in it, and a look at a process's memory.
+
+use std::path::{Path, PathBuf};
+
+use reqwest::Url;
+
+use crate::domain::Role;
+use crate::error::{Error, Result};
+use crate::host;
+
+/// A folder that goes with this value.
+pub(super) struct Scratch(PathBuf);
+
+impl Scratch {
+    pub(super) fn new(what: &str) -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("hdai-{what}-{}", uuid::Uuid::new_v4().simple()));
+        super::create_private(&path)?;
+        Ok(Self(path))
+    }
+
+    pub(super) fn path(&self) -> &Path {
+        &self.0
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        // Nothing can be done about a folder that stays; the system cleans its temporary files.
+        let _ = std::fs::remove_dir_all(&self.0);
+    }
+}
+
+/// Starts the local host on a free port with this binary as its handler and a developer of every role; answers it and its address.
+pub(super) async fn start_host(folder: &Path) -> Result<(host::Running, Url)> {
+    let mut options = host::Options::new(folder.join("app"), folder);
+    options.port = 0;
+    options.identity = Some(host::Identity::developer(&Role::ALL.map(Role::name)));
+    let binary = std::env::current_exe().map_err(|cause| Error::internal("the path of this program is unknown").caused_by(cause))?;
+    host::stage(&host::Sources::embedded(), &binary, &options.app)?;
+    let running = host::start(options).await?;
+    let url = Url::parse(&format!("http://{}", running.http()))
+        .map_err(|cause| Error::internal("the local host's address is no URL").caused_by(cause))?;
+    Ok((running, url))
+}
+
+/// Peak resident memory of a process, where the system tells (`/proc`).
+pub(super) fn peak_resident_bytes(pid: u32) -> Option<u64> {
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).ok()?;
+    let line = status.lines().find(|line| line.starts_with("VmHWM:"))?;
+    let kibibytes: u64 = line.split_whitespace().nth(1)?.parse().ok()?;
+    Some(kibibytes * 1024)
+}

@@ -1,0 +1,216 @@
+//! The command line: one file a subcommand, thin. It reads the environment and the clock and hands them down.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to its terminal")]
+#![allow(clippy::disallowed_methods, reason = "this is the edge that reads the environment and the clock")]
+
+mod bench;
+mod demo;
+mod evaluate;
+mod generate;
+mod host;
+mod import;
+mod local;
+mod message;
+mod schema;
+mod serve;
+mod train;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use clap::{CommandFactory, Parser, Subcommand};
+
+use crate::blob::local::Local;
+use crate::config::Config;
+use crate::domain::Caller;
+use crate::error::{Error, Result};
+use crate::store::Store;
+use crate::store::sqlite::Sqlite;
+use crate::telemetry;
+use crate::workflow::Hospital;
+
+const EXAMPLES: &str = "\
+Examples:
+  hdai demo                          the whole system at work, on this machine
+  hdai host                          a local Functions host on port 7071; drop CSV files into hdai-data/blobs/trainingdata
+  hdai import encounters.csv --train bring a file into the record and train a model on it
+  hdai admit admission.json          admit a patient and see the predicted stay
+  hdai schema                        the data dictionary
+
+Exit codes: 0 done; 1 refused or failed, with a message; 2 the command line cannot be read.
+With FUNCTIONS_CUSTOMHANDLER_PORT set (as the Functions host does), `hdai` alone means `hdai serve`.";
+
+/// Hospital encounters in, length-of-stay predictions out.
+#[derive(Debug, Parser)]
+#[command(name = "hdai", version, after_help = EXAMPLES)]
+struct Cli {
+    /// Folder of all local state: database, containers, queues
+    #[arg(long, global = true, value_name = "DIR", env = "HDAI_FOLDER")]
+    folder: Option<PathBuf>,
+    #[command(subcommand)]
+    command: Option<Command>,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Serve as the Azure Functions custom handler, on 127.0.0.1
+    Serve(serve::Args),
+    /// Run the local Functions host: triggers, queues and the HTTP front, with this binary as its handler
+    Host(host::Args),
+    /// Stage the folder that `func start` and a zip deployment take
+    Stage(host::StageArgs),
+    /// Show the whole system at work: generate, drop, train, admit, discharge
+    Demo(demo::Args),
+    /// Bring CSV files of encounters into the record
+    Import(import::Args),
+    /// Admit patients from FHIR or blueprint JSON files
+    Admit(message::Args),
+    /// Discharge patients from FHIR or blueprint JSON files
+    Discharge(message::Args),
+    /// Train a model on every discharged encounter in the record
+    Train(train::Args),
+    /// Score a labelled CSV with the model in use; nothing is stored
+    Evaluate(evaluate::Args),
+    /// Write synthetic encounters, admissions, discharges or facilities
+    Generate(generate::Args),
+    /// Bring the record's schema up to date
+    Migrate,
+    /// Print the data dictionary or the DDL
+    Schema(schema::Args),
+    /// Measure: import against sqlite3, admissions under load
+    Bench(bench::Args),
+    /// Print a completion script for a shell
+    Completions {
+        /// The shell
+        shell: clap_complete::Shell,
+    },
+}
+
+/// Runs the command line of this process.
+pub fn run() -> ExitCode {
+    let cli = Cli::parse();
+    let outcome = tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()
+        .map_err(|cause| Error::internal("the runtime cannot start").caused_by(cause))
+        .and_then(|runtime| runtime.block_on(dispatch(cli)));
+    match outcome {
+        Ok(code) => code,
+        Err(error) => {
+            eprintln!("hdai: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn dispatch(cli: Cli) -> Result<ExitCode> {
+    let mut config = Config::from_vars(|name| std::env::var(name).ok())?;
+    if let Some(folder) = cli.folder {
+        config.folder = folder;
+    }
+    let command = match (cli.command, config.port) {
+        (Some(command), _) => command,
+        (None, Some(_)) => Command::Serve(serve::Args::default()),
+        (None, None) => {
+            Cli::command().print_help().map_err(|cause| Error::internal("the help cannot be written").caused_by(cause))?;
+            return Ok(ExitCode::from(2));
+        }
+    };
+    let format = if matches!(command, Command::Serve(_)) { telemetry::Format::JsonLines } else { telemetry::Format::Plain };
+    let filter = match (&command, std::env::var("HDAI_LOG")) {
+        // The demo's own words and the commands' answers are what a person reads.
+        (Command::Serve(_) | Command::Host(_), _) | (_, Ok(_)) => config.log.clone(),
+        _ => "warn".to_owned(),
+    };
+    telemetry::start(&filter, format)?;
+    match command {
+        Command::Serve(args) => serve::run(config, args).await,
+        Command::Host(args) => host::run(config, args).await,
+        Command::Stage(args) => host::stage(&args),
+        Command::Demo(args) => demo::run(config, args).await,
+        Command::Import(args) => import::run(config, args).await,
+        Command::Admit(args) => message::run(config, args, message::Verb::Admit).await,
+        Command::Discharge(args) => message::run(config, args, message::Verb::Discharge).await,
+        Command::Train(args) => train::run(config, args).await,
+        Command::Evaluate(args) => evaluate::run(config, args).await,
+        Command::Generate(args) => generate::run(&args),
+        Command::Bench(args) => bench::run(args).await,
+        Command::Migrate => migrate(config).await,
+        Command::Schema(args) => schema::run(&args),
+        Command::Completions { shell } => {
+            clap_complete::generate(shell, &mut Cli::command(), "hdai", &mut std::io::stdout());
+            Ok(ExitCode::SUCCESS)
+        }
+    }
+}
+
+/// The clock.
+fn now() -> DateTime<Utc> {
+    Utc::now()
+}
+
+/// Whoever runs the command line.
+fn caller() -> Caller {
+    Caller::command_line(uuid::Uuid::new_v4().to_string())
+}
+
+/// Opens the embedded default under the configured folder, with its schema up to date.
+async fn open(config: Config) -> Result<Hospital> {
+    let folder = config.folder.clone();
+    create_private(&folder)?;
+    let store = Sqlite::open(&config.database_path())?;
+    store.migrate().await?;
+    let blobs = Local::new(config.blob_root())?;
+    Ok(Hospital::new(config, Arc::new(store), Arc::new(blobs)))
+}
+
+/// Creates a folder that only its owner may enter, unless it is there.
+fn create_private(folder: &std::path::Path) -> Result<()> {
+    let mut builder = std::fs::DirBuilder::new();
+    builder.recursive(true);
+    #[cfg(unix)]
+    std::os::unix::fs::DirBuilderExt::mode(&mut builder, 0o700);
+    builder
+        .create(folder)
+        .map_err(|cause| Error::unavailable(format!("the folder {} cannot be created", folder.display())).caused_by(cause))
+}
+
+async fn migrate(config: Config) -> Result<ExitCode> {
+    create_private(&config.folder)?;
+    let store = Sqlite::open(&config.database_path())?;
+    let ran = store.migrate().await?;
+    match ran.len() {
+        0 => println!("The schema is up to date."),
+        _ => println!("Ran: {}", ran.join(", ")),
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A number with thousands separators.
+fn thousands(number: u64) -> String {
+    let digits = number.to_string();
+    let mut text = String::with_capacity(digits.len() + digits.len() / 3);
+    for (index, digit) in digits.chars().enumerate() {
+        if index > 0 && (digits.len() - index).is_multiple_of(3) {
+            text.push(',');
+        }
+        text.push(digit);
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn thousands_are_separated() {
+        assert_eq!([0, 999, 1_000, 100_010, 1_234_567].map(thousands), ["0", "999", "1,000", "100,010", "1,234,567"]);
+    }
+}

@@ -1,0 +1,26 @@
+//! `hdai serve`: the Azure Functions custom handler.
+
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use crate::config::Config;
+use crate::error::Result;
+use crate::http::{self, App};
+
+#[derive(Debug, Default, clap::Args)]
+pub(super) struct Args {
+    /// Port on 127.0.0.1; 0 is a free one. The Functions host's FUNCTIONS_CUSTOMHANDLER_PORT wins
+    #[arg(long, default_value_t = 8080)]
+    port: u16,
+}
+
+pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
+    let port = config.port.unwrap_or(args.port);
+    // The port opens only once the record is usable: an accepting socket is the host's only sign of readiness.
+    let app = Arc::new(App { hospital: super::open(config).await?, now: super::now });
+    let (listener, address) = http::listen(port).await?;
+    tracing::info!(%address, "ready");
+    http::serve(app, listener).await;
+    // The server runs until the process is killed; coming here is a fault, and exit code 0 would leave the host without a handler.
+    Ok(ExitCode::FAILURE)
+}

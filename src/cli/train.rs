@@ -1,0 +1,38 @@
+//! `hdai train`: a model from every discharged encounter in the record.
+
+use std::process::ExitCode;
+
+use crate::config::Config;
+use crate::error::Result;
+use crate::workflow::{self, Hospital, TrainRequest, Training};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Print the model's whole report as JSON
+    #[arg(long)]
+    report: bool,
+}
+
+pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
+    let hospital = super::open(config).await?;
+    let metrics = train_and_tell(&hospital).await?;
+    if let (true, Some(metrics)) = (args.report, metrics) {
+        println!("{metrics}");
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Trains, says what came of it, and answers the report as JSON.
+pub(super) async fn train_and_tell(hospital: &Hospital) -> Result<Option<String>> {
+    match workflow::train(&super::caller(), hospital, TrainRequest::default(), super::now()).await? {
+        Training::UpToDate => {
+            println!("A model at least as new as the data exists already.");
+            Ok(None)
+        }
+        Training::Trained(record) => {
+            let fate = if record.promoted { "in use from now on" } else { "not promoted" };
+            println!("Model {} trained on {} encounters: {fate}: {}", record.version, super::thousands(record.rows), record.reason);
+            Ok(Some(record.metrics))
+        }
+    }
+}

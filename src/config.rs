@@ -1,0 +1,233 @@
+//! The only list of settings, and the configuration they make. It does not read the environment itself: the edge hands in a look-up.
+
+use std::path::PathBuf;
+
+use crate::error::{Error, Result};
+
+/// A setting: an environment variable here, an app setting in Azure.
+#[derive(Debug, Clone, Copy)]
+pub struct Setting {
+    /// The variable's name.
+    pub name: &'static str,
+    /// Its value when it is not set; empty for "none".
+    pub default: &'static str,
+    /// What it decides, and its unit.
+    pub doc: &'static str,
+}
+
+const fn setting(name: &'static str, default: &'static str, doc: &'static str) -> Setting {
+    Setting { name, default, doc }
+}
+
+/// Settings that the Functions host reads, for the sample file.
+pub const HOST_SETTINGS: [(&str, &str); 3] = [
+    ("FUNCTIONS_WORKER_RUNTIME", "Custom"),
+    ("AzureWebJobsStorage", "UseDevelopmentStorage=true"),
+    ("ImportStorage", "UseDevelopmentStorage=true"),
+];
+
+/// Every setting, in the order of the documents.
+pub const SETTINGS: [Setting; 11] = [
+    setting("HDAI_FOLDER", "hdai-data", "Folder of all local state (database, containers, queues) when no Azure resource is configured."),
+    setting(
+        "HDAI_BLOB_ACCOUNT_URL",
+        "http://127.0.0.1:10000/devstoreaccount1",
+        "URL of the storage account that imports may come from; a payload that names another account is refused.",
+    ),
+    setting("HDAI_IMPORT_CONTAINER", "trainingdata", "Container that imports may come from."),
+    setting("HDAI_IMPORT_BYTES_MAX", "10737418240", "Largest file that is imported, in bytes."),
+    setting("HDAI_BODY_BYTES_MAX", "1048576", "Largest body of an admission, a discharge or another call, in bytes."),
+    setting("HDAI_TRIGGER_BYTES_MAX", "157286400", "Largest body of a trigger's call (an inline blob is in it, in base64), in bytes."),
+    setting("HDAI_CALL_SECONDS_MAX", "900", "Longest work on one trigger call, in seconds; below the host's functionTimeout."),
+    setting("HDAI_TRAINING_SEED", "20260101", "Seed of everything random in training."),
+    setting("HDAI_CELL_MIN", "5", "Smallest count that a report shows; smaller ones are suppressed."),
+    setting(
+        "HDAI_TRUST_LOCAL_IDENTITY",
+        "false",
+        "Accept the identity that the local host injects. Never in Azure: there WEBSITE_AUTH_ENABLED is set by the platform.",
+    ),
+    setting("HDAI_LOG", "info", "Log filter, as tracing's EnvFilter reads it, for example `info,health_data_ai=debug`."),
+];
+
+/// Whose identity headers count.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum IdentityTrust {
+    /// Nobody's: every call that needs a caller is refused.
+    Nobody,
+    /// The platform's authentication stands in front (`WEBSITE_AUTH_ENABLED`).
+    Platform,
+    /// The local host stands in front (`HDAI_TRUST_LOCAL_IDENTITY`).
+    LocalHost,
+}
+
+/// The configuration of one process.
+#[derive(Debug, Clone, PartialEq)]
+pub struct Config {
+    /// Port that the Functions host chose, when one started us.
+    pub port: Option<u16>,
+    /// Folder of all local state.
+    pub folder: PathBuf,
+    /// Storage account that imports may come from, without a trailing slash.
+    pub account_url: String,
+    /// Container that imports may come from.
+    pub import_container: String,
+    /// Largest file that is imported, in bytes.
+    pub import_bytes_max: u64,
+    /// Largest body of a call, in bytes.
+    pub body_bytes_max: usize,
+    /// Largest body of a trigger's call, in bytes.
+    pub trigger_bytes_max: usize,
+    /// Longest work on one trigger call, in seconds.
+    pub call_seconds_max: u64,
+    /// Seed of training.
+    pub training_seed: u64,
+    /// Smallest count that a report shows.
+    pub cell_min: u64,
+    /// Whose identity headers count.
+    pub identity: IdentityTrust,
+    /// Log filter.
+    pub log: String,
+}
+
+impl Config {
+    /// Reads every setting through `lookup` (a variable's name to its value).
+    ///
+    /// # Errors
+    /// Names the first setting that cannot be used, and what it must be; never its value.
+    pub fn from_vars(lookup: impl Fn(&str) -> Option<String>) -> Result<Self> {
+        let text = |name: &str| -> Result<String> {
+            let value = match lookup(name).filter(|value| !value.trim().is_empty()) {
+                Some(value) => value,
+                None => SETTINGS.iter().find(|setting| setting.name == name).map_or("", |setting| setting.default).to_owned(),
+            };
+            if value.starts_with("@Microsoft.KeyVault(") {
+                return Err(Error::invalid(format!(
+                    "the setting {name} is an unresolved Key Vault reference: give the app's identity access to the secret and restart"
+                )));
+            }
+            Ok(value)
+        };
+        let number = |name: &str| -> Result<u64> {
+            text(name)?.trim().parse::<u64>().map_err(|_| Error::invalid(format!("the setting {name} must be a whole number")))
+        };
+        let flag = |name: &str| -> Result<bool> {
+            match text(name)?.trim().to_ascii_lowercase().as_str() {
+                "true" | "1" => Ok(true),
+                "" | "false" | "0" => Ok(false),
+                _ => Err(Error::invalid(format!("the setting {name} must be true or false"))),
+            }
+        };
+        let size = |name: &str| -> Result<usize> {
+            usize::try_from(number(name)?).map_err(|_| Error::invalid(format!("the setting {name} is too large for this machine")))
+        };
+        let port = match lookup("FUNCTIONS_CUSTOMHANDLER_PORT") {
+            None => None,
+            Some(port) => Some(
+                port.trim()
+                    .parse::<u16>()
+                    .map_err(|_| Error::invalid("the setting FUNCTIONS_CUSTOMHANDLER_PORT must be a port number from 0 to 65535"))?,
+            ),
+        };
+        let platform = flag("WEBSITE_AUTH_ENABLED")?;
+        let local = flag("HDAI_TRUST_LOCAL_IDENTITY")?;
+        if local && (platform || lookup("WEBSITE_INSTANCE_ID").is_some()) {
+            return Err(Error::invalid("the setting HDAI_TRUST_LOCAL_IDENTITY must not be set in Azure: remove it"));
+        }
+        Ok(Self {
+            port,
+            folder: PathBuf::from(text("HDAI_FOLDER")?),
+            account_url: text("HDAI_BLOB_ACCOUNT_URL")?.trim().trim_end_matches('/').to_owned(),
+            import_container: text("HDAI_IMPORT_CONTAINER")?.trim().to_owned(),
+            import_bytes_max: number("HDAI_IMPORT_BYTES_MAX")?,
+            body_bytes_max: size("HDAI_BODY_BYTES_MAX")?,
+            trigger_bytes_max: size("HDAI_TRIGGER_BYTES_MAX")?,
+            call_seconds_max: number("HDAI_CALL_SECONDS_MAX")?.max(1),
+            training_seed: number("HDAI_TRAINING_SEED")?,
+            cell_min: number("HDAI_CELL_MIN")?,
+            identity: match (platform, local) {
+                (true, _) => IdentityTrust::Platform,
+                (false, true) => IdentityTrust::LocalHost,
+                (false, false) => IdentityTrust::Nobody,
+            },
+            log: text("HDAI_LOG")?,
+        })
+    }
+
+    /// The database of the embedded default.
+    pub fn database_path(&self) -> PathBuf {
+        self.folder.join("hdai.db")
+    }
+
+    /// The folder whose subfolders are the containers of the embedded default.
+    pub fn blob_root(&self) -> PathBuf {
+        self.folder.join("blobs")
+    }
+}
+
+/// The text of `local.settings.sample.json`.
+pub fn sample_settings() -> String {
+    let mut values = serde_json::Map::new();
+    for (name, value) in HOST_SETTINGS {
+        values.insert(name.into(), value.into());
+    }
+    for setting in &SETTINGS {
+        values.insert(setting.name.into(), setting.default.into());
+    }
+    let sample = serde_json::json!({ "IsEncrypted": false, "Values": values });
+    format!("{sample:#}\n")
+}
+
+/// The settings as a Markdown table, for the documents.
+pub fn settings_table() -> String {
+    let mut table = String::from("| setting | default | what it decides |\n|---|---|---|\n");
+    for setting in &SETTINGS {
+        table.push_str(&format!("| `{}` | `{}` | {} |\n", setting.name, setting.default, setting.doc));
+    }
+    table
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn with(vars: &'static [(&'static str, &'static str)]) -> Result<Config> {
+        Config::from_vars(move |name| vars.iter().find(|(n, _)| *n == name).map(|(_, value)| (*value).to_owned()))
+    }
+
+    #[test]
+    fn nothing_set_is_the_embedded_default_that_trusts_nobody() {
+        let config = with(&[]).unwrap();
+        assert_eq!(config.identity, IdentityTrust::Nobody);
+        assert_eq!(config.database_path(), PathBuf::from("hdai-data/hdai.db"));
+        assert_eq!(config.port, None);
+    }
+
+    #[test]
+    fn a_wrong_setting_is_named_and_its_value_is_not_shown() {
+        for vars in [
+            &[("HDAI_IMPORT_BYTES_MAX", "s3cret")][..],
+            &[("HDAI_TRUST_LOCAL_IDENTITY", "s3cret")],
+            &[("FUNCTIONS_CUSTOMHANDLER_PORT", "s3cret")],
+        ] {
+            let message = Config::from_vars(|name| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()))
+                .unwrap_err()
+                .to_string();
+            assert!(message.contains(vars[0].0) && !message.contains("s3cret"), "{message}");
+        }
+    }
+
+    #[test]
+    fn an_unresolved_key_vault_reference_stops_the_start() {
+        let message = with(&[("HDAI_BLOB_ACCOUNT_URL", "@Microsoft.KeyVault(SecretUri=https://v/secrets/s)")]).unwrap_err().to_string();
+        assert!(message.contains("HDAI_BLOB_ACCOUNT_URL") && !message.contains("SecretUri"), "{message}");
+    }
+
+    #[test]
+    fn the_local_identity_switch_is_refused_in_azure() {
+        assert!(with(&[("HDAI_TRUST_LOCAL_IDENTITY", "true")]).is_ok());
+        for azure in ["WEBSITE_AUTH_ENABLED", "WEBSITE_INSTANCE_ID"] {
+            let both = Config::from_vars(|name| (name == "HDAI_TRUST_LOCAL_IDENTITY" || name == azure).then(|| "true".into()));
+            assert!(both.is_err(), "{azure}");
+        }
+    }
+}

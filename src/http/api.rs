@@ -1,0 +1,249 @@
+//! The API's operations: a request in, an answer out.
+
+use chrono::SecondsFormat;
+use serde_json::{Value, json};
+use warp::http::StatusCode;
+
+use super::routes::{self, Found, Operation};
+use super::{App, ApiReply, ApiRequest, auth, openapi, problem};
+use crate::codec::fhir::reply::{self, Refusal};
+use crate::codec::fhir::{self, Shape};
+use crate::domain::import::ImportId;
+use crate::domain::model::ModelRecord;
+use crate::domain::{Caller, Role};
+use crate::error::{Error, Result};
+use crate::workflow::{self, Admission, Departure};
+
+/// Entries of a list when the caller names no limit.
+const ENTRIES: u64 = 50;
+/// Media types of a message. A body without one is taken for JSON.
+const JSON_TYPES: [&str; 4] = ["application/json", "application/fhir+json", "text/json", "application/json+fhir"];
+
+/// Answers one call.
+pub(super) async fn answer(app: &App, request: &ApiRequest) -> ApiReply {
+    let (route, id) = match routes::find(&request.method, &request.path) {
+        Found::Route(route, id) => (route, id),
+        Found::Method(allowed) => return problem::method_not_allowed(allowed),
+        Found::Nothing => {
+            return problem::not_found("there is nothing at this path: GET /api/openapi.json lists what there is");
+        }
+    };
+    match route.operation {
+        Operation::Health => return health(),
+        Operation::OpenApi => return ApiReply::json(StatusCode::OK, &openapi::document()),
+        _ => {}
+    }
+    let caller = match auth::caller(&request.headers, app.hospital.config.identity) {
+        Ok(caller) => caller,
+        Err(error) => {
+            tracing::warn!(correlation = auth::correlation(&request.headers), path = route.path, "call without a caller");
+            return problem::message_error(shape_for_refusal(request), &error);
+        }
+    };
+    match route.operation {
+        Operation::Admit | Operation::Discharge => message(app, &caller, request, route.operation).await,
+        operation => match read(app, &caller, request, operation, id.unwrap_or_default()).await {
+            Ok(body) => ApiReply::json(StatusCode::OK, &body),
+            Err(error) => {
+                log(&caller, route.path, &error);
+                problem::of(&error)
+            }
+        },
+    }
+}
+
+fn health() -> ApiReply {
+    ApiReply::json(StatusCode::OK, &json!({ "status": "up", "version": env!("CARGO_PKG_VERSION") }))
+}
+
+fn log(caller: &Caller, path: &str, error: &Error) {
+    tracing::warn!(correlation = caller.correlation, path, kind = ?error.kind(), %error, "call refused");
+}
+
+async fn message(app: &App, caller: &Caller, request: &ApiRequest, operation: Operation) -> ApiReply {
+    if let Some(media_type) = request.media_type()
+        && !JSON_TYPES.contains(&media_type.as_str())
+    {
+        let detail = "send the message as application/json or application/fhir+json";
+        return problem::message(Shape::Blueprint, StatusCode::UNSUPPORTED_MEDIA_TYPE, Refusal::BadRequest, detail, &[]);
+    }
+    match operation {
+        Operation::Discharge => discharge_reply(app, caller, &request.body).await,
+        _ => admission_reply(app, caller, &request.body).await,
+    }
+}
+
+fn shape_for_refusal(request: &ApiRequest) -> Shape {
+    // A caller nobody knows does not make us parse; the media type says enough.
+    match request.media_type().as_deref() {
+        Some("application/fhir+json") => Shape::FhirBundle,
+        _ => Shape::Blueprint,
+    }
+}
+
+const RULES_BROKEN: &str = "the message breaks rules: each fault names its place, its rule and its remedy";
+
+/// Admits the patient of a message.
+pub async fn admission_reply(app: &App, caller: &Caller, body: &[u8]) -> ApiReply {
+    let now = (app.now)();
+    if let Err(error) = app.hospital.allow(caller, crate::domain::Action::Admit, now).await {
+        return problem::message_error(fhir::shape_of(body), &error);
+    }
+    let facilities = match app.hospital.store.facilities().await {
+        Ok(facilities) => facilities.into_iter().map(|facility| facility.id).collect::<Vec<_>>(),
+        Err(error) => return failed(caller, body, &error),
+    };
+    let message = match fhir::admission(body, &facilities) {
+        Ok(message) => message,
+        Err(faults) => return faulty(app, caller, crate::domain::Action::Admit, body, &faults).await,
+    };
+    let shape = message.shape;
+    let refuse = |status, refusal, detail| problem::message(shape, status, refusal, detail, &[]);
+    match workflow::admit(caller, &app.hospital, message.encounter, now).await {
+        Ok(Admission::New(stored)) => {
+            let body = reply::admitted(&stored.encounter, stored.prediction.as_ref(), &message.warnings);
+            ApiReply::json(StatusCode::CREATED, &body)
+        }
+        Ok(Admission::Repeated(stored)) => {
+            let body = reply::admitted(&stored.encounter, stored.prediction.as_ref(), &message.warnings);
+            ApiReply::json(StatusCode::OK, &body)
+        }
+        Ok(Admission::Conflict) => {
+            refuse(StatusCode::CONFLICT, Refusal::InvalidEncounterId, "another encounter has this id: use a new encounter id")
+        }
+        Ok(Admission::InFuture) => refuse(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::BadRequest,
+            "the day of admission lies in the future: admit the patient on the day",
+        ),
+        Err(error) => failed(caller, body, &error),
+    }
+}
+
+/// Discharges the patient of a message.
+pub async fn discharge_reply(app: &App, caller: &Caller, body: &[u8]) -> ApiReply {
+    let now = (app.now)();
+    if let Err(error) = app.hospital.allow(caller, crate::domain::Action::Discharge, now).await {
+        return problem::message_error(fhir::shape_of(body), &error);
+    }
+    let message = match fhir::discharge(body) {
+        Ok(message) => message,
+        Err(faults) => return faulty(app, caller, crate::domain::Action::Discharge, body, &faults).await,
+    };
+    let shape = message.shape;
+    let refuse = |status, refusal, detail| problem::message(shape, status, refusal, detail, &[]);
+    match workflow::discharge(caller, &app.hospital, message.id, message.on, now).await {
+        Ok(Departure::New(stored) | Departure::Repeated(stored)) => {
+            let body = reply::discharged(&stored.encounter, stored.prediction.as_ref(), &message.warnings);
+            ApiReply::json(StatusCode::OK, &body)
+        }
+        Ok(Departure::Unknown) => {
+            refuse(StatusCode::NOT_FOUND, Refusal::InvalidEncounterId, "no encounter has this id: admit the patient first")
+        }
+        Ok(Departure::Conflict) => refuse(
+            StatusCode::CONFLICT,
+            Refusal::InvalidEncounterId,
+            "the encounter was discharged on another day: a discharge is not changed by a second one",
+        ),
+        Ok(Departure::BeforeAdmission) => refuse(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::BadRequest,
+            "the day of discharge lies before the admission: correct encounter.period.end",
+        ),
+        Ok(Departure::InFuture) => refuse(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::BadRequest,
+            "the day of discharge lies in the future: discharge the patient on the day",
+        ),
+        Err(error) => failed(caller, body, &error),
+    }
+}
+
+/// A message that cannot be read still leaves its audit event.
+async fn faulty(app: &App, caller: &Caller, action: crate::domain::Action, body: &[u8], faults: &[fhir::Fault]) -> ApiReply {
+    if let Err(error) = workflow::refuse_message(caller, &app.hospital, action, (app.now)()).await {
+        return failed(caller, body, &error);
+    }
+    problem::message(fhir::shape_of(body), StatusCode::BAD_REQUEST, Refusal::BadRequest, RULES_BROKEN, faults)
+}
+
+fn failed(caller: &Caller, body: &[u8], error: &Error) -> ApiReply {
+    log(caller, "message", error);
+    problem::message_error(fhir::shape_of(body), error)
+}
+
+async fn read(app: &App, caller: &Caller, request: &ApiRequest, operation: Operation, id: &str) -> Result<Value> {
+    let (hospital, now) = (&app.hospital, (app.now)());
+    let limit = u32::try_from(request.number("limit").unwrap_or(ENTRIES)).unwrap_or(u32::MAX);
+    let import_id = ImportId(id.to_owned());
+    Ok(match operation {
+        Operation::Imports => {
+            let imports = workflow::imports(caller, hospital, limit, now).await?;
+            json!({ "imports": imports.iter().map(workflow::receipt).collect::<Vec<_>>() })
+        }
+        Operation::Import => workflow::receipt(&workflow::import_entry(caller, hospital, &import_id, now).await?),
+        Operation::Rejects => {
+            let after = request.number("after").unwrap_or(0);
+            let rejects = workflow::rejects(caller, hospital, &import_id, after, limit, now).await?;
+            json!({ "rejects": rejects.iter().map(|reject| json!({
+                "line": reject.line, "column": reject.column, "rule": reject.rule, "remedy": reject.remedy,
+            })).collect::<Vec<_>>() })
+        }
+        Operation::Census => census(app, caller, request.number("days").unwrap_or(3)).await?,
+        Operation::Totals => {
+            let totals = workflow::totals(caller, hospital, now).await?;
+            json!({ "encounters": totals.encounters, "discharged": totals.discharged, "admitted": totals.admitted })
+        }
+        Operation::Models => {
+            let models = workflow::models(caller, hospital, limit, now).await?;
+            json!({ "models": models.iter().map(model).collect::<Vec<_>>() })
+        }
+        Operation::Champion => champion(&workflow::champion_report(caller, hospital, now).await?),
+        Operation::Audit => {
+            let events = workflow::audit_trail(caller, hospital, limit, now).await?;
+            json!({ "events": events.iter().map(|event| json!({
+                "at": event.at.to_rfc3339_opts(SecondsFormat::Millis, true),
+                "caller": event.caller.id,
+                "proof": event.caller.proof.name(),
+                "correlation": event.caller.correlation,
+                "action": event.action.name(),
+                "outcome": event.outcome.name(),
+                "encounterId": event.encounter.map(|id| id.get()),
+                "detail": event.detail,
+            })).collect::<Vec<_>>() })
+        }
+        Operation::Health | Operation::OpenApi | Operation::Admit | Operation::Discharge => Value::Null,
+    })
+}
+
+/// Beds and patients. Whoever does not care for the patients themselves gets no small counts.
+async fn census(app: &App, caller: &Caller, days_ahead: u64) -> Result<Value> {
+    let cell_min = if caller.roles.contains(&Role::CareLineManager) { 0 } else { app.hospital.config.cell_min };
+    let cell = |count: u64| (count == 0 || count >= cell_min).then_some(count);
+    let census = workflow::census(caller, &app.hospital, days_ahead, (app.now)()).await?;
+    let facilities = census.iter().map(|row| {
+        json!({
+            "facility": row.facility.id.to_string(), "name": row.facility.name, "capacity": row.facility.capacity,
+            "occupied": cell(row.occupied), "expectedDischarges": cell(row.expected_discharges),
+            "dischargedToday": cell(row.discharged_today),
+        })
+    });
+    Ok(json!({ "daysAhead": days_ahead.min(30), "suppressedBelow": cell_min, "facilities": facilities.collect::<Vec<_>>() }))
+}
+
+fn model(record: &ModelRecord) -> Value {
+    json!({
+        "version": record.version,
+        "trained": record.trained.to_rfc3339_opts(SecondsFormat::Millis, true),
+        "rows": record.rows,
+        "schemaFingerprint": record.schema_fingerprint,
+        "promoted": record.promoted,
+        "reason": record.reason,
+    })
+}
+
+fn champion(record: &ModelRecord) -> Value {
+    let mut body = model(record);
+    body["report"] = serde_json::from_str(&record.metrics).unwrap_or(Value::Null);
+    body
+}

@@ -1,0 +1,153 @@
+//! The edge: HTTP in, HTTP out. It turns requests into workflow verbs and their outcomes into status codes (`problem`, the only place with
+//! status codes for errors). It does not know SQL, files or models.
+
+mod api;
+mod auth;
+mod openapi;
+mod problem;
+mod request;
+mod routes;
+mod trigger;
+
+pub use api::{admission_reply, discharge_reply};
+pub use openapi::document as openapi_document;
+pub use request::{ApiReply, ApiRequest};
+pub use routes::{Operation, ROUTES, Route};
+
+use std::net::{Ipv4Addr, SocketAddr};
+use std::sync::Arc;
+
+use bytes::{Buf, Bytes, BytesMut};
+use chrono::{DateTime, Utc};
+use futures_util::{Stream, TryStreamExt};
+use tokio::net::TcpListener;
+use warp::http::{HeaderMap, Method, StatusCode};
+use warp::{Filter, Reply};
+
+use crate::error::{Error, Result};
+use crate::workflow::Hospital;
+
+/// What the edge works with: the hospital and the clock.
+pub struct App {
+    /// The verbs' world.
+    pub hospital: Hospital,
+    /// Reads the clock; verbs get the time as a value.
+    pub now: fn() -> DateTime<Utc>,
+}
+
+/// Listens on 127.0.0.1; `port` 0 is a free one.
+///
+/// # Errors
+/// The port is taken.
+pub async fn listen(port: u16) -> Result<(TcpListener, SocketAddr)> {
+    let failed = |cause: std::io::Error| Error::unavailable(format!("cannot listen on 127.0.0.1:{port}")).caused_by(cause);
+    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, port)).await.map_err(failed)?;
+    let address = listener.local_addr().map_err(failed)?;
+    Ok((listener, address))
+}
+
+/// Serves until the process ends. The Functions host stops it with SIGKILL; nothing waits for a shutdown.
+pub async fn serve(app: Arc<App>, listener: TcpListener) {
+    warp::serve(routes(app)).incoming(listener).run().await;
+}
+
+/// Every route of the handler.
+pub fn routes(app: Arc<App>) -> impl Filter<Extract = (impl Reply,), Error = std::convert::Infallible> + Clone {
+    // The host polls `/` for readiness and liveness: cheap, open, no dependency.
+    let ready = warp::path::end().and(warp::get()).map(|| warp::reply().into_response());
+
+    let with_app = {
+        let app = Arc::clone(&app);
+        warp::any().map(move || Arc::clone(&app))
+    };
+    let trigger = warp::path::param::<String>()
+        .and(warp::path::end())
+        .and(warp::post())
+        .and(warp::header::headers_cloned())
+        .and(warp::body::stream())
+        .and(with_app.clone())
+        .then(|function: String, headers: HeaderMap, body, app: Arc<App>| async move {
+            match read_body(body, app.hospital.config.trigger_bytes_max).await {
+                Ok(body) => trigger::answer(&app, &function, &headers, &body).await.into_response(),
+                Err(refused) => problem::body_refused(refused).into_response(),
+            }
+        })
+        .boxed();
+
+    let api = warp::path("api")
+        .and(warp::path::full())
+        .and(warp::method())
+        .and(warp::query::raw().or(warp::any().map(String::new)).unify())
+        .and(warp::header::headers_cloned())
+        .and(warp::body::stream())
+        .and(with_app)
+        .then(
+            |path: warp::path::FullPath, method: Method, query: String, headers: HeaderMap, body, app: Arc<App>| async move {
+                let reply = match read_body(body, app.hospital.config.body_bytes_max).await {
+                    Err(refused) => problem::body_refused(refused),
+                    Ok(body) => {
+                        let request = ApiRequest { method, path: path.as_str().to_owned(), query, headers, body };
+                        api::answer(&app, &request).await
+                    }
+                };
+                reply.into_response()
+            },
+        )
+        .boxed();
+
+    ready.or(api).unify().or(trigger).unify().recover(not_found).unify()
+}
+
+async fn not_found(_: warp::Rejection) -> std::result::Result<warp::reply::Response, std::convert::Infallible> {
+    Ok(problem::not_found("there is nothing at this path: GET /api/openapi.json lists what there is").into_response())
+}
+
+/// Why a body was not read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum BodyRefused {
+    /// Larger than the limit, in bytes.
+    TooLarge(usize),
+    /// The connection broke.
+    Broken,
+}
+
+/// Reads a body, counting: the Functions host sends chunked bodies without a `Content-Length`.
+async fn read_body<B: Buf>(
+    body: impl Stream<Item = std::result::Result<B, warp::Error>>,
+    bytes_max: usize,
+) -> std::result::Result<Bytes, BodyRefused> {
+    let mut body = std::pin::pin!(body);
+    let mut bytes = BytesMut::new();
+    while let Some(chunk) = body.try_next().await.map_err(|_| BodyRefused::Broken)? {
+        if bytes.len() + chunk.remaining() > bytes_max {
+            return Err(BodyRefused::TooLarge(bytes_max));
+        }
+        bytes.reserve(chunk.remaining());
+        let mut chunk = chunk;
+        while chunk.has_remaining() {
+            let piece = chunk.chunk();
+            bytes.extend_from_slice(piece);
+            let length = piece.len();
+            chunk.advance(length);
+        }
+    }
+    Ok(bytes.freeze())
+}
+
+impl Reply for ApiReply {
+    fn into_response(self) -> warp::reply::Response {
+        let mut response = warp::reply::Response::new(self.body.into());
+        *response.status_mut() = self.status;
+        let headers = response.headers_mut();
+        for (name, value) in self.headers {
+            if let Ok(value) = warp::http::HeaderValue::from_str(&value) {
+                headers.insert(name, value);
+            }
+        }
+        if self.status == StatusCode::PAYLOAD_TOO_LARGE {
+            // The rest of the body was not read.
+            headers.insert("connection", warp::http::HeaderValue::from_static("close"));
+        }
+        response
+    }
+}

@@ -1,0 +1,160 @@
+//! This API as an OpenAPI 3.1 document, generated from the route list and the clinical table.
+
+use serde_json::{Map, Value, json};
+
+use super::routes::{Operation, ROUTES, Route};
+use crate::domain::Role;
+use crate::domain::access::may;
+use crate::schema::{FEATURES, Shape};
+
+/// The document.
+pub fn document() -> Value {
+    let mut paths: Map<String, Value> = Map::new();
+    for route in &ROUTES {
+        let entry = paths.entry(route.path).or_insert_with(|| json!({}));
+        entry[route.method.to_ascii_lowercase()] = operation(route);
+    }
+    json!({
+        "openapi": "3.1.0",
+        "info": {
+            "title": "Health Data AI",
+            "version": env!("CARGO_PKG_VERSION"),
+            "description": "Admit and discharge patients in FHIR and read what the hospital may know. \
+                            Every answer to a refused call is problem+json; FHIR-shaped calls get an OperationOutcome.",
+            "license": { "name": "MIT", "identifier": "MIT" },
+        },
+        "paths": paths,
+        "components": {
+            "securitySchemes": { "entra": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT",
+                "description": "A Microsoft Entra ID token; App Service authentication checks it in front of the app." } },
+            "schemas": schemas(),
+        },
+    })
+}
+
+fn operation(route: &Route) -> Value {
+    let mut responses = json!({ "200": { "description": "Done.", "content": content(route.operation) } });
+    let mut refuse = |status: &str, description: &str| {
+        responses[status] = json!({ "description": description, "content": { "application/problem+json": {
+            "schema": { "$ref": "#/components/schemas/Problem" } } } });
+    };
+    if route.action.is_some() {
+        refuse("401", "Nobody proved who they are.");
+        refuse("403", "The caller's roles do not allow it.");
+    }
+    if route.path.contains("{id}") {
+        refuse("404", "There is none of this id.");
+    }
+    match route.operation {
+        Operation::Admit | Operation::Discharge => {
+            refuse("400", "The message breaks rules; each fault has its JSON path.");
+            refuse("409", "The encounter is in a state that excludes this.");
+            refuse("413", "The body is too large.");
+            refuse("415", "The body's media type is not JSON.");
+            refuse("422", "The dates cannot be right.");
+            refuse("503", "The record is away; try again.");
+        }
+        Operation::Champion => refuse("404", "No model is trained yet."),
+        _ => {}
+    }
+    match route.operation {
+        Operation::Admit => responses["201"] = json!({ "description": "Admitted.", "content": content(route.operation) }),
+        Operation::Discharge => refuse("404", "No encounter has this id."),
+        _ => {}
+    }
+    let mut operation = json!({
+        "operationId": format!("{:?}", route.operation),
+        "summary": route.summary,
+        "parameters": parameters(route),
+        "responses": responses,
+    });
+    if let Some(action) = route.action {
+        let roles: Vec<&str> = Role::ALL.into_iter().filter(|role| may(*role, action)).map(Role::name).collect();
+        operation["security"] = json!([{ "entra": [] }]);
+        operation["description"] = json!(format!("Allowed to: {}.", roles.join(", ")));
+    } else {
+        operation["security"] = json!([]);
+    }
+    if let Some(body) = request_body(route.operation) {
+        operation["requestBody"] = body;
+    }
+    operation
+}
+
+fn parameters(route: &Route) -> Value {
+    let number = |name: &str, what: &str| json!({ "name": name, "in": "query", "description": what, "schema": { "type": "integer", "minimum": 0 } });
+    let mut parameters = Vec::new();
+    if route.path.contains("{id}") {
+        parameters.push(json!({ "name": "id", "in": "path", "required": true, "schema": { "type": "string", "pattern": "^[0-9a-f]{32}$" } }));
+    }
+    match route.operation {
+        Operation::Imports | Operation::Models | Operation::Audit => parameters.push(number("limit", "Most entries, at most 1000.")),
+        Operation::Rejects => {
+            parameters.push(number("after", "Rejects to pass over."));
+            parameters.push(number("limit", "Most entries, at most 1000."));
+        }
+        Operation::Census => parameters.push(number("days", "Days ahead for the expected discharges, at most 30.")),
+        _ => {}
+    }
+    Value::Array(parameters)
+}
+
+fn content(operation: Operation) -> Value {
+    let schema = match operation {
+        Operation::Admit => json!({ "$ref": "#/components/schemas/AdmissionAnswer" }),
+        Operation::Discharge => json!({ "$ref": "#/components/schemas/DischargeAnswer" }),
+        _ => json!({ "type": "object" }),
+    };
+    json!({ "application/json": { "schema": schema } })
+}
+
+fn request_body(operation: Operation) -> Option<Value> {
+    let (what, schema) = match operation {
+        Operation::Admit => ("The blueprint's four-part message, or a FHIR R4 Bundle", "AdmissionMessage"),
+        Operation::Discharge => ("The blueprint's message, a FHIR R4 Encounter, or a Bundle with one", "DischargeMessage"),
+        _ => return None,
+    };
+    let schema = json!({ "schema": { "$ref": format!("#/components/schemas/{schema}") } });
+    Some(json!({ "required": true, "description": format!("{what}; UTF-8 or UTF-16."),
+        "content": { "application/json": schema, "application/fhir+json": schema } }))
+}
+
+fn schemas() -> Value {
+    let interval = json!({ "type": "object", "properties": { "low": { "type": "number" }, "high": { "type": "number" } } });
+    let codes: Vec<Value> = FEATURES
+        .iter()
+        .filter_map(|spec| {
+            let code = spec.code?;
+            let unit = if let Shape::Measurement(measurement) = spec.shape { measurement.unit } else { "" };
+            Some(json!({ "name": spec.name, "system": code.system.uri(), "code": code.code, "unit": unit, "what": spec.doc }))
+        })
+        .collect();
+    json!({
+        "Problem": { "type": "object", "required": ["title", "status"], "properties": {
+            "type": { "type": "string" }, "title": { "type": "string" }, "status": { "type": "integer" }, "detail": { "type": "string" },
+            "result": { "type": "string", "description": "The blueprint's word." },
+            "faults": { "type": "array", "items": { "type": "object", "properties": {
+                "path": { "type": "string" }, "rule": { "type": "string" }, "remedy": { "type": "string" } } } } } },
+        "AdmissionMessage": { "type": "object", "x-codes": codes,
+            "description": "`{patient, encounter, observations[], conditions[]}` in the blueprint's or R4's shapes, or an R4 Bundle. \
+                            `x-codes` lists the codes that are read." },
+        "DischargeMessage": { "type": "object", "description": "`{patient, encounter}` with `encounter.id` and `encounter.period.end`, \
+                                                               an R4 Encounter, or an R4 Bundle." },
+        "Prediction": { "type": "object", "properties": {
+            "days": { "type": "number", "minimum": 1 }, "wholeDays": { "type": "integer", "minimum": 1 },
+            "predictedDischarge": { "type": "string", "format": "date" },
+            "interval80": interval, "interval90": interval, "modelVersion": { "type": "string" }, "baselineDays": { "type": "number" },
+            "contributions": { "type": "array", "items": { "type": "object", "properties": {
+                "factor": { "type": "string" }, "days": { "type": "number" } } } },
+            "missing": { "type": "array", "items": { "type": "string" } },
+            "outOfRange": { "type": "array", "items": { "type": "string" } } } },
+        "AdmissionAnswer": { "type": "object", "required": ["encounterId", "name", "gender", "admittedOn", "result"], "properties": {
+            "encounterId": { "type": "integer" }, "name": { "type": "string" }, "gender": { "type": "string" },
+            "admittedOn": { "type": "string" }, "result": { "type": "string" },
+            "prediction": { "oneOf": [{ "$ref": "#/components/schemas/Prediction" }, { "type": "null" }] } } },
+        "DischargeAnswer": { "type": "object", "required": ["encounterId", "name", "dischargedOn", "daysStayed", "result"], "properties": {
+            "encounterId": { "type": "integer" }, "name": { "type": "string" }, "dischargedOn": { "type": "string" },
+            "daysStayed": { "type": "integer" }, "result": { "type": "string" }, "predictionErrorDays": { "type": ["number", "null"] },
+            "prediction": { "oneOf": [{ "$ref": "#/components/schemas/Prediction" }, { "type": "null" }] } } },
+    })
+}

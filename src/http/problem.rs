@@ -1,0 +1,118 @@
+//! Refusals as HTTP: the only place where an error meets a status code.
+
+use serde_json::{Value, json};
+use warp::http::StatusCode;
+
+use super::request::ApiReply;
+use super::BodyRefused;
+use crate::codec::fhir::reply::{self, Refusal};
+use crate::codec::fhir::{FHIR_JSON, Fault, Issue, Shape};
+use crate::error::{Error, Kind};
+
+const PROBLEM_JSON: &str = "application/problem+json";
+
+/// The status of an error.
+pub(super) const fn status(kind: Kind) -> StatusCode {
+    match kind {
+        Kind::Invalid => StatusCode::BAD_REQUEST,
+        Kind::Unauthenticated => StatusCode::UNAUTHORIZED,
+        Kind::Forbidden => StatusCode::FORBIDDEN,
+        Kind::NotFound => StatusCode::NOT_FOUND,
+        Kind::Conflict => StatusCode::CONFLICT,
+        Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
+        Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
+    }
+}
+
+/// What the caller may read of an error: our own faults are told in the log only.
+fn detail(error: &Error) -> &str {
+    match error.kind() {
+        Kind::Internal => "the request could not be carried out; the log says why under this call's id",
+        _ => error.message(),
+    }
+}
+
+/// An error of a report or a trigger.
+pub(super) fn of(error: &Error) -> ApiReply {
+    let refusal = match error.kind() {
+        Kind::Invalid | Kind::NotFound | Kind::Conflict => Refusal::BadRequest,
+        Kind::Unauthenticated | Kind::Forbidden => Refusal::Unauthorized,
+        Kind::Unavailable | Kind::Internal => Refusal::Failed,
+    };
+    with_advice(status(error.kind()), plain(status(error.kind()), refusal, detail(error), &[]))
+}
+
+/// A refused admission or discharge: problem+json with the blueprint's word, or an `OperationOutcome` for a FHIR-shaped message.
+pub(super) fn message(shape: Shape, status: StatusCode, refusal: Refusal, detail: &str, faults: &[Fault]) -> ApiReply {
+    if !shape.is_fhir() {
+        return with_advice(status, plain(status, refusal, detail, faults));
+    }
+    let outcome = if faults.is_empty() {
+        let code = match status {
+            StatusCode::UNAUTHORIZED => Issue::Login,
+            StatusCode::FORBIDDEN => Issue::Forbidden,
+            StatusCode::NOT_FOUND => Issue::NotFound,
+            StatusCode::CONFLICT => Issue::Conflict,
+            StatusCode::UNPROCESSABLE_ENTITY => Issue::BusinessRule,
+            StatusCode::SERVICE_UNAVAILABLE => Issue::Transient,
+            StatusCode::UNSUPPORTED_MEDIA_TYPE => Issue::NotSupported,
+            _ => Issue::Exception,
+        };
+        reply::operation_outcome(&[Fault::new("$", code, detail, "")], &[])
+    } else {
+        reply::operation_outcome(faults, &[])
+    };
+    with_advice(status, ApiReply::text(status, FHIR_JSON, outcome.to_string()))
+}
+
+/// An error of an admission or a discharge.
+pub(super) fn message_error(shape: Shape, error: &Error) -> ApiReply {
+    let refusal = match error.kind() {
+        Kind::Invalid => Refusal::BadRequest,
+        Kind::NotFound | Kind::Conflict => Refusal::InvalidEncounterId,
+        Kind::Unauthenticated | Kind::Forbidden => Refusal::Unauthorized,
+        Kind::Unavailable | Kind::Internal => Refusal::Failed,
+    };
+    message(shape, status(error.kind()), refusal, detail(error), &[])
+}
+
+/// Nothing is there.
+pub(super) fn not_found(detail: &str) -> ApiReply {
+    plain(StatusCode::NOT_FOUND, Refusal::BadRequest, detail, &[])
+}
+
+/// The path is known, the method is not.
+pub(super) fn method_not_allowed(allowed: &'static str) -> ApiReply {
+    let detail = format!("this path answers {allowed} only");
+    plain(StatusCode::METHOD_NOT_ALLOWED, Refusal::BadRequest, &detail, &[]).with("allow", allowed)
+}
+
+/// The body was not read.
+pub(super) fn body_refused(refused: BodyRefused) -> ApiReply {
+    match refused {
+        BodyRefused::TooLarge(bytes_max) => {
+            let detail = format!("the body is larger than {bytes_max} bytes");
+            plain(StatusCode::PAYLOAD_TOO_LARGE, Refusal::BadRequest, &detail, &[])
+        }
+        BodyRefused::Broken => plain(StatusCode::BAD_REQUEST, Refusal::BadRequest, "the body broke off", &[]),
+    }
+}
+
+fn plain(status: StatusCode, refusal: Refusal, detail: &str, faults: &[Fault]) -> ApiReply {
+    let mut body = reply::problem(refusal, status.as_u16(), detail, faults);
+    // The blueprint's discharge answered an unknown encounter under `error`; its clients look there.
+    if refusal == Refusal::InvalidEncounterId
+        && let Value::Object(members) = &mut body
+    {
+        members.insert("error".into(), json!(refusal.result()));
+    }
+    ApiReply::text(status, PROBLEM_JSON, body.to_string())
+}
+
+fn with_advice(status: StatusCode, reply: ApiReply) -> ApiReply {
+    match status {
+        StatusCode::UNAUTHORIZED => reply.with("www-authenticate", "Bearer"),
+        StatusCode::SERVICE_UNAVAILABLE => reply.with("retry-after", "5"),
+        _ => reply,
+    }
+}

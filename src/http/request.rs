@@ -1,0 +1,72 @@
+//! A call to the API as a value, whichever way the Functions host delivered it: proxied, forwarded, or inside an envelope.
+
+use bytes::Bytes;
+use warp::http::{HeaderMap, Method, StatusCode};
+
+/// A call.
+#[derive(Clone)]
+pub struct ApiRequest {
+    /// The method.
+    pub method: Method,
+    /// The path, `/api/...`.
+    pub path: String,
+    /// The query without `?`.
+    pub query: String,
+    /// The headers.
+    pub headers: HeaderMap,
+    /// The body, within the limit.
+    pub body: Bytes,
+}
+
+impl ApiRequest {
+    /// A header's text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name)?.to_str().ok()
+    }
+
+    /// A query parameter that is a whole number; `None` if it is absent or no number.
+    pub fn number(&self, name: &str) -> Option<u64> {
+        self.query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name)?.1.parse().ok()
+    }
+
+    /// The media type of the body, lower case, without parameters.
+    pub fn media_type(&self) -> Option<String> {
+        let text = self.header("content-type")?;
+        Some(text.split(';').next().unwrap_or_default().trim().to_ascii_lowercase()).filter(|media_type| !media_type.is_empty())
+    }
+}
+
+/// An answer.
+#[derive(Debug, Clone)]
+pub struct ApiReply {
+    /// The status.
+    pub status: StatusCode,
+    /// Headers, lower case.
+    pub headers: Vec<(&'static str, String)>,
+    /// The body.
+    pub body: Vec<u8>,
+}
+
+impl ApiReply {
+    /// A JSON answer that no cache may keep.
+    pub fn json(status: StatusCode, body: &serde_json::Value) -> Self {
+        Self::text(status, "application/json; charset=utf-8", body.to_string())
+    }
+
+    /// A text of this media type that no cache may keep.
+    pub fn text(status: StatusCode, content_type: &str, body: String) -> Self {
+        let headers = vec![
+            ("content-type", content_type.to_owned()),
+            ("cache-control", "no-store".to_owned()),
+            ("x-content-type-options", "nosniff".to_owned()),
+        ];
+        Self { status, headers, body: body.into_bytes() }
+    }
+
+    /// Adds a header.
+    #[must_use]
+    pub fn with(mut self, name: &'static str, value: impl Into<String>) -> Self {
+        self.headers.push((name, value.into()));
+        self
+    }
+}

@@ -1,0 +1,193 @@
+//! The functions that the Functions host calls with its envelope: blob, queue, Event Grid and timer triggers, and the HTTP functions when
+//! the host does not proxy.
+//!
+//! The host's rules decide the answers (see `codec::envelope`): 2xx with a JSON object is success, anything else makes the host deliver
+//! again. So only what a retry can cure is answered 5xx; a bad file or a foreign event is recorded and answered 200.
+
+use std::time::Duration;
+
+use base64::Engine;
+use base64::prelude::BASE64_STANDARD;
+use bytes::Bytes;
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::{Value, json};
+use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
+
+use super::{App, ApiReply, ApiRequest, api, auth, problem};
+use crate::codec::blob_url::BlobUrl;
+use crate::codec::envelope::{BlobContent, Invocation, Reply};
+use crate::codec::event_grid;
+use crate::domain::Caller;
+use crate::error::{Error, Kind, Result};
+use crate::workflow::{self, BlobAddress, Imported, TrainRequest, Training};
+
+/// Answers the host's call of `function`.
+pub(super) async fn answer(app: &App, function: &str, headers: &HeaderMap, body: &[u8]) -> ApiReply {
+    let caller = Caller::platform(function, auth::correlation(headers));
+    let limit = Duration::from_secs(app.hospital.config.call_seconds_max);
+    let work = async {
+        let invocation = Invocation::decode(body)?;
+        match function {
+            "PatientDataBulkImport" => blob_import(app, &caller, invocation).await,
+            "PatientDataImport" => queued_import(app, &caller, &invocation).await,
+            "PatientDataEvents" => events(app, &invocation),
+            "TrainLengthOfStay" => train(app, &caller, &invocation).await,
+            "TrainLengthOfStaySchedule" => train_now(app, &caller, TrainRequest::default()).await,
+            "PatientAdmissionFunc" | "PatientDischargeFunc" | "Api" => http_in_envelope(app, &invocation).await,
+            _ => Err(Error::not_found("there is no such function: compare the folder names with this binary's version")),
+        }
+    };
+    let outcome = tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+        Err(Error::unavailable("the call took longer than HDAI_CALL_SECONDS_MAX: what is committed stays, the next delivery goes on"))
+    });
+    match outcome {
+        Ok(reply) => reply_json(&reply),
+        Err(error) if error.kind() == Kind::NotFound && !is_function(function) => problem::not_found(error.message()),
+        Err(error) if error.is_transient() || error.kind() == Kind::Internal => {
+            // The host drops the body of a failure; this line is all that remains of it.
+            tracing::error!(function, correlation = caller.correlation, %error, "the delivery failed and will be repeated");
+            problem::of(&error)
+        }
+        Err(error) => {
+            tracing::warn!(function, correlation = caller.correlation, %error, "the delivery was refused for good");
+            reply_json(&Reply::done().log(error.message()))
+        }
+    }
+}
+
+fn is_function(name: &str) -> bool {
+    const FUNCTIONS: [&str; 8] = [
+        "PatientDataBulkImport",
+        "PatientDataImport",
+        "PatientDataEvents",
+        "TrainLengthOfStay",
+        "TrainLengthOfStaySchedule",
+        "PatientAdmissionFunc",
+        "PatientDischargeFunc",
+        "Api",
+    ];
+    FUNCTIONS.contains(&name)
+}
+
+fn reply_json(reply: &Reply) -> ApiReply {
+    let mut answer = ApiReply::text(StatusCode::OK, "application/json", String::new());
+    answer.body = reply.to_json();
+    answer
+}
+
+/// `blobTrigger`: the payload carries the blob or only says where it is.
+async fn blob_import(app: &App, caller: &Caller, mut invocation: Invocation) -> Result<Reply> {
+    let content = invocation.take_blob("blob")?;
+    let uri = invocation.blob_uri().ok_or_else(|| Error::invalid("the blob trigger's payload carries no Uri"))?;
+    let blob = BlobUrl::parse(&uri).ok_or_else(|| Error::invalid("the blob trigger's Uri is no blob's address"))?;
+    let inline = match content {
+        BlobContent::Deferred => None,
+        BlobContent::Inline(bytes) => Some(bytes),
+    };
+    import(app, caller, blob, inline).await
+}
+
+/// `queueTrigger` on `import-requests`: what `PatientDataEvents` queued.
+async fn queued_import(app: &App, caller: &Caller, invocation: &Invocation) -> Result<Reply> {
+    let item = invocation.data("item").ok_or_else(|| Error::invalid("the message carries no import request"))?;
+    let blob = item["url"].as_str().and_then(BlobUrl::parse).ok_or_else(|| Error::invalid("the import request names no blob"))?;
+    import(app, caller, blob, None).await
+}
+
+async fn import(app: &App, caller: &Caller, blob: BlobUrl, inline: Option<Vec<u8>>) -> Result<Reply> {
+    let address = BlobAddress { account: blob.account_url, container: blob.container, name: blob.name };
+    let imported = workflow::import_blob(caller, &app.hospital, &address, inline, app.now).await?;
+    let reply = Reply::done().log(describe(&imported));
+    if !imported.asks_for_training() {
+        return Ok(reply);
+    }
+    let changed = imported.import.finished.unwrap_or(imported.import.started);
+    let request = json!({ "importId": imported.import.id.0, "dataChanged": changed.to_rfc3339_opts(SecondsFormat::Micros, true) });
+    Ok(reply.output("trainingRequest", request))
+}
+
+fn describe(imported: &Imported) -> String {
+    let import = &imported.import;
+    let counts = &import.counts;
+    let fate = match (imported.superseded, imported.already) {
+        (true, _) => "taken over by another delivery",
+        (false, true) => "was over before",
+        (false, false) => import.state.name(),
+    };
+    format!(
+        "import {}: {fate}; read {}, stored {}, updated {}, unchanged {}, rejected {}",
+        import.id, counts.read, counts.stored, counts.updated, counts.unchanged, counts.rejected
+    )
+}
+
+/// `eventGridTrigger`: every event is looked at, what concerns the import container is queued. Event Grid waits 30 seconds, so no work
+/// is done here.
+fn events(app: &App, invocation: &Invocation) -> Result<Reply> {
+    let delivery = invocation.data("event").ok_or_else(|| Error::invalid("the payload carries no event"))?;
+    let (events, rejects) = event_grid::decode(&delivery);
+    let config = &app.hospital.config;
+    let mut requests = Vec::new();
+    for event in &events {
+        let Some(created) = event.blob_created() else { continue };
+        let blob = created.blob;
+        // A blob of no bytes is a hierarchical account's first event; the one that matters follows with `FlushWithClose`.
+        let empty = created.content_length == Some(0) && created.api != "FlushWithClose";
+        if blob.account_url == config.account_url && blob.container == config.import_container && !empty {
+            requests.push(json!({ "url": blob.to_string() }));
+        }
+    }
+    let ignored = events.len() - requests.len();
+    tracing::info!(queued = requests.len(), ignored, refused = rejects.len(), "events");
+    let mut reply = Reply::done().log(format!("{} queued, {ignored} of no concern, {} unreadable", requests.len(), rejects.len()));
+    if !requests.is_empty() {
+        reply = reply.output("importRequests", Value::Array(requests));
+    }
+    Ok(reply)
+}
+
+/// `queueTrigger` on `training-requests`.
+async fn train(app: &App, caller: &Caller, invocation: &Invocation) -> Result<Reply> {
+    let changed = invocation.data("item").and_then(|item| DateTime::parse_from_rfc3339(item["dataChanged"].as_str()?).ok());
+    train_now(app, caller, TrainRequest { data_changed: changed.map(|at| at.with_timezone(&Utc)) }).await
+}
+
+async fn train_now(app: &App, caller: &Caller, request: TrainRequest) -> Result<Reply> {
+    let trained = workflow::train(caller, &app.hospital, request, (app.now)()).await?;
+    Ok(Reply::done().log(match trained {
+        Training::UpToDate => "a newer model exists".to_owned(),
+        Training::Trained(record) => format!("model {} trained on {} rows, promoted: {}", record.version, record.rows, record.promoted),
+    }))
+}
+
+/// An HTTP function's call as the host wraps it when it neither proxies nor forwards.
+async fn http_in_envelope(app: &App, invocation: &Invocation) -> Result<Reply> {
+    let call = invocation.data("req").ok_or_else(|| Error::invalid("the payload carries no HTTP request"))?;
+    let request = unwrap_request(&call).ok_or_else(|| Error::invalid("the payload's HTTP request cannot be read"))?;
+    let reply = if request.body.len() > app.hospital.config.body_bytes_max {
+        problem::body_refused(super::BodyRefused::TooLarge(app.hospital.config.body_bytes_max))
+    } else {
+        api::answer(app, &request).await
+    };
+    let headers: serde_json::Map<String, Value> =
+        reply.headers.iter().map(|(name, value)| ((*name).to_owned(), Value::from(value.as_str()))).collect();
+    let body = String::from_utf8_lossy(&reply.body);
+    Ok(Reply::done().output("res", json!({ "statusCode": reply.status.as_u16(), "headers": headers, "body": body })))
+}
+
+fn unwrap_request(call: &Value) -> Option<ApiRequest> {
+    let method = Method::from_bytes(call["Method"].as_str()?.as_bytes()).ok()?;
+    let url = reqwest::Url::parse(call["Url"].as_str()?).ok()?;
+    let mut headers = HeaderMap::new();
+    for (name, values) in call["Headers"].as_object().into_iter().flatten() {
+        let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
+        let values: Vec<&Value> = values.as_array().map_or_else(|| vec![values], |values| values.iter().collect());
+        for value in values {
+            headers.append(name.clone(), HeaderValue::from_str(value.as_str()?).ok()?);
+        }
+    }
+    let body = call["Body"].as_str().unwrap_or_default();
+    // The host gives binary bodies in base64.
+    let binary = headers.get("content-type").is_some_and(|value| value.as_bytes().starts_with(b"application/octet-stream"));
+    let body = if binary { Bytes::from(BASE64_STANDARD.decode(body).ok()?) } else { Bytes::copy_from_slice(body.as_bytes()) };
+    Some(ApiRequest { method, path: url.path().to_owned(), query: url.query().unwrap_or_default().to_owned(), headers, body })
+}

@@ -1,0 +1,281 @@
+//! Bring a file of encounters into the record: stream, validate, store in batches under a checkpoint, close the ledger, write the receipt.
+//!
+//! The ledger makes it idempotent and resumable. A file is known by account, container, name and entity tag; each batch commits its rows
+//! and the checkpoint together; a new delivery of the same file goes on where the last one stopped, and an older one that is still at work
+//! is superseded at its next batch.
+
+mod pipeline;
+
+use bytes::Bytes;
+use chrono::{DateTime, SecondsFormat, Utc};
+use serde_json::json;
+use sha2::{Digest, Sha256};
+
+use super::Hospital;
+use crate::blob::Opened;
+use crate::domain::import::{Import, ImportId, Source, State};
+use crate::domain::{Action, AuditEvent, Caller, Outcome};
+use crate::error::{Error, Kind, Result};
+use crate::schema;
+use crate::store::{Begun, Finish, Step};
+
+/// Where a payload says its blob is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobAddress {
+    /// The account's URL, without a trailing slash.
+    pub account: String,
+    /// The container.
+    pub container: String,
+    /// The blob's name, decoded.
+    pub name: String,
+}
+
+/// A file ready to be read.
+pub struct Delivery {
+    /// What the file is.
+    pub source: Source,
+    /// Its content.
+    pub content: Opened,
+}
+
+/// What became of a delivery.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Imported {
+    /// The ledger entry at the end.
+    pub import: Import,
+    /// True if this very file was over before this delivery.
+    pub already: bool,
+    /// True if another delivery of the same file has taken over.
+    pub superseded: bool,
+}
+
+impl Imported {
+    /// Should a model be trained on what came in?
+    pub fn asks_for_training(&self) -> bool {
+        !self.superseded && self.import.state == State::Done && self.import.counts.changed_anything()
+    }
+}
+
+/// Imports the blob at `address`, with its content from the payload if `inline` carries it.
+///
+/// # Errors
+/// [`Kind::Invalid`] if the address is not the configured account and container (audited as a refusal), [`Kind::NotFound`] if the blob
+/// is gone, [`Kind::Unavailable`] if a retry can cure it. A file that cannot be read as CSV is no error: its entry says `failed`.
+pub async fn import_blob(
+    caller: &Caller,
+    hospital: &Hospital,
+    address: &BlobAddress,
+    inline: Option<Vec<u8>>,
+    now: fn() -> DateTime<Utc>,
+) -> Result<Imported> {
+    hospital.allow(caller, Action::Import, now()).await?;
+    let config = &hospital.config;
+    if address.account != config.account_url || address.container != config.import_container {
+        let event = AuditEvent::new(caller, Action::Import, Outcome::Refused, now()).detail("account or container is not configured");
+        hospital.store.append_audit(&event).await?;
+        return Err(Error::invalid(
+            "the blob lies outside the configured account and container: \
+             filter the event subscription, or set HDAI_BLOB_ACCOUNT_URL and HDAI_IMPORT_CONTAINER",
+        ));
+    }
+    let opened = hospital.blobs.open(&address.container, &address.name).await?;
+    let content = match (opened, inline) {
+        // The payload's bytes are the blob's as the trigger saw it; the tag identifies them.
+        (Some(opened), Some(bytes)) if opened.length_bytes == bytes.len() as u64 => Opened { chunks: one_chunk(bytes), ..opened },
+        (Some(opened), _) => opened,
+        (None, Some(bytes)) => Opened {
+            etag: format!("sha256-{}", hex(&Sha256::digest(&bytes))),
+            length_bytes: bytes.len() as u64,
+            chunks: one_chunk(bytes),
+        },
+        (None, None) => {
+            let event = AuditEvent::new(caller, Action::Import, Outcome::Failure, now()).detail("the blob is gone");
+            hospital.store.append_audit(&event).await?;
+            return Err(Error::not_found("the blob is not in the container any more"));
+        }
+    };
+    let source = Source {
+        account: address.account.clone(),
+        container: address.container.clone(),
+        name: address.name.clone(),
+        etag: content.etag.clone(),
+    };
+    import_delivery(caller, hospital, Delivery { source, content }, now).await
+}
+
+/// Imports one delivery of a file.
+///
+/// # Errors
+/// As [`import_blob`].
+pub async fn import_delivery(
+    caller: &Caller,
+    hospital: &Hospital,
+    delivery: Delivery,
+    now: fn() -> DateTime<Utc>,
+) -> Result<Imported> {
+    hospital.allow(caller, Action::Import, now()).await?;
+    let Delivery { source, content } = delivery;
+    let id = import_id(&source);
+    let entry = match hospital.store.begin_import(&id, &source, now()).await? {
+        Begun::Work(entry) => entry,
+        Begun::Over(entry) => {
+            // The process may have died between the commit and the receipt.
+            write_receipt(hospital, &entry).await?;
+            return Ok(Imported { import: entry, already: true, superseded: false });
+        }
+    };
+    let attempt = entry.attempt;
+    tracing::info!(import = %id, attempt, checkpoint = entry.checkpoint, bytes = content.length_bytes, "import begun");
+    let finish = match read_file(hospital, entry, content).await {
+        Ok(Some(finish)) => finish,
+        Ok(None) => return superseded(hospital, &id).await,
+        Err(error) if error.kind() == Kind::Invalid => Finish::Failed { reason: error.message().to_owned() },
+        Err(error) => return Err(error),
+    };
+    let outcome = if matches!(finish, Finish::Done { .. }) { Outcome::Success } else { Outcome::Failure };
+    let audit = AuditEvent::new(caller, Action::Import, outcome, now()).detail(id.to_string());
+    if hospital.store.finish_import(&id, attempt, &finish, &audit).await? == Step::Superseded {
+        return superseded(hospital, &id).await;
+    }
+    let import = ledger_entry(hospital, &id).await?;
+    let counts = import.counts;
+    tracing::info!(
+        import = %id, state = import.state.name(), read = counts.read, stored = counts.stored, updated = counts.updated,
+        unchanged = counts.unchanged, rejected = counts.rejected, "import over"
+    );
+    write_receipt(hospital, &import).await?;
+    Ok(Imported { import, already: false, superseded: false })
+}
+
+/// Streams the file through the parser into the store. `None` if superseded.
+async fn read_file(hospital: &Hospital, entry: Import, content: Opened) -> Result<Option<Finish>> {
+    let bytes_max = hospital.config.import_bytes_max;
+    if content.length_bytes > bytes_max {
+        return Err(too_large(bytes_max));
+    }
+    let facilities = hospital.store.facilities().await?.into_iter().map(|facility| facility.id).collect::<Vec<_>>();
+    let mut parsing = pipeline::start(content, bytes_max, facilities, &entry);
+    while let Some(batch) = parsing.next().await {
+        if hospital.store.import_batch(&batch).await? == Step::Superseded {
+            return Ok(None);
+        }
+    }
+    let parsed = parsing.end().await?;
+    Ok(Some(Finish::Done { sha256: parsed.sha256, extra_columns: parsed.extra_columns }))
+}
+
+fn too_large(bytes_max: u64) -> Error {
+    Error::invalid(format!("the file is larger than {bytes_max} bytes: split it, or raise HDAI_IMPORT_BYTES_MAX"))
+}
+
+async fn superseded(hospital: &Hospital, id: &ImportId) -> Result<Imported> {
+    tracing::info!(import = %id, "another delivery of the same file has taken over");
+    Ok(Imported { import: ledger_entry(hospital, id).await?, already: false, superseded: true })
+}
+
+async fn ledger_entry(hospital: &Hospital, id: &ImportId) -> Result<Import> {
+    hospital.store.import(id).await?.ok_or_else(|| Error::internal("the import's ledger entry is gone"))
+}
+
+fn one_chunk(bytes: Vec<u8>) -> futures_util::stream::BoxStream<'static, Result<Bytes>> {
+    Box::pin(futures_util::stream::once(async move { Ok(Bytes::from(bytes)) }))
+}
+
+/// The first 128 bits of the SHA-256 of the source's parts, each with its length before it.
+fn import_id(source: &Source) -> ImportId {
+    let mut digest = Sha256::new();
+    for part in [&source.account, &source.container, &source.name, &source.etag] {
+        digest.update((part.len() as u64).to_be_bytes());
+        digest.update(part.as_bytes());
+    }
+    ImportId(hex(&digest.finalize()[..16]))
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+/// The container that receipts and reject files are written to.
+pub fn receipts_container(import_container: &str) -> String {
+    format!("{import_container}-receipts")
+}
+
+/// The receipt's blob name.
+pub fn receipt_name(id: &ImportId) -> String {
+    format!("{id}.receipt.json")
+}
+
+/// The reject file's blob name.
+pub fn rejects_name(id: &ImportId) -> String {
+    format!("{id}.rejects.csv")
+}
+
+/// Writes what became of the file beside it, for whoever dropped it. Writing it twice gives the same bytes.
+async fn write_receipt(hospital: &Hospital, import: &Import) -> Result<()> {
+    let container = receipts_container(&hospital.config.import_container);
+    if import.counts.rejected > 0 {
+        let rejects = hospital.store.rejects(&import.id, 0, REJECTS_WRITTEN_MAX).await?;
+        hospital.blobs.put(&container, &rejects_name(&import.id), rejects_csv(&rejects)?).await?;
+    }
+    let receipt = format!("{:#}\n", receipt(import));
+    hospital.blobs.put(&container, &receipt_name(&import.id), Bytes::from(receipt)).await
+}
+
+/// Most rejects in a reject file; the count in the receipt counts all.
+const REJECTS_WRITTEN_MAX: u32 = 10_000;
+
+/// A ledger entry as JSON, for the receipt and the API.
+pub fn receipt(import: &Import) -> serde_json::Value {
+    let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Millis, true);
+    let counts = &import.counts;
+    json!({
+        "importId": import.id.0,
+        "container": import.source.container,
+        "name": import.source.name,
+        "etag": import.source.etag,
+        "sha256": import.sha256,
+        "state": import.state.name(),
+        "failure": import.failure,
+        "attempts": import.attempt,
+        "rows": {
+            "read": counts.read, "stored": counts.stored, "updated": counts.updated,
+            "unchanged": counts.unchanged, "rejected": counts.rejected,
+        },
+        "extraColumns": import.extra_columns.split(',').filter(|column| !column.is_empty()).collect::<Vec<_>>(),
+        "rejectsFile": (counts.rejected > 0).then(|| rejects_name(&import.id)),
+        "schemaFingerprint": schema::fingerprint(),
+        "started": time(import.started),
+        "finished": import.finished.map(time),
+    })
+}
+
+fn rejects_csv(rejects: &[crate::domain::import::Reject]) -> Result<Bytes> {
+    let mut writer = csv::Writer::from_writer(Vec::new());
+    let failed = |cause: csv::Error| Error::internal("the reject file cannot be written").caused_by(cause);
+    writer.write_record(["line", "column", "rule", "remedy"]).map_err(failed)?;
+    for reject in rejects {
+        writer.write_record([&reject.line.to_string(), &reject.column, &reject.rule, &reject.remedy]).map_err(failed)?;
+    }
+    let bytes = writer.into_inner().map_err(|cause| Error::internal("the reject file cannot be written").caused_by(cause.to_string()))?;
+    Ok(Bytes::from(bytes))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_import_id_depends_on_every_part_and_on_their_borders() {
+        let source = |name: &str, etag: &str| Source {
+            account: "https://a".into(),
+            container: "c".into(),
+            name: name.into(),
+            etag: etag.into(),
+        };
+        let id = import_id(&source("ab", "c"));
+        assert_eq!(id.0.len(), 32);
+        assert_eq!(id, import_id(&source("ab", "c")));
+        assert_ne!(id, import_id(&source("a", "bc")));
+        assert_ne!(id, import_id(&source("ab", "d")));
+    }
+}

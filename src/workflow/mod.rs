@@ -1,0 +1,119 @@
+//! One file a verb: the only place where the pure core and I/O meet. Every verb takes the caller first and leaves one audit event,
+//! for refusals and failures too. It does not know HTTP, the Functions host or the command line.
+
+mod admit;
+mod discharge;
+mod import;
+mod read;
+mod train;
+
+pub use admit::{Admission, admit};
+pub use discharge::{Departure, discharge};
+pub use import::{
+    BlobAddress, Delivery, Imported, import_blob, import_delivery, receipt, receipt_name, receipts_container, rejects_name,
+};
+pub use read::{audit_trail, census, champion_report, import_entry, imports, models, rejects, totals};
+pub use train::{TrainRequest, Training, train};
+
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::{Duration, Instant};
+
+use chrono::{DateTime, Utc};
+
+use crate::blob::Blobs;
+use crate::config::Config;
+use crate::domain::{Action, AuditEvent, Caller, Outcome};
+use crate::error::{Error, Kind, Result};
+use crate::predict::Model;
+use crate::store::Store;
+
+/// What every verb works with.
+pub struct Hospital {
+    /// The settings.
+    pub config: Config,
+    /// The record.
+    pub store: Arc<dyn Store>,
+    /// The files.
+    pub blobs: Arc<dyn Blobs>,
+    champion: ChampionSlot,
+}
+
+impl Hospital {
+    /// A hospital over these seams.
+    pub fn new(config: Config, store: Arc<dyn Store>, blobs: Arc<dyn Blobs>) -> Self {
+        Self { config, store, blobs, champion: ChampionSlot::default() }
+    }
+
+    /// The model that predicts now. Another instance may have promoted a newer one, so the record is asked every few seconds.
+    ///
+    /// # Errors
+    /// The record cannot be read, or the stored model cannot be used by this binary.
+    pub async fn champion(&self) -> Result<Option<Arc<Model>>> {
+        if let Some(model) = self.champion.fresh() {
+            return Ok(model);
+        }
+        let version = self.store.champion_version().await?;
+        if let Some(held) = self.champion.held(version.as_deref()) {
+            return Ok(held);
+        }
+        let model = match self.store.champion().await? {
+            None => None,
+            Some(record) => Some(Arc::new(blocking(move || Model::from_bytes(&record.bytes)).await?)),
+        };
+        self.champion.put(model.clone());
+        Ok(model)
+    }
+
+    /// Refuses a caller who may not do `action`, and leaves the refusal in the audit trail.
+    ///
+    /// # Errors
+    /// [`Kind::Forbidden`], or the refusal could not be recorded.
+    pub async fn allow(&self, caller: &Caller, action: Action, now: DateTime<Utc>) -> Result<()> {
+        if caller.may(action) {
+            return Ok(());
+        }
+        self.store.append_audit(&AuditEvent::new(caller, action, Outcome::Refused, now).detail("role does not allow it")).await?;
+        Err(Error::new(Kind::Forbidden, format!("your roles do not allow the action {}", action.name())))
+    }
+}
+
+/// Records that a message of `action` could not be read.
+///
+/// # Errors
+/// The record is away.
+pub async fn refuse_message(caller: &Caller, hospital: &Hospital, action: Action, now: DateTime<Utc>) -> Result<()> {
+    let event = AuditEvent::new(caller, action, Outcome::Failure, now).detail("the message breaks rules");
+    hospital.store.append_audit(&event).await
+}
+
+/// How long a model is used before the record is asked for a newer one.
+const CHAMPION_FRESH: Duration = Duration::from_secs(2);
+
+#[derive(Default)]
+struct ChampionSlot(Mutex<Option<(Instant, Option<Arc<Model>>)>>);
+
+impl ChampionSlot {
+    fn fresh(&self) -> Option<Option<Arc<Model>>> {
+        let slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        slot.as_ref().filter(|(asked, _)| asked.elapsed() < CHAMPION_FRESH).map(|(_, model)| model.clone())
+    }
+
+    fn held(&self, version: Option<&str>) -> Option<Option<Arc<Model>>> {
+        let mut slot = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (asked, model) = slot.as_mut()?;
+        if model.as_ref().map(|model| model.version()) != version {
+            return None;
+        }
+        *asked = Instant::now();
+        Some(model.clone())
+    }
+
+    fn put(&self, model: Option<Arc<Model>>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), model));
+    }
+}
+
+/// Runs CPU-bound work off the async threads.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    tokio::task::spawn_blocking(work).await.map_err(|cause| Error::internal("a worker thread stopped").caused_by(cause))?
+}

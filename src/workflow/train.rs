@@ -1,0 +1,93 @@
+//! Train a model on every discharged encounter, and keep it as champion only if it is better.
+
+use chrono::{DateTime, Utc};
+
+use super::{Hospital, blocking};
+use crate::domain::model::ModelRecord;
+use crate::domain::{Action, AuditEvent, Caller, Outcome};
+use crate::error::{Error, Result};
+use crate::predict::{self, TrainOptions, Trained, TrainingSet};
+use crate::schema;
+
+/// Why a model is asked for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct TrainRequest {
+    /// The data changed at this time; a model trained later makes the request void.
+    pub data_changed: Option<DateTime<Utc>>,
+}
+
+/// What became of a request.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Training {
+    /// A model was trained.
+    Trained(Box<ModelRecord>),
+    /// A model at least as new as the data exists already.
+    UpToDate,
+}
+
+/// Rows read from the store at once.
+const PAGE_ROWS: u32 = 5_000;
+
+/// Trains a model.
+///
+/// # Errors
+/// The caller may not train, there are too few discharged encounters, or the record is away.
+pub async fn train(caller: &Caller, hospital: &Hospital, request: TrainRequest, now: DateTime<Utc>) -> Result<Training> {
+    hospital.allow(caller, Action::Train, now).await?;
+    if let Some(changed) = request.data_changed
+        && hospital.store.models(1).await?.first().is_some_and(|newest| newest.trained > changed)
+    {
+        let event = AuditEvent::new(caller, Action::Train, Outcome::Success, now).detail("a newer model exists");
+        hospital.store.append_audit(&event).await?;
+        return Ok(Training::UpToDate);
+    }
+    match fit(hospital, now).await {
+        Ok(record) => {
+            let audit = AuditEvent::new(caller, Action::Train, Outcome::Success, now).detail(record.version.clone());
+            hospital.store.save_model(&record, &audit).await?;
+            tracing::info!(model = record.version, rows = record.rows, promoted = record.promoted, "model trained: {}", record.reason);
+            Ok(Training::Trained(Box::new(record)))
+        }
+        Err(error) => {
+            let audit = AuditEvent::new(caller, Action::Train, Outcome::Failure, now).detail("training failed");
+            hospital.store.append_audit(&audit).await?;
+            Err(error)
+        }
+    }
+}
+
+async fn fit(hospital: &Hospital, now: DateTime<Utc>) -> Result<ModelRecord> {
+    let mut set = TrainingSet::new();
+    let mut after = None;
+    loop {
+        let page = hospital.store.discharged_encounters(after, PAGE_ROWS).await?;
+        let Some(last) = page.last() else { break };
+        after = Some(last.id);
+        for encounter in &page {
+            set.push(encounter);
+        }
+    }
+    let rows = set.len() as u64;
+    // A champion that this binary cannot read cannot be compared with; the new model then stands on its own.
+    let champion = hospital.champion().await.ok().flatten();
+    let options = TrainOptions { seed: hospital.config.training_seed, version: format!("los-{}", now.format("%Y%m%dT%H%M%S%3fZ")) };
+    let version = options.version.clone();
+    let (Trained { model, promoted, reason }, bytes) = blocking(move || {
+        let trained = predict::train(&set, &options, champion.as_deref())?;
+        let bytes = trained.model.to_bytes()?;
+        Ok((trained, bytes))
+    })
+    .await?;
+    let metrics = serde_json::to_string(model.report())
+        .map_err(|cause| Error::internal("the model's report cannot be written").caused_by(cause))?;
+    Ok(ModelRecord {
+        version,
+        trained: now,
+        rows,
+        schema_fingerprint: schema::fingerprint().to_owned(),
+        metrics,
+        promoted,
+        reason,
+        bytes,
+    })
+}
