@@ -304,6 +304,27 @@ fn a_discharge_needs_its_encounter_and_its_day() {
     assert_eq!(paths(&end(&message).unwrap_err()), ["encounter.resourceType"]);
 }
 
+#[test]
+fn the_documents_table_of_codes_is_the_schemas() {
+    let document = include_str!("../../docs/fhir.md");
+    for feature in Feature::conditions().chain(Feature::measurements()) {
+        let (spec, code) = (feature.spec(), feature.spec().code.unwrap());
+        let row = match spec.shape {
+            Kind::Measurement(m) => {
+                let also = m.unit_synonyms.iter().map(|unit| format!("`{unit}`"));
+                let converted = m.convertible.iter().map(|(unit, factor)| format!("`{unit}` (× {factor})"));
+                let others = also.chain(converted).collect::<Vec<_>>().join(", ");
+                format!("| {} | {} | `{}` | {others} |", spec.label, code.code, m.unit)
+            }
+            _ => format!("| {} | {} |", spec.label, code.code),
+        };
+        assert!(document.lines().any(|line| line == row), "docs/fhir.md lacks the line\n{row}");
+    }
+    for url in [READMISSION_COUNT_URL, fhir::DATA_ABSENT_REASON_URL, fhir::CONDITION_CLINICAL_URL] {
+        assert!(document.contains(url), "docs/fhir.md lacks {url}");
+    }
+}
+
 fn sample() -> Encounter {
     let mut clinical = Clinical::default();
     for feature in Feature::conditions() {

@@ -59,9 +59,9 @@ impl<'a> Node<'a> {
         }
     }
 
-    /// The items of an array, whatever else it is: for look-ups where the absence of an answer is reported by the caller.
+    /// As [`Node::one_or_many`], for look-ups whose caller reports that nothing was found.
     pub(super) fn list(&self) -> Vec<Node<'a>> {
-        self.items(&mut Findings::default())
+        self.one_or_many(&mut Findings::default())
     }
 
     /// A string, trimmed. Absent and blank are `None`; anything but a string is a fault.

@@ -98,6 +98,10 @@ pub(super) fn coded(resource: &Node<'_>, shape: Shape) -> Vec<Feature> {
 fn value(observation: &Node<'_>, spec: &Spec, measurement: &Measurement, shape: Shape, findings: &mut Findings) -> Option<f64> {
     let quantity = observation.get("valueQuantity");
     let integer = observation.get("valueInteger");
+    if !quantity.is_absent() && !quantity.value().is_object() {
+        findings.fault(quantity.path(), Issue::Structure, "must be a quantity", "Send an object with value and unit.");
+        return None;
+    }
     let node = if integer.is_absent() { quantity.get("value") } else { integer };
     if node.is_absent() {
         note_absence(observation, findings);

@@ -101,7 +101,7 @@ fn an_unknown_unit_is_taken_if_plausible_and_a_foreign_one_is_left_out() {
     assert!(!warnings[0].to_string().contains("canary"));
     let faults = read_one(Shape::Blueprint, Feature::Hematocrit, json!({"value": 0.41, "unit": "L/L"})).unwrap_err();
     assert_eq!(faults[0].path, "observations[0].valueQuantity.unit");
-    // The blueprint's template codes the body mass index as creatinine: thirty of it would be a very sick patient.
+    // The blueprint's template sends one measurement under the code of another: taken for it, it would make a very sick patient.
     let (read, warnings) = read_one(Shape::Blueprint, Feature::Creatinine, json!({"value": 30.4, "unit": "kg/m2"})).unwrap();
     assert_eq!((read, warnings.len()), (None, 1));
     // The code for machines counts before the unit for people, and each helps where the other is not known.
@@ -202,7 +202,13 @@ fn observations_without_a_value_are_missing_and_withdrawn_ones_are_passed_over()
         let (clinical, warnings) = read_all(Shape::FhirBundle, vec![withdrawn]).unwrap();
         assert_eq!((clinical.get(Feature::Sodium), warnings), (None, vec![]));
     }
-    assert!(read_one(Shape::Blueprint, Feature::Sodium, json!({"value": "140", "unit": "mmol/L"})).is_err());
+    for (quantity, path) in [
+        (json!({"value": "140", "unit": "mmol/L"}), "observations[0].valueQuantity.value"),
+        (json!("140 mmol/L"), "observations[0].valueQuantity"),
+    ] {
+        let faults = read_one(Shape::Blueprint, Feature::Sodium, quantity).unwrap_err();
+        assert_eq!((faults[0].code, faults[0].path.as_str()), (Issue::Structure, path));
+    }
     let (read, warnings) =
         read_one(Shape::Blueprint, Feature::Glucose, json!({"value": 40, "unit": "mg/dL", "comparator": "<"})).unwrap();
     assert_eq!((read, warnings.len()), (Some(40.0), 1));

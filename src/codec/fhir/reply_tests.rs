@@ -22,7 +22,7 @@ fn prediction() -> Prediction {
         interval90: Interval { low: 1.0, high: 6.0 },
         model_version: "m1".into(),
         baseline_days: 4.0,
-        contributions: vec![Contribution { factor: "readmissions".into(), days: -0.5 }],
+        contributions: vec![Contribution { factor: "a factor".into(), days: -0.5 }],
         missing: vec!["a".into()],
         out_of_range: vec![],
     }
@@ -61,7 +61,7 @@ fn an_admission_answers_the_blueprints_members_and_the_prediction() {
             "prediction": {
                 "days": 3.5, "wholeDays": 4, "predictedDischarge": "2026-02-03",
                 "interval80": {"low": 2.0, "high": 5.0}, "interval90": {"low": 1.0, "high": 6.0},
-                "modelVersion": "m1", "baselineDays": 4.0, "contributions": [{"factor": "readmissions", "days": -0.5}],
+                "modelVersion": "m1", "baselineDays": 4.0, "contributions": [{"factor": "a factor", "days": -0.5}],
                 "missing": ["a"], "outOfRange": [],
             },
             "predictionUnavailable": false,
