@@ -5,10 +5,10 @@ use std::io::{self, BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use chrono::{Days, NaiveDate};
+use chrono::{Duration, NaiveDate};
 
 use crate::codec::{csv, fhir};
-use crate::domain::Encounter;
+use crate::domain::{Encounter, EncounterId, facility};
 use crate::error::{Error, Result};
 use crate::synthetic;
 
@@ -58,19 +58,15 @@ enum Shape {
 }
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
-    let last_id = i64::from(args.first_id) + i64::from(args.rows);
-    if args.first_id < 1 || last_id > i64::from(i32::MAX) {
-        return Err(Error::invalid("encounter ids must stay from 1 to 2147483647: choose another --first-id or fewer --rows"));
-    }
     let admitted = args.admitted.unwrap_or_else(|| super::now().date_naive());
     match args.what {
         What::Encounters => {
             let options = synthetic::Options { rows: u64::from(args.rows), seed: args.seed, first_id: args.first_id };
-            to_file(&args.out, |out| write_encounters(out, synthetic::encounters(&options), |_| ()))?;
+            to_file(&args.out, |out| write_encounters(out, &options, |_| ()))?;
         }
-        What::Facilities => to_file(&args.out, synthetic::facilities_csv)?,
+        What::Facilities => to_file(&args.out, |out| csv::write_facilities(out, &facility::seed()))?,
         What::Admissions => {
-            for encounter in admissions(args.seed, args.first_id, args.rows, |_| admitted) {
+            for encounter in patients(args.seed, args.first_id, args.rows)?.map(|patient| admit(patient, admitted)) {
                 let message = match args.shape {
                     Shape::Blueprint => fhir::encode_blueprint_admission(&encounter),
                     Shape::Bundle => fhir::encode_bundle_admission(&encounter),
@@ -79,54 +75,55 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
             }
         }
         What::Discharges => {
-            for (index, mut encounter) in (0u64..).zip(admissions(args.seed, args.first_id, args.rows, |_| admitted)) {
-                encounter.discharged = admitted.checked_add_days(Days::new(1 + index % 7));
-                to_json(&args.out, &format!("discharge_{}.json", encounter.id), &fhir::encode_discharge(&encounter))?;
+            for patient in patients(args.seed, args.first_id, args.rows)? {
+                let discharged = Encounter { admitted, discharged: admitted.checked_add_signed(stay(&patient)), ..patient };
+                let Some(message) = fhir::encode_discharge(&discharged) else { continue };
+                to_json(&args.out, &format!("discharge_{}.json", discharged.id), &message)?;
             }
         }
     }
     Ok(ExitCode::SUCCESS)
 }
 
-/// Open encounters with consecutive ids, admitted when `admitted` says for their index.
-pub(super) fn admissions(
-    seed: u64,
-    first_id: i32,
-    rows: u32,
-    admitted: impl Fn(u32) -> NaiveDate,
-) -> impl Iterator<Item = Encounter> {
-    (0..rows).map(move |index| {
-        // The caller has checked that the ids fit.
-        let id = first_id.saturating_add_unsigned(index);
-        synthetic::admission(seed, id, admitted(index))
-    })
+/// Discharged patients with consecutive ids.
+///
+/// # Errors
+/// An id would lie outside 1 to 2147483647.
+pub(super) fn patients(seed: u64, first_id: i32, rows: u32) -> Result<impl Iterator<Item = Encounter>> {
+    synthetic::encounters(&synthetic::Options { rows: u64::from(rows), seed, first_id })
 }
 
-/// Writes encounters as CSV, telling `progress` how many are written.
-pub(super) fn write_encounters(
-    out: &mut dyn Write,
-    encounters: impl Iterator<Item = Encounter>,
-    progress: impl Fn(u64),
-) -> io::Result<()> {
+/// The same patient on the day of admission.
+pub(super) fn admit(patient: Encounter, admitted: NaiveDate) -> Encounter {
+    Encounter { admitted, discharged: None, ..patient }
+}
+
+/// How long the patient stays.
+pub(super) fn stay(patient: &Encounter) -> Duration {
+    Duration::days(i64::from(patient.stay_days().unwrap_or(0)))
+}
+
+/// Writes generated encounters as CSV, telling `progress` how many are written.
+pub(super) fn write_encounters(out: &mut dyn Write, options: &synthetic::Options, progress: impl Fn(u64)) -> Result<()> {
     let mut writer = csv::Writer::new(out)?;
-    for (index, encounter) in (1u64..).zip(encounters) {
+    for (index, encounter) in (1u64..).zip(synthetic::encounters(options)?) {
         writer.write(&encounter)?;
         if index.is_multiple_of(1_000) {
             progress(index);
         }
     }
-    writer.flush()
+    writer.finish().map(|_| ())
 }
 
 /// Creates `path` (or takes standard output) and lets `write` fill it.
-pub(super) fn to_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> io::Result<()>) -> Result<()> {
+pub(super) fn to_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<()>) -> Result<()> {
     let failed = |cause: io::Error| Error::unavailable(format!("{} cannot be written", path.display())).caused_by(cause);
-    if path == Path::new("-") {
-        let mut out = BufWriter::new(io::stdout().lock());
-        return write(&mut out).and_then(|()| out.flush()).map_err(failed);
-    }
-    let mut out = BufWriter::with_capacity(1 << 20, File::create(path).map_err(failed)?);
-    write(&mut out).and_then(|()| out.flush()).map_err(failed)
+    let mut out: Box<dyn Write> = match path == Path::new("-") {
+        true => Box::new(BufWriter::new(io::stdout().lock())),
+        false => Box::new(BufWriter::with_capacity(1 << 20, File::create(path).map_err(failed)?)),
+    };
+    write(&mut out)?;
+    out.flush().map_err(failed)
 }
 
 fn to_json(folder: &Path, name: &str, message: &serde_json::Value) -> Result<()> {
@@ -135,5 +132,9 @@ fn to_json(folder: &Path, name: &str, message: &serde_json::Value) -> Result<()>
         return Ok(());
     }
     super::create_private(folder)?;
-    to_file(&folder.join(name), |out| writeln!(out, "{message:#}"))
+    let path = folder.join(name);
+    to_file(&path, |out| {
+        writeln!(out, "{message:#}")
+            .map_err(|cause| Error::unavailable(format!("{} cannot be written", path.display())).caused_by(cause))
+    })
 }

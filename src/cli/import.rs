@@ -3,7 +3,8 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::blob::local;
+use crate::blob::Blobs;
+use crate::blob::local::Local;
 use crate::config::Config;
 use crate::domain::import::{Source, State};
 use crate::error::{Error, Result};
@@ -34,9 +35,15 @@ pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
 }
 
 async fn import(hospital: &Hospital, file: &Path) -> Result<Imported> {
-    let content = local::open_file(file).await?.ok_or_else(|| Error::not_found(format!("there is no file {}", file.display())))?;
-    let name = file.file_name().map(|name| name.to_string_lossy().into_owned()).unwrap_or_default();
-    let source = Source { account: "command-line".into(), container: String::new(), name, etag: content.etag.clone() };
+    let missing = || Error::not_found(format!("there is no file {}", file.display()));
+    // The file's folder is read as a container, so that this import and a dropped file are read by the same code.
+    let path = file.canonicalize().map_err(|cause| missing().caused_by(cause))?;
+    let place = || Some((path.parent()?.parent()?, path.parent()?.file_name()?.to_str()?, path.file_name()?.to_str()?));
+    let (root, container, name) = place()
+        .ok_or_else(|| Error::invalid(format!("{} cannot be imported from there: move it into a folder with a plain name", file.display())))?;
+    let content = Local::new(root).open(container, name).await?.ok_or_else(missing)?;
+    let source =
+        Source { account: "command-line".into(), container: container.into(), name: name.into(), etag: content.etag.clone() };
     workflow::import_delivery(&super::caller(), hospital, Delivery { source, content }, super::now).await
 }
 

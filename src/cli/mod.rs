@@ -161,7 +161,7 @@ async fn open(config: Config) -> Result<Hospital> {
     create_private(&folder)?;
     let store = Sqlite::open(&config.database_path())?;
     store.migrate().await?;
-    let blobs = Local::new(config.blob_root())?;
+    let blobs = Local::new(config.blob_root());
     Ok(Hospital::new(config, Arc::new(store), Arc::new(blobs)))
 }
 

@@ -33,7 +33,7 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode> {
     crate::cli::create_private(&container)?;
     let partial = container.join(".bench.partial");
     let options = synthetic::Options { rows: u64::from(args.rows), seed: 1, first_id: 1 };
-    generate::to_file(&partial, |out| generate::write_encounters(out, synthetic::encounters(&options), |_| ()))?;
+    generate::to_file(&partial, |out| generate::write_encounters(out, &options, |_| ()))?;
     std::fs::rename(&partial, container.join("bench.csv"))
         .map_err(|cause| Error::unavailable("the file cannot be dropped").caused_by(cause))?;
     let begun = Instant::now();
@@ -47,13 +47,14 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode> {
     println!("{:<26} {:>9} {:>9} {:>9} {:>9} {:>9}", "milliseconds", "p50", "p90", "p99", "max", "failed");
     let today = crate::cli::now().date_naive();
     let count = args.rate * args.seconds;
-    let message = |first_id: i32| -> Vec<Vec<u8>> {
-        generate::admissions(1, first_id, count, |_| today).map(|e| fhir::encode_blueprint_admission(&e).to_string().into_bytes()).collect()
+    let message = |first_id: i32| -> Result<Vec<Vec<u8>>> {
+        let admitted = generate::patients(1, first_id, count)?.map(|patient| generate::admit(patient, today));
+        Ok(admitted.map(|patient| fhir::encode_blueprint_admission(&patient).to_string().into_bytes()).collect())
     };
-    load("warm-up", &client, message(50_000_000).into_iter().take(args.rate as usize).collect(), args.rate).await;
-    load("through the local host", &client, message(60_000_000), args.rate).await;
+    load("warm-up", &client, message(50_000_000)?.into_iter().take(args.rate as usize).collect(), args.rate).await;
+    load("through the local host", &client, message(60_000_000)?, args.rate).await;
     if let Some(direct) = direct(&running)? {
-        load("the handler alone", &Arc::new(direct), message(70_000_000), args.rate).await;
+        load("the handler alone", &Arc::new(direct), message(70_000_000)?, args.rate).await;
     }
     running.stop().await;
     Ok(ExitCode::SUCCESS)

@@ -27,7 +27,7 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode> {
     let csv = scratch.path().join("encounters.csv");
     let rows = u64::from(args.rows);
     let options = synthetic::Options { rows, seed: 1, first_id: 1 };
-    let generated = timed(|| generate::to_file(&csv, |out| generate::write_encounters(out, synthetic::encounters(&options), |_| ())))?;
+    let generated = timed(|| generate::to_file(&csv, |out| generate::write_encounters(out, &options, |_| ())))?;
     let parsed = timed(|| parse(&csv))?;
     let (host, peak) = through_host(scratch.path(), &csv, rows).await?;
     let peer = sqlite_import(scratch.path(), &csv)?;

@@ -3,7 +3,7 @@
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
-use chrono::{Days, NaiveDate};
+use chrono::NaiveDate;
 use reqwest::{Method, StatusCode};
 use serde_json::Value;
 
@@ -13,11 +13,10 @@ use super::report::Answered;
 use super::{ADMISSIONS, Args, DISCHARGES};
 use crate::cli::generate;
 use crate::codec::fhir;
+use crate::domain::Encounter;
 use crate::error::{Error, Result};
 use crate::synthetic;
 
-/// Days before today on which the patients were admitted: the blueprint's demo used the same six.
-const ADMITTED_DAYS_AGO: [u64; 6] = [5, 7, 10, 7, 12, 13];
 /// Longest wait for an import or a model.
 const WAIT_MAX: Duration = Duration::from_secs(1_800);
 const POLL: Duration = Duration::from_millis(200);
@@ -50,7 +49,7 @@ async fn write(args: &Args, path: &Path, progress: &Progress) -> Result<()> {
     let path = path.to_owned();
     let rows = args.rows;
     tokio::task::spawn_blocking(move || {
-        generate::to_file(&path, |out| generate::write_encounters(out, synthetic::encounters(&options), |done| bar.at(done)))?;
+        generate::to_file(&path, |out| generate::write_encounters(out, &options, |done| bar.at(done)))?;
         bar.done(&format!("{} rows", crate::cli::thousands(u64::from(rows))));
         Ok(())
     })
@@ -124,7 +123,13 @@ pub(super) async fn totals(client: &Client) -> Result<Value> {
 pub(super) async fn admit(client: &Client, args: &Args, today: NaiveDate, progress: &Progress) -> Result<Vec<Answered>> {
     let messages = match &args.files {
         Some(folder) => messages(folder)?,
-        None => patients(args, today).iter().map(|patient| fhir::encode_blueprint_admission(patient).to_string().into_bytes()).collect(),
+        None => {
+            let admitted = patients(args, today)?.into_iter().map(|patient| {
+                let day = patient.admitted;
+                fhir::encode_blueprint_admission(&generate::admit(patient, day)).to_string().into_bytes()
+            });
+            admitted.collect()
+        }
     };
     send(client, Method::POST, "api/PatientAdmissionFunc", messages, progress.bar("Admitting patients", u64::from(ADMISSIONS))).await
 }
@@ -133,24 +138,24 @@ pub(super) async fn admit(client: &Client, args: &Args, today: NaiveDate, progre
 pub(super) async fn discharge(client: &Client, args: &Args, today: NaiveDate, progress: &Progress) -> Result<Vec<Answered>> {
     let messages = match &args.files {
         Some(folder) => messages(folder)?,
-        None => patients(args, today)
-            .into_iter()
-            .take(DISCHARGES as usize)
-            .map(|mut patient| {
-                patient.discharged = Some(today);
-                fhir::encode_discharge(&patient).to_string().into_bytes()
-            })
-            .collect(),
+        None => {
+            let discharged = patients(args, today)?.into_iter().take(DISCHARGES as usize);
+            discharged.filter_map(|patient| Some(fhir::encode_discharge(&patient)?.to_string().into_bytes())).collect()
+        }
     };
     send(client, Method::PUT, "api/PatientDischargeFunc", messages, progress.bar("Discharging patients", u64::from(DISCHARGES))).await
 }
 
-fn patients(args: &Args, today: NaiveDate) -> Vec<crate::domain::Encounter> {
-    let admitted = |index: u32| {
-        let days = ADMITTED_DAYS_AGO[index as usize % ADMITTED_DAYS_AGO.len()];
-        today.checked_sub_days(Days::new(days)).unwrap_or(today)
-    };
-    generate::admissions(args.seed, args.first_admission_id(), ADMISSIONS, admitted).collect()
+/// The demo's patients: those who are discharged came in so long ago that they leave today, the others come in today.
+fn patients(args: &Args, today: NaiveDate) -> Result<Vec<Encounter>> {
+    let patients = generate::patients(args.seed, args.first_admission_id(), ADMISSIONS)?;
+    let on_time = patients.zip(0u32..).map(|(patient, index)| {
+        let stay = generate::stay(&patient);
+        let leaves_today = index < DISCHARGES;
+        let admitted = if leaves_today { today.checked_sub_signed(stay).unwrap_or(today) } else { today };
+        Encounter { admitted, discharged: leaves_today.then_some(today), ..patient }
+    });
+    Ok(on_time.collect())
 }
 
 async fn send(
