@@ -1,5 +1,6 @@
 //! The integration tests: real processes, sockets, files and databases.
 
+mod blob_local;
 mod codec_csv;
 mod codec_fhir;
 mod host;
