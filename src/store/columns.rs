@@ -120,15 +120,18 @@ pub(crate) enum Value<'a> {
 /// The value of `column` in `encounter`.
 ///
 /// # Errors
-/// Invalid, if a clinical value is not one of its feature's shape: it would not come back as it went in.
+/// Invalid, if a value breaks the rule of its type or of its feature's shape: it would not come back as it went in.
 pub(crate) fn value(column: Column, encounter: &Encounter) -> Result<Value<'_>> {
     Ok(match column {
-        Column::First => name_part(&encounter.name.first),
-        Column::Middle => name_part(&encounter.name.middle),
-        Column::Last => name_part(&encounter.name.last),
+        Column::First => name_part(&encounter.name.first)?,
+        Column::Middle => name_part(&encounter.name.middle)?,
+        Column::Last => name_part(&encounter.name.last)?,
         Column::EncounterId => Value::Integer(encounter.id.get().into()),
         Column::Admitted => Value::Date(encounter.admitted),
         Column::Gender => Value::Text(encounter.gender.code()),
+        Column::Discharged if encounter.discharged.is_some_and(|day| day < encounter.admitted) => {
+            return Err(Error::invalid("a discharge lies before its admission; check the row against the schema first"));
+        }
         Column::Discharged => encounter.discharged.map_or(Value::Null, Value::Date),
         Column::Facility => Value::Text(facility_text(encounter.facility)),
         Column::LengthOfStay => encounter.stay_days().map_or(Value::Null, |days| Value::Integer(days.into())),
@@ -139,10 +142,13 @@ pub(crate) fn value(column: Column, encounter: &Encounter) -> Result<Value<'_>> 
     })
 }
 
-fn name_part(part: &Phi<String>) -> Value<'_> {
+fn name_part(part: &Phi<String>) -> Result<Value<'_>> {
     match part.reveal().as_str() {
-        "" => Value::Null,
-        text => Value::Text(text),
+        "" => Ok(Value::Null),
+        text if text.len() > NAME_CHARS_MAX && text.chars().count() > NAME_CHARS_MAX => {
+            Err(Error::invalid(format!("a part of a name is longer than {NAME_CHARS_MAX} characters; shorten it first")))
+        }
+        text => Ok(Value::Text(text)),
     }
 }
 

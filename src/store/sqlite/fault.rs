@@ -45,7 +45,7 @@ impl Fault {
         let file = path.display();
         let missing_schema = error.to_string().starts_with("no such ");
         let outer = match error.sqlite_error_code() {
-            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked) => {
+            Some(ErrorCode::DatabaseBusy | ErrorCode::DatabaseLocked | ErrorCode::FileLockingProtocolFailed) => {
                 Error::unavailable(format!("the database {file} is busy: another process holds it; try again"))
             }
             Some(ErrorCode::DiskFull) => {

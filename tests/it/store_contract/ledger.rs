@@ -262,6 +262,12 @@ pub(super) async fn a_batch_with_an_impossible_value_leaves_nothing(new_place: N
         assert_eq!(error.kind(), Kind::Invalid);
         assert!(error.message().contains(feature.spec().name) && !error.to_string().contains(&number.to_string()), "{error}");
     }
+    let before_admission = Encounter { discharged: encounter(3).admitted.pred_opt(), ..encounter(3) };
+    let long_name = Encounter { name: PersonName::new("é".repeat(51), "", ""), ..encounter(3) };
+    for wrong in [before_admission, long_name] {
+        let part = batch(&entry, vec![encounter(1), wrong]);
+        assert_eq!(store.import_batch(&part).await.unwrap_err().kind(), Kind::Invalid);
+    }
     assert_eq!(store.import(&import_id(1)).await.unwrap(), Some(entry.clone()));
     assert_eq!(store.totals().await.unwrap().encounters, 0);
     assert!(store.rejects(&import_id(1), 0, 9).await.unwrap().is_empty());

@@ -55,9 +55,12 @@ fn fact() -> impl Strategy<Value = Fact> {
     ]
 }
 
-/// What the record should hold: each encounter, its prediction, and whether an import wrote it last.
+/// An encounter, its prediction, and whether an import wrote it last.
+type Kept = (Encounter, Option<Prediction>, bool);
+
+/// What the record should hold.
 #[derive(Default)]
-struct Model(BTreeMap<EncounterId, (Encounter, Option<Prediction>, bool)>);
+struct Model(BTreeMap<EncounterId, Kept>);
 
 impl Model {
     fn import(&mut self, rows: &[Encounter]) -> Counts {
@@ -110,8 +113,7 @@ impl Model {
     }
 
     fn totals(&self) -> Totals {
-        let count =
-            |keep: &dyn Fn(&(Encounter, Option<Prediction>, bool)) -> bool| self.0.values().filter(|kept| keep(kept)).count();
+        let count = |keep: &dyn Fn(&Kept) -> bool| self.0.values().filter(|kept| keep(kept)).count();
         Totals {
             encounters: self.0.len() as u64,
             discharged: count(&|kept| kept.0.discharged.is_some()) as u64,
@@ -122,7 +124,7 @@ impl Model {
     fn census(&self, facility: FacilityId, on: NaiveDate, until: NaiveDate) -> (u64, u64, u64) {
         let here = || self.0.values().filter(move |(encounter, ..)| encounter.facility == facility);
         let open = || here().filter(move |(encounter, ..)| encounter.discharged.is_none() && encounter.admitted <= on);
-        let leaves = |(encounter, said, _): &&(Encounter, Option<Prediction>, bool)| {
+        let leaves = |(encounter, said, _): &&Kept| {
             said.as_ref().is_some_and(|said| encounter.admitted + Days::new(said.whole_days() as u64) <= until)
         };
         let today = here().filter(|(encounter, ..)| encounter.discharged == Some(on)).count();
