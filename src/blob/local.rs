@@ -1,1 +1,228 @@
-//! (being written)
+//! Containers as folders under one root: the embedded default. A blob is a file, its name a path below its container.
+//! It keeps nothing in memory, and no name leads out of the root.
+
+use std::fs::{self, Metadata};
+use std::io::{self, ErrorKind, Read, Write};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use async_trait::async_trait;
+use bytes::Bytes;
+use futures_util::StreamExt;
+use futures_util::stream;
+use tokio::task::spawn_blocking;
+use uuid::Uuid;
+
+use super::{Blobs, Opened};
+use crate::error::{Error, Result};
+
+/// Largest chunk of a blob's content, in bytes.
+pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
+
+/// Largest blob that [`Blobs::put`] takes, in bytes.
+pub const PUT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Longest blob name, in bytes: Azure's limit of 1,024 characters, as a file system counts.
+const NAME_BYTES_MAX: usize = 1024;
+
+/// Containers as the direct subfolders of one root.
+#[derive(Debug, Clone)]
+pub struct Local {
+    root: PathBuf,
+}
+
+impl Local {
+    /// Files below `root`, which is made by the first [`Blobs::put`] if it is not there.
+    pub fn new(root: impl Into<PathBuf>) -> Self {
+        Self { root: root.into() }
+    }
+}
+
+/// A file's entity tag: when it was last written, to the nanosecond, and its length.
+pub fn etag_of(metadata: &Metadata) -> String {
+    let nanos = i128::from(metadata.mtime()) * 1_000_000_000 + i128::from(metadata.mtime_nsec());
+    format!("0x{nanos:X}{:08X}", metadata.len())
+}
+
+#[async_trait]
+impl Blobs for Local {
+    async fn open(&self, container: &str, name: &str) -> Result<Option<Opened>> {
+        let place = Place::new(&self.root, container, name)?;
+        let Some(reading) = blocking(move || place.open()).await? else { return Ok(None) };
+        let (etag, length_bytes) = (etag_of(&reading.opened), reading.opened.len());
+        let chunks = stream::try_unfold(reading, |reading| blocking(move || reading.next()));
+        Ok(Some(Opened { etag, length_bytes, chunks: chunks.boxed() }))
+    }
+
+    async fn put(&self, container: &str, name: &str, content: Bytes) -> Result<()> {
+        if content.len() > PUT_BYTES_MAX {
+            return Err(Error::invalid(format!("a blob written whole may hold at most {PUT_BYTES_MAX} bytes; write less")));
+        }
+        let place = Place::new(&self.root, container, name)?;
+        blocking(move || place.put(&content)).await
+    }
+}
+
+/// File calls block, so they run where blocking is allowed; they run to their end even if the caller stops waiting.
+async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
+    spawn_blocking(work).await.map_err(|error| Error::internal("work on a local file broke off").caused_by(error))?
+}
+
+/// A blob's file, by name; nothing is known yet of what lies there.
+struct Place {
+    root: PathBuf,
+    file: PathBuf,
+    /// `container/name`, for messages.
+    shown: String,
+}
+
+impl Place {
+    /// # Errors
+    /// Invalid, if a name could mean another place than one below its container.
+    fn new(root: &Path, container: &str, name: &str) -> Result<Self> {
+        let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['/', '\\', '\0']);
+        if !plain(container) {
+            return Err(Error::invalid("a container's name must be one folder name; correct the configured container"));
+        }
+        if name.len() > NAME_BYTES_MAX || !name.split('/').all(plain) {
+            return Err(Error::invalid(format!(
+                "a blob's name in {container} must be relative, of at most {NAME_BYTES_MAX} bytes, with no empty part, no . or .. and no \
+                 backslash; rename the file"
+            )));
+        }
+        Ok(Self { root: root.to_owned(), file: root.join(container).join(name), shown: format!("{container}/{name}") })
+    }
+
+    fn open(self) -> Result<Option<Reading>> {
+        let Some(file) = self.followed()? else { return Ok(None) };
+        // A folder is no blob; nor is a pipe, which would never open.
+        if !fs::metadata(&file).map_err(|error| self.failed("read", error))?.is_file() {
+            return Ok(None);
+        }
+        let handle = match fs::File::open(&file) {
+            Ok(handle) => handle,
+            Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
+            Err(error) => return Err(self.failed("read", error)),
+        };
+        let opened = handle.metadata().map_err(|error| self.failed("read", error))?;
+        Ok(Some(Reading { place: self, handle, opened, read_bytes: 0 }))
+    }
+
+    /// The file itself, after every symbolic link; `None` if there is none.
+    ///
+    /// # Errors
+    /// Invalid, if it lies outside the root.
+    fn followed(&self) -> Result<Option<PathBuf>> {
+        let found = |path: &Path| match path.canonicalize() {
+            Ok(path) => Ok(Some(path)),
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => Ok(None),
+            Err(error) => Err(self.failed("read", error)),
+        };
+        let (Some(root), Some(file)) = (found(&self.root)?, found(&self.file)?) else { return Ok(None) };
+        if file.starts_with(&root) { Ok(Some(file)) } else { Err(self.outside()) }
+    }
+
+    /// The content is complete under its name or not there at all: a reader never meets half a file.
+    fn put(&self, content: &[u8]) -> Result<()> {
+        let failed = |error| self.failed("written", error);
+        let folder = self.folder_made()?;
+        // A name of its own, as several deliveries may write the same receipt. The dot keeps watchers away.
+        let temporary = folder.join(format!(".{}.tmp", Uuid::new_v4().simple()));
+        let target = folder.join(self.file.file_name().unwrap_or_default());
+        let write = || -> io::Result<()> {
+            let mut file = fs::OpenOptions::new().write(true).create_new(true).mode(0o600).open(&temporary)?;
+            file.write_all(content)?;
+            file.sync_all()?;
+            fs::rename(&temporary, &target)?;
+            // The new name is on the disk only with its folder.
+            fs::File::open(&folder)?.sync_all()
+        };
+        write().map_err(|error| {
+            // What cannot be removed either is a dot file that nobody reads.
+            let _ = fs::remove_file(&temporary);
+            failed(error)
+        })
+    }
+
+    /// Makes the folders above the file, and answers the innermost, after every symbolic link.
+    fn folder_made(&self) -> Result<PathBuf> {
+        let failed = |error| self.failed("written", error);
+        let make = |path: &Path| fs::DirBuilder::new().recursive(true).mode(0o700).create(path);
+        make(&self.root).map_err(failed)?;
+        let root = self.root.canonicalize().map_err(failed)?;
+        let below = self.file.parent().and_then(|folder| folder.strip_prefix(&self.root).ok()).unwrap_or(Path::new(""));
+        let mut folder = root.clone();
+        // One part after the other, so that no folder is made beyond a link that leaves the root.
+        for part in below {
+            let next = folder.join(part);
+            make(&next).map_err(failed)?;
+            folder = next.canonicalize().map_err(failed)?;
+            if !folder.starts_with(&root) {
+                return Err(self.outside());
+            }
+        }
+        Ok(folder)
+    }
+
+    fn outside(&self) -> Error {
+        Error::invalid(format!("{} lies outside the folder of the containers, by a symbolic link; remove the link", self.shown))
+    }
+
+    fn failed(&self, done: &str, error: io::Error) -> Error {
+        let remedy = match error.kind() {
+            ErrorKind::PermissionDenied | ErrorKind::ReadOnlyFilesystem => "give this account access to its folder",
+            ErrorKind::StorageFull | ErrorKind::QuotaExceeded | ErrorKind::FileTooLarge => {
+                "free some space on the disk and try again"
+            }
+            _ => "check the disk and the name and try again",
+        };
+        Error::unavailable(format!("{} cannot be {done}; {remedy}", self.shown)).caused_by(error)
+    }
+
+    fn overwritten(&self) -> Error {
+        Error::unavailable(format!("{} was overwritten while it was read; it will be read afresh", self.shown))
+    }
+}
+
+/// A blob on its way out.
+struct Reading {
+    place: Place,
+    handle: fs::File,
+    /// The file as it was when it was opened.
+    opened: Metadata,
+    read_bytes: u64,
+}
+
+impl Reading {
+    /// The next chunk; `None` at the end of a file that stayed the same.
+    fn next(mut self) -> Result<Option<(Bytes, Self)>> {
+        let left = self.opened.len().saturating_sub(self.read_bytes);
+        // At the end, one byte more is asked for: if it comes, the file has grown.
+        let wanted = left.clamp(1, CHUNK_BYTES_MAX as u64);
+        let mut chunk = Vec::with_capacity(wanted as usize);
+        (&self.handle).take(wanted).read_to_end(&mut chunk).map_err(|error| self.place.failed("read", error))?;
+        self.read_bytes += chunk.len() as u64;
+        if chunk.is_empty() {
+            return self.check_unchanged().map(|()| None);
+        }
+        if self.read_bytes > self.opened.len() {
+            return Err(self.place.overwritten());
+        }
+        Ok(Some((Bytes::from(chunk), self)))
+    }
+
+    /// The open file and the file of that name are still what was opened.
+    fn check_unchanged(&self) -> Result<()> {
+        let same = |now: &Metadata| {
+            etag_of(now) == etag_of(&self.opened) && (now.dev(), now.ino()) == (self.opened.dev(), self.opened.ino())
+        };
+        let handle = self.handle.metadata().map_err(|error| self.place.failed("read", error))?;
+        let named = match fs::metadata(&self.place.file) {
+            Ok(named) => Some(named),
+            Err(error) if error.kind() == ErrorKind::NotFound => None,
+            Err(error) => return Err(self.place.failed("read", error)),
+        };
+        let unchanged = self.read_bytes == self.opened.len() && same(&handle) && named.as_ref().is_some_and(same);
+        if unchanged { Ok(()) } else { Err(self.place.overwritten()) }
+    }
+}

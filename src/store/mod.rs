@@ -1,6 +1,7 @@
 //! Seam 1, the record: every fact the hospital keeps. Each method is one atomic fact; normal outcomes are values, not errors.
 //! It does not know files, messages, models or HTTP, and no SQL type crosses it.
 
+mod columns;
 pub mod sqlite;
 
 use async_trait::async_trait;
@@ -37,10 +38,13 @@ pub struct Batch {
     pub rejected_rows: u64,
 }
 
+/// Rejects kept of one import, the first ones; more are counted and not kept. Whoever has this many has one fault, not ten thousand.
+pub const REJECTS_KEPT_MAX: u64 = 10_000;
+
 /// What became of a batch or of a finish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Committed; for a batch, its counts.
+    /// Committed; for a batch, its counts; for a finish, those of the whole import.
     Committed(Counts),
     /// A newer delivery of the same file has taken over, or the import is over: stop, it is in good hands.
     Superseded,

@@ -1,6 +1,7 @@
 //! The integration tests: real processes, sockets, files and databases.
 
 mod api;
+mod blob_local;
 mod canary;
 mod codec_csv;
 mod codec_fhir;

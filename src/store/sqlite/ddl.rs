@@ -1,0 +1,178 @@
+//! The schema of the record in SQLite: what each migration says. `PatientData` is a loop over the columns of the blueprint.
+
+use std::fmt::Write as _;
+
+use crate::domain::facility;
+use crate::store::columns::{EncounterColumn, FACILITIES, IMPORT_ID, PATIENTS, PREDICTION_COLUMNS, Type, encounter_columns};
+
+/// One numbered change of the schema.
+pub(super) struct Migration {
+    /// From 1, without gaps.
+    pub(super) number: i64,
+    /// What it brings.
+    pub(super) name: &'static str,
+    /// Its statements.
+    pub(super) sql: String,
+}
+
+/// Every migration, in order. One that was released never changes again: its checksum is in every database it made.
+pub(super) fn migrations() -> Vec<Migration> {
+    vec![
+        Migration { number: 1, name: "0001-record", sql: record() },
+        Migration { number: 2, name: "0002-facilities", sql: facilities() },
+    ]
+}
+
+/// The whole schema, as a new database gets it.
+pub fn ddl() -> String {
+    let mut text = format!("-- The ledger of migrations.\n{SCHEMA_MIGRATIONS}\n");
+    for migration in migrations() {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "\n-- Migration {}\n{}", migration.name, migration.sql);
+    }
+    text
+}
+
+/// The table that remembers what ran. It is made before any migration.
+pub(super) const SCHEMA_MIGRATIONS: &str = "\
+CREATE TABLE IF NOT EXISTS schema_migrations (
+  number INTEGER PRIMARY KEY,
+  name TEXT NOT NULL,
+  checksum TEXT NOT NULL, -- SHA-256 of the migration's statements without comments and line breaks
+  applied TEXT NOT NULL
+) STRICT;
+";
+
+fn record() -> String {
+    [patients(), LEDGER.to_owned(), MODELS_AND_AUDIT.to_owned()].concat()
+}
+
+/// `eid` is the rowid: a batch in the order of its ids appends, and a page of training rows is a range of the table itself.
+fn patients() -> String {
+    let mut text = format!(
+        "CREATE TABLE {FACILITIES} (\n  Id TEXT PRIMARY KEY CHECK (length(Id) = 1),\n  Name TEXT NOT NULL,\n  Capacity INTEGER NOT NULL\n) STRICT, WITHOUT ROWID;\n\n"
+    );
+    let _ = writeln!(text, "CREATE TABLE {PATIENTS} (");
+    for EncounterColumn { name, kind, nullable, doc, .. } in encounter_columns() {
+        let rule = match (*name, nullable) {
+            ("eid", _) => " PRIMARY KEY CHECK (eid >= 1)",
+            (_, false) => " NOT NULL",
+            (_, true) => "",
+        };
+        let _ = writeln!(text, "  {name} {}{rule}, -- {doc}", sqlite_type(*kind));
+    }
+    for (name, kind, doc) in PREDICTION_COLUMNS {
+        let _ = writeln!(text, "  {name} {}, -- {doc}", sqlite_type(kind));
+    }
+    let (name, kind, doc) = IMPORT_ID;
+    let _ = writeln!(text, "  {name} {}, -- {doc}", sqlite_type(kind));
+    let _ = writeln!(text, "  CHECK (discharged >= vdate)\n) STRICT;\n");
+    // The only index beside the primary key: imports must be fast. It holds the few open encounters, so a row that comes with its
+    // discharge date never touches it. The census of open encounters is answered from it alone; `discharged` is in it only because
+    // SQLite would look it up in the table otherwise.
+    let _ = writeln!(
+        text,
+        "CREATE INDEX {PATIENTS}_open ON {PATIENTS} (facid, vdate, predlengthofstay, discharged) WHERE discharged IS NULL;\n"
+    );
+    text
+}
+
+fn sqlite_type(kind: Type) -> &'static str {
+    match kind {
+        Type::Text(_) | Type::LongText | Type::Date => "TEXT",
+        Type::Integer => "INTEGER",
+        Type::Real => "REAL",
+    }
+}
+
+/// Imports and their rejects. `id` of an import is looked up by every delivery, hence unique; `seq` orders them by their beginning.
+const LEDGER: &str = "\
+CREATE TABLE imports (
+  seq INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  account TEXT NOT NULL,
+  container TEXT NOT NULL,
+  name TEXT NOT NULL,
+  etag TEXT NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('running', 'done', 'failed')),
+  attempt INTEGER NOT NULL, -- deliveries that began work; only the newest may commit
+  checkpoint INTEGER NOT NULL, -- data rows of the file whose fate is committed
+  rowsread INTEGER NOT NULL,
+  stored INTEGER NOT NULL,
+  updated INTEGER NOT NULL,
+  unchanged INTEGER NOT NULL,
+  rejected INTEGER NOT NULL,
+  rejectskept INTEGER NOT NULL, -- rows of this import in rejects, which is capped
+  failure TEXT NOT NULL,
+  extracolumns TEXT NOT NULL,
+  sha256 TEXT NOT NULL,
+  started TEXT NOT NULL,
+  finished TEXT,
+  CHECK (rowsread = stored + updated + unchanged + rejected)
+) STRICT;
+
+CREATE TABLE rejects (
+  importid TEXT NOT NULL REFERENCES imports (id),
+  line INTEGER NOT NULL,
+  ordinal INTEGER NOT NULL, -- a row may break several rules
+  columnname TEXT NOT NULL,
+  rule TEXT NOT NULL,
+  remedy TEXT NOT NULL,
+  PRIMARY KEY (importid, line, ordinal) -- also the order in which they are read
+) STRICT, WITHOUT ROWID;
+
+";
+
+/// Models, and the trail of who did what. The model's bytes come last, so that reading the rest does not walk them.
+const MODELS_AND_AUDIT: &str = "\
+CREATE TABLE models (
+  seq INTEGER PRIMARY KEY,
+  version TEXT NOT NULL UNIQUE,
+  trained TEXT NOT NULL,
+  trainingrows INTEGER NOT NULL,
+  schemafingerprint TEXT NOT NULL,
+  metrics TEXT NOT NULL,
+  promoted INTEGER NOT NULL CHECK (promoted IN (0, 1)),
+  reason TEXT NOT NULL,
+  bytes BLOB NOT NULL
+) STRICT;
+
+-- The champion is the newest promoted model; asked for before every admission.
+CREATE INDEX models_promoted ON models (seq) WHERE promoted = 1;
+
+CREATE TABLE audit (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, -- a number is never used again, so a gap shows
+  at TEXT NOT NULL,
+  caller TEXT NOT NULL,
+  roles TEXT NOT NULL,
+  proof TEXT NOT NULL,
+  correlation TEXT NOT NULL,
+  action TEXT NOT NULL,
+  outcome TEXT NOT NULL,
+  encounter INTEGER,
+  detail TEXT NOT NULL
+) STRICT;
+
+CREATE TRIGGER audit_is_never_changed BEFORE UPDATE ON audit BEGIN
+  SELECT RAISE(ABORT, 'the audit trail is append-only');
+END;
+
+CREATE TRIGGER audit_is_never_deleted BEFORE DELETE ON audit BEGIN
+  SELECT RAISE(ABORT, 'the audit trail is append-only');
+END;
+";
+
+/// Facilities that the site has changed since stay as they are.
+fn facilities() -> String {
+    let mut text = String::new();
+    for facility in facility::seed() {
+        let _ = writeln!(
+            text,
+            "INSERT INTO {FACILITIES} (Id, Name, Capacity) VALUES ('{}', '{}', {}) ON CONFLICT (Id) DO NOTHING;",
+            facility.id,
+            facility.name.replace('\'', "''"),
+            facility.capacity
+        );
+    }
+    text
+}

@@ -1,0 +1,186 @@
+//! Imports: the ledger, the rows of a batch, and the rejects. A batch is in the record whole, with its checkpoint, or not at all.
+
+use std::collections::HashMap;
+
+use chrono::{DateTime, Utc};
+use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, Transaction};
+
+use super::fault::Outcome;
+use super::values::{bind, bind_encounter, count, instant, instant_text, signed};
+use super::{audit, sql};
+use crate::domain::import::{Counts, Import, ImportId, Reject, Source, State};
+use crate::domain::{AuditEvent, Encounter};
+use crate::error::Error;
+use crate::store::columns::{Value, encounter_columns, unreadable};
+use crate::store::{Batch, Begun, Finish, REJECTS_KEPT_MAX, Step};
+
+/// Opens the ledger entry, or takes it over from an older delivery.
+pub(super) fn begin(transaction: &Transaction<'_>, id: &ImportId, source: &Source, at: DateTime<Utc>) -> Outcome<Begun> {
+    match find(transaction, id)? {
+        Some(entry) if entry.state != State::Running => return Ok(Begun::Over(entry)),
+        Some(_) => transaction.prepare_cached(&sql::TAKE_OVER_IMPORT)?.execute([&id.0])?,
+        None => transaction.prepare_cached(&sql::BEGIN_IMPORT)?.execute((
+            &id.0,
+            &source.account,
+            &source.container,
+            &source.name,
+            &source.etag,
+            instant_text(at),
+        ))?,
+    };
+    Ok(Begun::Work(find(transaction, id)?.ok_or_else(|| unknown(id))?))
+}
+
+fn unknown(id: &ImportId) -> Error {
+    Error::not_found(format!("no import has the id {id}; begin it first"))
+}
+
+/// Stores the rows, moves the checkpoint and adds up the counts.
+pub(super) fn batch(transaction: &Transaction<'_>, batch: &Batch) -> Outcome<Step> {
+    let fence = transaction
+        .prepare_cached(&sql::FENCE)?
+        .query_row((&batch.import.0, batch.attempt), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
+        .optional()?;
+    let (ours, checkpoint, kept): (bool, i64, i64) = fence.ok_or_else(|| unknown(&batch.import))?;
+    if !ours || checkpoint != signed(batch.after)? {
+        return Ok(Step::Superseded);
+    }
+    let mut counts = upsert(transaction, batch)?;
+    counts.rejected = batch.rejected_rows;
+    counts.read = counts.stored + counts.updated + counts.unchanged + counts.rejected;
+    let room = REJECTS_KEPT_MAX.saturating_sub(u64::try_from(kept).map_err(|_| unreadable("negative count"))?);
+    let newly_kept = keep_rejects(transaction, batch, room)?;
+    transaction.prepare_cached(&sql::ADVANCE_IMPORT)?.execute((
+        &batch.import.0,
+        signed(counts.read)?,
+        signed(counts.stored)?,
+        signed(counts.updated)?,
+        signed(counts.unchanged)?,
+        signed(counts.rejected)?,
+        signed(newly_kept)?,
+    ))?;
+    Ok(Step::Committed(counts))
+}
+
+/// What became of one row.
+enum Change {
+    Stored,
+    Updated,
+    None,
+}
+
+fn upsert(transaction: &Transaction<'_>, batch: &Batch) -> Outcome<Counts> {
+    let mut counts = Counts::default();
+    let mut statement = transaction.prepare_cached(&sql::UPSERT_ENCOUNTER)?;
+    bind(&mut statement, encounter_columns().len() + 1, Value::Text(&batch.import.0))?;
+    for encounter in &batch.encounters {
+        match upsert_one(transaction, &mut statement, encounter)? {
+            Change::Stored => counts.stored += 1,
+            Change::Updated => counts.updated += 1,
+            Change::None => counts.unchanged += 1,
+        }
+    }
+    Ok(counts)
+}
+
+/// Tells an insert from an update without a second statement: SQLite moves `last_insert_rowid` (here the `eid`) on an insert only. If
+/// it holds this very id already, from an earlier insert on this connection, a look at the table decides.
+fn upsert_one(transaction: &Transaction<'_>, upsert: &mut CachedStatement<'_>, encounter: &Encounter) -> Outcome<Change> {
+    let id = i64::from(encounter.id.get());
+    let there = transaction.last_insert_rowid() == id && transaction.prepare_cached(&sql::ENCOUNTER_EXISTS)?.exists([id])?;
+    bind_encounter(upsert, encounter_columns(), encounter)?;
+    Ok(match upsert.raw_execute()? {
+        0 => Change::None,
+        _ if there || transaction.last_insert_rowid() != id => Change::Updated,
+        _ => Change::Stored,
+    })
+}
+
+/// Keeps at most `room` of the batch's rejects; answers how many.
+fn keep_rejects(transaction: &Transaction<'_>, batch: &Batch, room: u64) -> Outcome<u64> {
+    let mut statement = transaction.prepare_cached(&sql::INSERT_REJECT)?;
+    let mut ordinals: HashMap<u64, u32> = HashMap::new();
+    let mut kept = 0;
+    for reject in &batch.rejects {
+        if kept == room {
+            break;
+        }
+        let ordinal = ordinals.entry(reject.line).and_modify(|last| *last += 1).or_default();
+        let line = signed(reject.line)?;
+        let inserted = statement.execute((&batch.import.0, line, *ordinal, &reject.column, &reject.rule, &reject.remedy))?;
+        kept += u64::from(inserted > 0);
+    }
+    Ok(kept)
+}
+
+/// Closes the ledger entry, if `attempt` is still the newest; answers the counts of the whole import.
+pub(super) fn finish(
+    transaction: &Transaction<'_>,
+    id: &ImportId,
+    attempt: u32,
+    finish: &Finish,
+    event: &AuditEvent,
+) -> Outcome<Step> {
+    let (state, sha256, extra_columns, failure) = match finish {
+        Finish::Done { sha256, extra_columns } => (State::Done, sha256.as_str(), extra_columns.join(","), ""),
+        Finish::Failed { reason } => (State::Failed, "", String::new(), reason.as_str()),
+    };
+    let finished = instant_text(event.at);
+    let closed = transaction.prepare_cached(&sql::FINISH_IMPORT)?.execute((
+        &id.0,
+        attempt,
+        state.name(),
+        sha256,
+        extra_columns,
+        failure,
+        finished,
+    ))?;
+    let entry = find(transaction, id)?.ok_or_else(|| unknown(id))?;
+    if closed == 0 {
+        return Ok(Step::Superseded);
+    }
+    audit::append(transaction, event)?;
+    Ok(Step::Committed(entry.counts))
+}
+
+/// One import.
+pub(super) fn find(connection: &Connection, id: &ImportId) -> Outcome<Option<Import>> {
+    connection.prepare_cached(&sql::IMPORT)?.query_and_then([&id.0], read)?.next().transpose()
+}
+
+/// The newest imports, newest first.
+pub(super) fn newest(connection: &Connection, limit: u32) -> Outcome<Vec<Import>> {
+    connection.prepare_cached(&sql::IMPORTS)?.query_and_then([limit], read)?.collect()
+}
+
+/// Rejects in line order, after `after` of them.
+pub(super) fn rejects(connection: &Connection, id: &ImportId, after: u64, limit: u32) -> Outcome<Vec<Reject>> {
+    let reject = |row: &Row<'_>| -> Outcome<Reject> {
+        Ok(Reject { line: count(row, "line")?, column: row.get("columnname")?, rule: row.get("rule")?, remedy: row.get("remedy")? })
+    };
+    connection.prepare_cached(&sql::REJECTS)?.query_and_then((&id.0, signed(after)?, limit), reject)?.collect()
+}
+
+fn read(row: &Row<'_>) -> Outcome<Import> {
+    let text = |name: &str| row.get::<_, String>(name);
+    let finished: Option<String> = row.get("finished")?;
+    Ok(Import {
+        id: ImportId(text("id")?),
+        source: Source { account: text("account")?, container: text("container")?, name: text("name")?, etag: text("etag")? },
+        state: State::parse(&text("state")?).ok_or_else(|| unreadable("state of an import"))?,
+        attempt: row.get("attempt")?,
+        checkpoint: count(row, "checkpoint")?,
+        counts: Counts {
+            read: count(row, "rowsread")?,
+            stored: count(row, "stored")?,
+            updated: count(row, "updated")?,
+            unchanged: count(row, "unchanged")?,
+            rejected: count(row, "rejected")?,
+        },
+        failure: text("failure")?,
+        extra_columns: text("extracolumns")?,
+        sha256: text("sha256")?,
+        started: instant(&text("started")?)?,
+        finished: finished.as_deref().map(instant).transpose()?,
+    })
+}

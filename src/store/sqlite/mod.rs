@@ -1,0 +1,173 @@
+//! The record in one SQLite file: the embedded default. Several processes may share the file.
+//! It does not know where the file lies, what a message looks like, or the clock (but for the day a migration ran).
+
+mod audit;
+mod ddl;
+mod encounters;
+mod fault;
+mod imports;
+mod migrations;
+mod models;
+mod pool;
+mod sql;
+mod values;
+
+use std::path::Path;
+use std::sync::Arc;
+use std::time::Duration;
+
+use async_trait::async_trait;
+use chrono::{DateTime, NaiveDate, Utc};
+use rusqlite::Connection;
+
+pub use self::ddl::ddl;
+pub use self::sql::statements;
+
+use self::fault::Outcome;
+use self::pool::Pool;
+use super::{Admitted, Batch, Begun, Census, Discharged, Finish, Step, Store, Stored, Totals};
+use crate::domain::import::{Import, ImportId, Reject, Source};
+use crate::domain::model::ModelRecord;
+use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, Prediction};
+use crate::error::Result;
+
+/// How long a call waits for another process or for a free connection. An import's batches hold the write lock for a fraction of a
+/// second each, and the Functions host gives a call 230 seconds.
+pub const BUSY_WAIT: Duration = Duration::from_secs(30);
+
+/// Reads that run side by side.
+const READERS: usize = 4;
+
+/// The record in one SQLite file.
+pub struct Sqlite {
+    writer: Arc<Pool>,
+    readers: Arc<Pool>,
+}
+
+impl Sqlite {
+    /// Opens the database at `path`, or makes an empty one, readable by this account alone. [`Store::migrate`] gives it its schema.
+    ///
+    /// # Errors
+    /// Unavailable, if the file cannot be made or opened; invalid, if it is not ours (it is left untouched); conflict, if a newer
+    /// program has made it; internal, if it is damaged.
+    pub fn open(path: impl AsRef<Path>) -> Result<Self> {
+        Self::open_waiting(path, BUSY_WAIT)
+    }
+
+    /// [`Sqlite::open`] with another wait than [`BUSY_WAIT`].
+    ///
+    /// # Errors
+    /// As for [`Sqlite::open`].
+    pub fn open_waiting(path: impl AsRef<Path>, busy: Duration) -> Result<Self> {
+        let path = path.as_ref();
+        pool::create(path)?;
+        let writer = Pool::new(path, sql::WRITER_PRAGMAS, 1, busy);
+        let opened = || -> Outcome<Connection> {
+            let connection = pool::connect(path, sql::WRITER_PRAGMAS, busy)?;
+            migrations::verify(&connection)?;
+            Ok(connection)
+        };
+        writer.keep(opened().map_err(|fault| fault.at(path))?);
+        Ok(Self { writer, readers: Pool::new(path, sql::READER_PRAGMAS, READERS, busy) })
+    }
+
+    async fn read<T, W>(&self, work: W) -> Result<T>
+    where
+        T: Send + 'static,
+        W: FnOnce(&Connection) -> Outcome<T> + Send + 'static,
+    {
+        self.readers.run(|connection| work(connection)).await
+    }
+}
+
+#[async_trait]
+impl Store for Sqlite {
+    async fn migrate(&self) -> Result<Vec<String>> {
+        self.writer.write(migrations::migrate).await
+    }
+
+    async fn facilities(&self) -> Result<Vec<Facility>> {
+        self.read(encounters::facilities).await
+    }
+
+    async fn begin_import(&self, id: &ImportId, source: &Source, at: DateTime<Utc>) -> Result<Begun> {
+        let (id, source) = (id.clone(), source.clone());
+        self.writer.write(move |transaction| imports::begin(transaction, &id, &source, at)).await
+    }
+
+    async fn import_batch(&self, batch: &Batch) -> Result<Step> {
+        let batch = batch.clone();
+        self.writer.write(move |transaction| imports::batch(transaction, &batch)).await
+    }
+
+    async fn finish_import(&self, id: &ImportId, attempt: u32, finish: &Finish, audit: &AuditEvent) -> Result<Step> {
+        let (id, finish, audit) = (id.clone(), finish.clone(), audit.clone());
+        self.writer.write(move |transaction| imports::finish(transaction, &id, attempt, &finish, &audit)).await
+    }
+
+    async fn imports(&self, limit: u32) -> Result<Vec<Import>> {
+        self.read(move |connection| imports::newest(connection, limit)).await
+    }
+
+    async fn import(&self, id: &ImportId) -> Result<Option<Import>> {
+        let id = id.clone();
+        self.read(move |connection| imports::find(connection, &id)).await
+    }
+
+    async fn rejects(&self, id: &ImportId, after: u64, limit: u32) -> Result<Vec<Reject>> {
+        let id = id.clone();
+        self.read(move |connection| imports::rejects(connection, &id, after, limit)).await
+    }
+
+    async fn admit(&self, encounter: &Encounter, prediction: Option<&Prediction>, audit: &AuditEvent) -> Result<Admitted> {
+        let (encounter, prediction, audit) = (encounter.clone(), prediction.cloned(), audit.clone());
+        self.writer.write(move |transaction| encounters::admit(transaction, &encounter, prediction.as_ref(), &audit)).await
+    }
+
+    async fn discharge(&self, id: EncounterId, on: NaiveDate, audit: &AuditEvent) -> Result<Discharged> {
+        let audit = audit.clone();
+        self.writer.write(move |transaction| encounters::discharge(transaction, id, on, &audit)).await
+    }
+
+    async fn encounter(&self, id: EncounterId) -> Result<Option<Stored>> {
+        self.read(move |connection| encounters::find(connection, id)).await
+    }
+
+    async fn totals(&self) -> Result<Totals> {
+        self.read(encounters::totals).await
+    }
+
+    async fn census(&self, day: NaiveDate, until: NaiveDate) -> Result<Vec<Census>> {
+        self.read(move |connection| encounters::census(connection, day, until)).await
+    }
+
+    async fn discharged_encounters(&self, after: Option<EncounterId>, limit: u32) -> Result<Vec<Encounter>> {
+        self.read(move |connection| encounters::discharged(connection, after, limit)).await
+    }
+
+    async fn save_model(&self, model: &ModelRecord, audit: &AuditEvent) -> Result<()> {
+        let (model, audit) = (model.clone(), audit.clone());
+        self.writer.write(move |transaction| models::save(transaction, &model, &audit)).await
+    }
+
+    async fn champion_version(&self) -> Result<Option<String>> {
+        self.read(models::champion_version).await
+    }
+
+    async fn champion(&self) -> Result<Option<ModelRecord>> {
+        self.read(models::champion).await
+    }
+
+    async fn models(&self, limit: u32) -> Result<Vec<ModelRecord>> {
+        self.read(move |connection| models::newest(connection, limit)).await
+    }
+
+    async fn append_audit(&self, event: &AuditEvent) -> Result<()> {
+        let event = event.clone();
+        self.writer.write(move |transaction| audit::append(transaction, &event)).await
+    }
+
+    async fn audit_events(&self, limit: u32) -> Result<Vec<AuditEvent>> {
+        self.read(move |connection| audit::newest(connection, limit)).await
+    }
+}

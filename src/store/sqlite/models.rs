@@ -1,0 +1,65 @@
+//! Trained models: kept for ever, the newest promoted one is the champion.
+
+use rusqlite::{Connection, OptionalExtension, Row, Transaction};
+
+use super::fault::Outcome;
+use super::values::{count, instant, instant_text, signed};
+use super::{audit, sql};
+use crate::domain::AuditEvent;
+use crate::domain::model::ModelRecord;
+use crate::error::Error;
+
+/// Largest model kept, in bytes: what an instance loads into memory, with room to spare.
+pub(super) const MODEL_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Keeps `model`; a version is kept once.
+pub(super) fn save(transaction: &Transaction<'_>, model: &ModelRecord, event: &AuditEvent) -> Outcome<()> {
+    if model.bytes.len() > MODEL_BYTES_MAX {
+        return Err(Error::invalid("the model is larger than the record keeps; train a smaller one").into());
+    }
+    if transaction.prepare_cached(&sql::MODEL_EXISTS)?.exists([&model.version])? {
+        return Err(Error::conflict("a model of this version is kept already; give the new one its own version").into());
+    }
+    transaction.prepare_cached(&sql::INSERT_MODEL)?.execute((
+        &model.version,
+        instant_text(model.trained),
+        signed(model.rows)?,
+        &model.schema_fingerprint,
+        &model.metrics,
+        model.promoted,
+        &model.reason,
+        &model.bytes,
+    ))?;
+    audit::append(transaction, event)
+}
+
+/// The champion's version.
+pub(super) fn champion_version(connection: &Connection) -> Outcome<Option<String>> {
+    Ok(connection.prepare_cached(&sql::CHAMPION_VERSION)?.query_row([], |row| row.get(0)).optional()?)
+}
+
+/// The champion, with its bytes.
+pub(super) fn champion(connection: &Connection) -> Outcome<Option<ModelRecord>> {
+    let mut statement = connection.prepare_cached(&sql::CHAMPION)?;
+    let mut rows = statement.query([])?;
+    let Some(row) = rows.next()? else { return Ok(None) };
+    Ok(Some(ModelRecord { bytes: row.get("bytes")?, ..read(row)? }))
+}
+
+/// The newest models, newest first, without their bytes.
+pub(super) fn newest(connection: &Connection, limit: u32) -> Outcome<Vec<ModelRecord>> {
+    connection.prepare_cached(&sql::MODELS)?.query_and_then([limit], read)?.collect()
+}
+
+fn read(row: &Row<'_>) -> Outcome<ModelRecord> {
+    Ok(ModelRecord {
+        version: row.get("version")?,
+        trained: instant(&row.get::<_, String>("trained")?)?,
+        rows: count(row, "trainingrows")?,
+        schema_fingerprint: row.get("schemafingerprint")?,
+        metrics: row.get("metrics")?,
+        promoted: row.get("promoted")?,
+        reason: row.get("reason")?,
+        bytes: Vec::new(),
+    })
+}

@@ -1,0 +1,149 @@
+//! Every statement that this module runs, once. The list is also what `tests/golden/sqlite.sql` holds, so that a change of a
+//! statement is seen in review.
+
+use std::sync::LazyLock;
+
+use super::ddl;
+use crate::store::columns::{
+    EncounterColumn, FACILITIES, IMPORT_ID, PATIENTS, PREDICTION_COLUMNS, encounter_columns, nameless_columns,
+};
+
+macro_rules! statements {
+    ($($(#[$doc:meta])* $name:ident = $text:expr;)*) => {
+        $($(#[$doc])* pub(super) static $name: LazyLock<String> = LazyLock::new(|| String::from($text));)*
+
+        /// Every statement by name, for the golden file.
+        pub fn statements() -> Vec<(&'static str, String)> {
+            let mut all = vec![$((stringify!($name), $name.clone()),)*];
+            all.push(("SCHEMA", ddl::ddl()));
+            all
+        }
+    };
+}
+
+/// Every commit is on the disk before it is answered. No memory map: a failing disk must be an error, not a SIGBUS. Temporary
+/// tables stay in memory: a spill file would hold patient data where nobody looks for it.
+pub(super) const WRITER_PRAGMAS: &str = "\
+PRAGMA synchronous = FULL;
+PRAGMA foreign_keys = ON;
+PRAGMA temp_store = MEMORY;
+PRAGMA mmap_size = 0;
+PRAGMA cache_size = -16384;
+PRAGMA trusted_schema = OFF;
+PRAGMA cell_size_check = ON;
+PRAGMA wal_autocheckpoint = 4000;
+PRAGMA journal_size_limit = 67108864;
+";
+
+/// A reader cannot write, whatever it is asked.
+pub(super) const READER_PRAGMAS: &str = "\
+PRAGMA query_only = ON;
+PRAGMA temp_store = MEMORY;
+PRAGMA mmap_size = 0;
+PRAGMA cache_size = -8192;
+PRAGMA trusted_schema = OFF;
+PRAGMA cell_size_check = ON;
+";
+
+const IMPORT_COLUMNS: &str = "id, account, container, name, etag, state, attempt, checkpoint, rowsread, stored, updated, unchanged, \
+     rejected, failure, extracolumns, sha256, started, finished";
+
+const MODEL_COLUMNS: &str = "version, trained, trainingrows, schemafingerprint, metrics, promoted, reason";
+
+statements! {
+    /// On opening: whose file it is, and whether there is anything in it.
+    IDENTITY = "SELECT (SELECT application_id FROM pragma_application_id), (SELECT count(*) FROM sqlite_schema)";
+    /// Answers the mode it reached.
+    WRITE_AHEAD_LOG = "PRAGMA journal_mode = WAL";
+    ON_WRITERS = WRITER_PRAGMAS;
+    ON_READERS = READER_PRAGMAS;
+    HAS_MIGRATIONS = "SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'schema_migrations'";
+    MIGRATIONS = "SELECT number, name, checksum FROM schema_migrations ORDER BY number";
+    RECORD_MIGRATION = "INSERT INTO schema_migrations (number, name, checksum, applied) \
+        VALUES (?1, ?2, ?3, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))";
+
+    ALL_FACILITIES = format!("SELECT Id, Name, Capacity FROM {FACILITIES} ORDER BY Id");
+
+    /// One row of an import. The prediction of an admission stays; a row that says nothing new is not written at all.
+    UPSERT_ENCOUNTER = upsert();
+    ENCOUNTER_EXISTS = format!("SELECT 1 FROM {PATIENTS} WHERE eid = ?1");
+    INSERT_ADMISSION = {
+        let names = || encounter_columns().iter().map(|c| c.name).chain(PREDICTION_COLUMNS.iter().map(|c| c.0));
+        format!("INSERT INTO {PATIENTS} ({}) VALUES ({})", join(names()), places(names().count()))
+    };
+    DISCHARGE = format!("UPDATE {PATIENTS} SET discharged = ?2, lengthofstay = ?3 WHERE eid = ?1 AND discharged IS NULL AND vdate <= ?2");
+    ENCOUNTER = format!("SELECT {}, prediction FROM {PATIENTS} WHERE eid = ?1", names(encounter_columns()));
+    DISCHARGED_ENCOUNTERS = format!(
+        "SELECT {} FROM {PATIENTS} WHERE eid > ?1 AND discharged IS NOT NULL ORDER BY eid LIMIT ?2", names(nameless_columns()));
+    TOTALS = format!("SELECT count(*), count(discharged), count(*) - count({}) FROM {PATIENTS}", IMPORT_ID.0);
+    /// The first two counts are answered from the index of open encounters, the third from one pass over the table.
+    CENSUS = format!(
+        "SELECT f.Id, f.Name, f.Capacity,\n  \
+           (SELECT count(*) FROM {PATIENTS} p WHERE p.discharged IS NULL AND p.facid = f.Id AND p.vdate <= ?1),\n  \
+           (SELECT count(*) FROM {PATIENTS} p WHERE p.discharged IS NULL AND p.facid = f.Id AND p.vdate <= ?1\n    \
+             AND date(p.vdate, p.predlengthofstay || ' days') <= ?2),\n  \
+           coalesce(d.leavers, 0)\n\
+         FROM {FACILITIES} f\n\
+         LEFT JOIN (SELECT facid, count(*) AS leavers FROM {PATIENTS} WHERE discharged = ?1 GROUP BY facid) d ON d.facid = f.Id\n\
+         ORDER BY f.Id");
+
+    IMPORT = format!("SELECT {IMPORT_COLUMNS} FROM imports WHERE id = ?1");
+    IMPORTS = format!("SELECT {IMPORT_COLUMNS} FROM imports ORDER BY seq DESC LIMIT ?1");
+    BEGIN_IMPORT = "INSERT INTO imports (id, account, container, name, etag, state, attempt, checkpoint, rowsread, stored, updated, \
+        unchanged, rejected, rejectskept, failure, extracolumns, sha256, started) \
+        VALUES (?1, ?2, ?3, ?4, ?5, 'running', 1, 0, 0, 0, 0, 0, 0, 0, '', '', '', ?6)";
+    TAKE_OVER_IMPORT = "UPDATE imports SET attempt = attempt + 1 WHERE id = ?1 AND state = 'running'";
+    FENCE = "SELECT state = 'running' AND attempt = ?2, checkpoint, rejectskept FROM imports WHERE id = ?1";
+    ADVANCE_IMPORT = "UPDATE imports SET checkpoint = checkpoint + ?2, rowsread = rowsread + ?2, stored = stored + ?3, \
+        updated = updated + ?4, unchanged = unchanged + ?5, rejected = rejected + ?6, rejectskept = rejectskept + ?7 WHERE id = ?1";
+    FINISH_IMPORT = "UPDATE imports SET state = ?3, sha256 = ?4, extracolumns = ?5, failure = ?6, finished = ?7 \
+        WHERE id = ?1 AND state = 'running' AND attempt = ?2";
+    INSERT_REJECT = "INSERT INTO rejects (importid, line, ordinal, columnname, rule, remedy) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
+        ON CONFLICT (importid, line, ordinal) DO NOTHING";
+    REJECTS = "SELECT line, columnname, rule, remedy FROM rejects WHERE importid = ?1 ORDER BY line, ordinal LIMIT ?3 OFFSET ?2";
+
+    INSERT_MODEL = format!("INSERT INTO models ({MODEL_COLUMNS}, bytes) VALUES ({})", places(8));
+    MODEL_EXISTS = "SELECT 1 FROM models WHERE version = ?1";
+    CHAMPION_VERSION = "SELECT version FROM models WHERE promoted = 1 ORDER BY seq DESC LIMIT 1";
+    CHAMPION = format!("SELECT {MODEL_COLUMNS}, bytes FROM models WHERE promoted = 1 ORDER BY seq DESC LIMIT 1");
+    MODELS = format!("SELECT {MODEL_COLUMNS} FROM models ORDER BY seq DESC LIMIT ?1");
+
+    INSERT_AUDIT = "INSERT INTO audit (at, caller, roles, proof, correlation, action, outcome, encounter, detail) \
+        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
+    AUDIT_EVENTS = "SELECT at, caller, roles, proof, correlation, action, outcome, encounter, detail FROM audit \
+        ORDER BY seq DESC LIMIT ?1";
+}
+
+/// Columns are bound in the order of [`encounter_columns`], then the import's id.
+fn upsert() -> String {
+    let columns = encounter_columns();
+    let import = IMPORT_ID.0;
+    let others = || columns.iter().map(|c| c.name).filter(|name| *name != "eid");
+    let set = join(others().chain([import]).map(|name| format!("{name} = excluded.{name}")));
+    let differs: Vec<_> = others().map(|name| format!("{PATIENTS}.{name} IS NOT excluded.{name}")).collect();
+    format!(
+        "INSERT INTO {PATIENTS} ({}, {import}) VALUES ({})\nON CONFLICT (eid) DO UPDATE SET {set}\nWHERE {}",
+        names(columns),
+        places(columns.len() + 1),
+        differs.join(" OR ")
+    )
+}
+
+fn names(columns: &[EncounterColumn]) -> String {
+    join(columns.iter().map(|column| column.name))
+}
+
+fn places(count: usize) -> String {
+    join((1..=count).map(|place| format!("?{place}")))
+}
+
+fn join(parts: impl Iterator<Item = impl AsRef<str>>) -> String {
+    let mut text = String::new();
+    for part in parts {
+        if !text.is_empty() {
+            text.push_str(", ");
+        }
+        text.push_str(part.as_ref());
+    }
+    text
+}

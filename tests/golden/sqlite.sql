@@ -1,0 +1,258 @@
+-- IDENTITY
+SELECT (SELECT application_id FROM pragma_application_id), (SELECT count(*) FROM sqlite_schema)
+
+-- WRITE_AHEAD_LOG
+PRAGMA journal_mode = WAL
+
+-- ON_WRITERS
+PRAGMA synchronous = FULL;
+PRAGMA foreign_keys = ON;
+PRAGMA temp_store = MEMORY;
+PRAGMA mmap_size = 0;
+PRAGMA cache_size = -16384;
+PRAGMA trusted_schema = OFF;
+PRAGMA cell_size_check = ON;
+PRAGMA wal_autocheckpoint = 4000;
+PRAGMA journal_size_limit = 67108864;
+
+-- ON_READERS
+PRAGMA query_only = ON;
+PRAGMA temp_store = MEMORY;
+PRAGMA mmap_size = 0;
+PRAGMA cache_size = -8192;
+PRAGMA trusted_schema = OFF;
+PRAGMA cell_size_check = ON;
+
+-- HAS_MIGRATIONS
+SELECT 1 FROM sqlite_schema WHERE type = 'table' AND name = 'schema_migrations'
+
+-- MIGRATIONS
+SELECT number, name, checksum FROM schema_migrations ORDER BY number
+
+-- RECORD_MIGRATION
+INSERT INTO schema_migrations (number, name, checksum, applied) VALUES (?1, ?2, ?3, strftime('%Y-%m-%dT%H:%M:%fZ', 'now'))
+
+-- ALL_FACILITIES
+SELECT Id, Name, Capacity FROM MetaData_Facilities ORDER BY Id
+
+-- UPSERT_ENCOUNTER
+INSERT INTO PatientData (FirstName, MiddleName, LastName, eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay, importid) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32)
+ON CONFLICT (eid) DO UPDATE SET FirstName = excluded.FirstName, MiddleName = excluded.MiddleName, LastName = excluded.LastName, vdate = excluded.vdate, rcount = excluded.rcount, gender = excluded.gender, dialysisrenalendstage = excluded.dialysisrenalendstage, asthma = excluded.asthma, irondef = excluded.irondef, pneum = excluded.pneum, substancedependence = excluded.substancedependence, psychologicaldisordermajor = excluded.psychologicaldisordermajor, depress = excluded.depress, psychother = excluded.psychother, fibrosisandother = excluded.fibrosisandother, malnutrition = excluded.malnutrition, hemo = excluded.hemo, hematocrit = excluded.hematocrit, neutrophils = excluded.neutrophils, sodium = excluded.sodium, glucose = excluded.glucose, bloodureanitro = excluded.bloodureanitro, creatinine = excluded.creatinine, bmi = excluded.bmi, pulse = excluded.pulse, respiration = excluded.respiration, secondarydiagnosisnonicd9 = excluded.secondarydiagnosisnonicd9, discharged = excluded.discharged, facid = excluded.facid, lengthofstay = excluded.lengthofstay, importid = excluded.importid
+WHERE PatientData.FirstName IS NOT excluded.FirstName OR PatientData.MiddleName IS NOT excluded.MiddleName OR PatientData.LastName IS NOT excluded.LastName OR PatientData.vdate IS NOT excluded.vdate OR PatientData.rcount IS NOT excluded.rcount OR PatientData.gender IS NOT excluded.gender OR PatientData.dialysisrenalendstage IS NOT excluded.dialysisrenalendstage OR PatientData.asthma IS NOT excluded.asthma OR PatientData.irondef IS NOT excluded.irondef OR PatientData.pneum IS NOT excluded.pneum OR PatientData.substancedependence IS NOT excluded.substancedependence OR PatientData.psychologicaldisordermajor IS NOT excluded.psychologicaldisordermajor OR PatientData.depress IS NOT excluded.depress OR PatientData.psychother IS NOT excluded.psychother OR PatientData.fibrosisandother IS NOT excluded.fibrosisandother OR PatientData.malnutrition IS NOT excluded.malnutrition OR PatientData.hemo IS NOT excluded.hemo OR PatientData.hematocrit IS NOT excluded.hematocrit OR PatientData.neutrophils IS NOT excluded.neutrophils OR PatientData.sodium IS NOT excluded.sodium OR PatientData.glucose IS NOT excluded.glucose OR PatientData.bloodureanitro IS NOT excluded.bloodureanitro OR PatientData.creatinine IS NOT excluded.creatinine OR PatientData.bmi IS NOT excluded.bmi OR PatientData.pulse IS NOT excluded.pulse OR PatientData.respiration IS NOT excluded.respiration OR PatientData.secondarydiagnosisnonicd9 IS NOT excluded.secondarydiagnosisnonicd9 OR PatientData.discharged IS NOT excluded.discharged OR PatientData.facid IS NOT excluded.facid OR PatientData.lengthofstay IS NOT excluded.lengthofstay
+
+-- ENCOUNTER_EXISTS
+SELECT 1 FROM PatientData WHERE eid = ?1
+
+-- INSERT_ADMISSION
+INSERT INTO PatientData (FirstName, MiddleName, LastName, eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay, predlengthofstay, predictedstaydays, predictedlow80, predictedhigh80, predictedlow90, predictedhigh90, modelversion, prediction) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32, ?33, ?34, ?35, ?36, ?37, ?38, ?39)
+
+-- DISCHARGE
+UPDATE PatientData SET discharged = ?2, lengthofstay = ?3 WHERE eid = ?1 AND discharged IS NULL AND vdate <= ?2
+
+-- ENCOUNTER
+SELECT FirstName, MiddleName, LastName, eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay, prediction FROM PatientData WHERE eid = ?1
+
+-- DISCHARGED_ENCOUNTERS
+SELECT eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay FROM PatientData WHERE eid > ?1 AND discharged IS NOT NULL ORDER BY eid LIMIT ?2
+
+-- TOTALS
+SELECT count(*), count(discharged), count(*) - count(importid) FROM PatientData
+
+-- CENSUS
+SELECT f.Id, f.Name, f.Capacity,
+  (SELECT count(*) FROM PatientData p WHERE p.discharged IS NULL AND p.facid = f.Id AND p.vdate <= ?1),
+  (SELECT count(*) FROM PatientData p WHERE p.discharged IS NULL AND p.facid = f.Id AND p.vdate <= ?1
+    AND date(p.vdate, p.predlengthofstay || ' days') <= ?2),
+  coalesce(d.leavers, 0)
+FROM MetaData_Facilities f
+LEFT JOIN (SELECT facid, count(*) AS leavers FROM PatientData WHERE discharged = ?1 GROUP BY facid) d ON d.facid = f.Id
+ORDER BY f.Id
+
+-- IMPORT
+SELECT id, account, container, name, etag, state, attempt, checkpoint, rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, started, finished FROM imports WHERE id = ?1
+
+-- IMPORTS
+SELECT id, account, container, name, etag, state, attempt, checkpoint, rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, started, finished FROM imports ORDER BY seq DESC LIMIT ?1
+
+-- BEGIN_IMPORT
+INSERT INTO imports (id, account, container, name, etag, state, attempt, checkpoint, rowsread, stored, updated, unchanged, rejected, rejectskept, failure, extracolumns, sha256, started) VALUES (?1, ?2, ?3, ?4, ?5, 'running', 1, 0, 0, 0, 0, 0, 0, 0, '', '', '', ?6)
+
+-- TAKE_OVER_IMPORT
+UPDATE imports SET attempt = attempt + 1 WHERE id = ?1 AND state = 'running'
+
+-- FENCE
+SELECT state = 'running' AND attempt = ?2, checkpoint, rejectskept FROM imports WHERE id = ?1
+
+-- ADVANCE_IMPORT
+UPDATE imports SET checkpoint = checkpoint + ?2, rowsread = rowsread + ?2, stored = stored + ?3, updated = updated + ?4, unchanged = unchanged + ?5, rejected = rejected + ?6, rejectskept = rejectskept + ?7 WHERE id = ?1
+
+-- FINISH_IMPORT
+UPDATE imports SET state = ?3, sha256 = ?4, extracolumns = ?5, failure = ?6, finished = ?7 WHERE id = ?1 AND state = 'running' AND attempt = ?2
+
+-- INSERT_REJECT
+INSERT INTO rejects (importid, line, ordinal, columnname, rule, remedy) VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (importid, line, ordinal) DO NOTHING
+
+-- REJECTS
+SELECT line, columnname, rule, remedy FROM rejects WHERE importid = ?1 ORDER BY line, ordinal LIMIT ?3 OFFSET ?2
+
+-- INSERT_MODEL
+INSERT INTO models (version, trained, trainingrows, schemafingerprint, metrics, promoted, reason, bytes) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8)
+
+-- MODEL_EXISTS
+SELECT 1 FROM models WHERE version = ?1
+
+-- CHAMPION_VERSION
+SELECT version FROM models WHERE promoted = 1 ORDER BY seq DESC LIMIT 1
+
+-- CHAMPION
+SELECT version, trained, trainingrows, schemafingerprint, metrics, promoted, reason, bytes FROM models WHERE promoted = 1 ORDER BY seq DESC LIMIT 1
+
+-- MODELS
+SELECT version, trained, trainingrows, schemafingerprint, metrics, promoted, reason FROM models ORDER BY seq DESC LIMIT ?1
+
+-- INSERT_AUDIT
+INSERT INTO audit (at, caller, roles, proof, correlation, action, outcome, encounter, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
+
+-- AUDIT_EVENTS
+SELECT at, caller, roles, proof, correlation, action, outcome, encounter, detail FROM audit ORDER BY seq DESC LIMIT ?1
+
+-- SCHEMA
+-- The ledger of migrations.
+CREATE TABLE IF NOT EXISTS schema_migrations (
+  number INTEGER PRIMARY KEY,
+  name TEXT NOT NULL,
+  checksum TEXT NOT NULL, -- SHA-256 of the migration's statements without comments and line breaks
+  applied TEXT NOT NULL
+) STRICT;
+
+
+-- Migration 0001-record
+CREATE TABLE MetaData_Facilities (
+  Id TEXT PRIMARY KEY CHECK (length(Id) = 1),
+  Name TEXT NOT NULL,
+  Capacity INTEGER NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE PatientData (
+  FirstName TEXT, -- First given name.
+  MiddleName TEXT, -- Further given names.
+  LastName TEXT, -- Family name.
+  eid INTEGER PRIMARY KEY CHECK (eid >= 1), -- Encounter id: a whole number from 1 to 2147483647.
+  vdate TEXT NOT NULL, -- Admission date.
+  rcount TEXT, -- Readmissions in the past 180 days: 0 to 4, then 5+.
+  gender TEXT NOT NULL, -- Administrative gender: F, M, O or U.
+  dialysisrenalendstage INTEGER, -- End-stage renal failure on dialysis during the encounter.
+  asthma INTEGER, -- Asthma during the encounter.
+  irondef INTEGER, -- Iron deficiency during the encounter.
+  pneum INTEGER, -- Pneumonia during the encounter.
+  substancedependence INTEGER, -- Substance dependence during the encounter.
+  psychologicaldisordermajor INTEGER, -- Major psychological disorder during the encounter.
+  depress INTEGER, -- Depression during the encounter.
+  psychother INTEGER, -- Other psychological disorder during the encounter.
+  fibrosisandother INTEGER, -- Fibrosis and other during the encounter.
+  malnutrition INTEGER, -- Malnutrition during the encounter.
+  hemo INTEGER, -- Disorder of the haematopoietic system during the encounter.
+  hematocrit REAL, -- Average hematocrit during the encounter.
+  neutrophils REAL, -- Average neutrophils during the encounter, in the unit the blueprint codes.
+  sodium REAL, -- Average sodium during the encounter.
+  glucose REAL, -- Average glucose during the encounter.
+  bloodureanitro REAL, -- Average blood urea nitrogen during the encounter.
+  creatinine REAL, -- Average creatinine during the encounter.
+  bmi REAL, -- Average body mass index during the encounter.
+  pulse INTEGER, -- Average pulse during the encounter.
+  respiration REAL, -- Average respiration during the encounter.
+  secondarydiagnosisnonicd9 INTEGER, -- Number of secondary diagnoses that carry no ICD-9 code.
+  discharged TEXT, -- Discharge date; empty while the patient is in the hospital.
+  facid TEXT NOT NULL, -- Facility id, one letter of the facilities table.
+  lengthofstay INTEGER, -- Length of stay in whole days; empty while it is unknown.
+  predlengthofstay INTEGER, -- Predicted stay in whole days, at least 1.
+  predictedstaydays REAL, -- Predicted stay in days.
+  predictedlow80 REAL, -- Lower end of the 80 % interval, days.
+  predictedhigh80 REAL, -- Upper end of the 80 % interval, days.
+  predictedlow90 REAL, -- Lower end of the 90 % interval, days.
+  predictedhigh90 REAL, -- Upper end of the 90 % interval, days.
+  modelversion TEXT, -- The model that predicted.
+  prediction TEXT, -- The whole prediction with its reasons, JSON.
+  importid TEXT, -- The import that stored or last changed the row; NULL if it was admitted.
+  CHECK (discharged >= vdate)
+) STRICT;
+
+CREATE INDEX PatientData_open ON PatientData (facid, vdate, predlengthofstay, discharged) WHERE discharged IS NULL;
+
+CREATE TABLE imports (
+  seq INTEGER PRIMARY KEY,
+  id TEXT NOT NULL UNIQUE,
+  account TEXT NOT NULL,
+  container TEXT NOT NULL,
+  name TEXT NOT NULL,
+  etag TEXT NOT NULL,
+  state TEXT NOT NULL CHECK (state IN ('running', 'done', 'failed')),
+  attempt INTEGER NOT NULL, -- deliveries that began work; only the newest may commit
+  checkpoint INTEGER NOT NULL, -- data rows of the file whose fate is committed
+  rowsread INTEGER NOT NULL,
+  stored INTEGER NOT NULL,
+  updated INTEGER NOT NULL,
+  unchanged INTEGER NOT NULL,
+  rejected INTEGER NOT NULL,
+  rejectskept INTEGER NOT NULL, -- rows of this import in rejects, which is capped
+  failure TEXT NOT NULL,
+  extracolumns TEXT NOT NULL,
+  sha256 TEXT NOT NULL,
+  started TEXT NOT NULL,
+  finished TEXT,
+  CHECK (rowsread = stored + updated + unchanged + rejected)
+) STRICT;
+
+CREATE TABLE rejects (
+  importid TEXT NOT NULL REFERENCES imports (id),
+  line INTEGER NOT NULL,
+  ordinal INTEGER NOT NULL, -- a row may break several rules
+  columnname TEXT NOT NULL,
+  rule TEXT NOT NULL,
+  remedy TEXT NOT NULL,
+  PRIMARY KEY (importid, line, ordinal) -- also the order in which they are read
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE models (
+  seq INTEGER PRIMARY KEY,
+  version TEXT NOT NULL UNIQUE,
+  trained TEXT NOT NULL,
+  trainingrows INTEGER NOT NULL,
+  schemafingerprint TEXT NOT NULL,
+  metrics TEXT NOT NULL,
+  promoted INTEGER NOT NULL CHECK (promoted IN (0, 1)),
+  reason TEXT NOT NULL,
+  bytes BLOB NOT NULL
+) STRICT;
+
+-- The champion is the newest promoted model; asked for before every admission.
+CREATE INDEX models_promoted ON models (seq) WHERE promoted = 1;
+
+CREATE TABLE audit (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, -- a number is never used again, so a gap shows
+  at TEXT NOT NULL,
+  caller TEXT NOT NULL,
+  roles TEXT NOT NULL,
+  proof TEXT NOT NULL,
+  correlation TEXT NOT NULL,
+  action TEXT NOT NULL,
+  outcome TEXT NOT NULL,
+  encounter INTEGER,
+  detail TEXT NOT NULL
+) STRICT;
+
+CREATE TRIGGER audit_is_never_changed BEFORE UPDATE ON audit BEGIN
+  SELECT RAISE(ABORT, 'the audit trail is append-only');
+END;
+
+CREATE TRIGGER audit_is_never_deleted BEFORE DELETE ON audit BEGIN
+  SELECT RAISE(ABORT, 'the audit trail is append-only');
+END;
+
+-- Migration 0002-facilities
+INSERT INTO MetaData_Facilities (Id, Name, Capacity) VALUES ('A', 'General Medicine 3 West', 75) ON CONFLICT (Id) DO NOTHING;
+INSERT INTO MetaData_Facilities (Id, Name, Capacity) VALUES ('B', 'Pulmonary 2 West', 80) ON CONFLICT (Id) DO NOTHING;
+INSERT INTO MetaData_Facilities (Id, Name, Capacity) VALUES ('C', 'General Medicine 3 South', 30) ON CONFLICT (Id) DO NOTHING;
+INSERT INTO MetaData_Facilities (Id, Name, Capacity) VALUES ('D', 'Geriatrics 2 East', 100) ON CONFLICT (Id) DO NOTHING;
+INSERT INTO MetaData_Facilities (Id, Name, Capacity) VALUES ('E', 'Behavioral 1 East', 95) ON CONFLICT (Id) DO NOTHING;
+
