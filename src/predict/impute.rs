@@ -86,10 +86,6 @@ fn precision(covariance: Matrix) -> Matrix {
 }
 
 impl Moments {
-    pub(super) fn width(&self) -> usize {
-        self.mean.len()
-    }
-
     pub(super) fn is_sound(&self, width: usize) -> bool {
         self.mean.len() == width
             && self.precision.is_square(width)

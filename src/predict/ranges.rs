@@ -160,8 +160,8 @@ impl Search<'_> {
         let places: Vec<usize> =
             self.cut_places(m).into_iter().filter(|p| *p >= self.side_min && n - *p >= self.side_min).collect();
         for (k, low) in places.iter().enumerate() {
-            consider(*low, n);
-            consider(0, *low);
+            // One cut splits in two: the smaller side is the abnormal one.
+            if *low <= n / 2 { consider(*low, n) } else { consider(0, *low) }
             places[k + 1..].iter().for_each(|high| consider(*low, *high));
         }
         (best.1, best.2)
@@ -225,11 +225,11 @@ impl Search<'_> {
         let n = self.sorted[m].len();
         let best_side = |from_below: bool| {
             let (mut sum, mut best) = (0.0, (price, None));
-            for taken in 1..n {
+            for taken in 1..=n / 2 {
                 let place = if from_below { taken } else { n - taken };
                 let i = if from_below { place - 1 } else { place };
                 sum += scores[self.sorted[m][i] as usize];
-                if taken >= self.side_min && sum > best.0 && self.value(m, place - 1) != self.value(m, place) {
+                if taken < n && taken >= self.side_min && sum > best.0 && self.value(m, place - 1) != self.value(m, place) {
                     best = (sum, Some(place));
                 }
             }

@@ -32,9 +32,7 @@ pub(super) struct Scorer {
 
 /// An answer without its reasons.
 pub(super) struct Answer {
-    /// Days before clipping.
-    pub(super) raw_days: f64,
-    /// Days.
+    /// Days, clipped.
     pub(super) days: f64,
     pub(super) intervals: (Interval, Interval),
     pub(super) abnormal: usize,
@@ -55,16 +53,16 @@ pub(super) fn abnormal(encoded: &Encoded) -> usize {
 impl Scorer {
     pub(super) fn answer(&self, row: &Row) -> Answer {
         let encoded = self.design.encode(row);
-        let raw_days = match (&self.algorithm, &self.challenger) {
+        let days = match (&self.algorithm, &self.challenger) {
             (Algorithm::Trees, Some(trees)) => trees.predict(row, &encoded),
             _ => self.linear.predict(&encoded.values),
         };
-        let (days, abnormal) = (clip(raw_days), abnormal(&encoded));
+        let (days, abnormal) = (clip(days), abnormal(&encoded));
         let open = open_variance(&self.design, &self.linear, &encoded);
-        Answer { raw_days, days, intervals: self.intervals.around(days, abnormal, open), abnormal, encoded }
+        Answer { days, intervals: self.intervals.around(days, abnormal, open), abnormal, encoded }
     }
 
-    /// The average stay that reasons start from, and the reasons; together they are [`Answer::raw_days`].
+    /// The average stay that reasons start from, and the reasons; together they are [`Answer::days`] before clipping.
     pub(super) fn reasons(&self, row: &Row, encoded: &Encoded) -> (f64, Reasons) {
         match (&self.algorithm, &self.challenger) {
             (Algorithm::Trees, Some(trees)) => Reasons::trees(trees, row, encoded),
