@@ -1,2 +1,30 @@
 //! The length-of-stay model: features, training, prediction, intervals and reasons. Pure and CPU-bound; it does not know files, the
 //! store, HTTP, the clock or unseeded randomness.
+
+mod algebra;
+mod challenger;
+mod design;
+mod drift;
+mod evaluate;
+mod explain;
+mod features;
+mod fit;
+mod hygiene;
+mod impute;
+mod interval;
+mod linear;
+mod metrics;
+mod model;
+mod probe;
+mod ranges;
+mod report;
+mod scorer;
+mod set;
+mod train;
+
+pub use drift::Drift;
+pub use metrics::{Coverage, Decile, GroupError, Metrics};
+pub use model::{MODEL_BYTES_MAX, Model, evaluate};
+pub use report::{Blanked, Comparison, Evaluation, Hygiene, LearnedRange, Report, Window};
+pub use set::{TrainingSet, blank, blank_cells};
+pub use train::{TRAINING_ROWS_MIN, TrainOptions, Trained, train};

@@ -1,0 +1,198 @@
+//! One fit of every model on some rows, and seeded cross-validation of such fits.
+
+use super::challenger::{CHALLENGER_ROWS_MAX, Challenger};
+use super::design::Design;
+use super::features::{Row, mix, unit};
+use super::interval::{Held, open_variance};
+use super::linear::{Linear, Sums};
+use super::metrics::{Errors, Spread};
+use super::report::Comparison;
+use super::scorer::{abnormal, clip};
+use super::set::TrainingSet;
+use crate::error::Result;
+use crate::schema::Feature;
+
+/// Rows a design is fitted on; more are sampled down to this.
+const DESIGN_ROWS_MAX: usize = 200_000;
+/// Rows of a cross-validation; more are sampled down to this.
+const CROSS_VALIDATION_ROWS_MAX: usize = 20_000;
+/// Folds of a cross-validation.
+pub(super) const FOLDS: u64 = 5;
+/// Blanked copies of each held-out row, to learn intervals for missing inputs.
+const COPIES: u64 = 2;
+
+/// Every model, fitted on the same rows.
+pub(super) struct Fit {
+    pub(super) design: Design,
+    pub(super) linear: Linear,
+    pub(super) baseline: Linear,
+    pub(super) challenger: Option<Challenger>,
+}
+
+/// At most `max` of `order`, evenly spread.
+pub(super) fn sample(order: &[u32], max: usize) -> impl Iterator<Item = u32> + '_ {
+    order.iter().copied().step_by(order.len().div_ceil(max).max(1))
+}
+
+impl Fit {
+    /// Fits on the rows of `set` that `order` names. Rows stream by once; nothing grows with their number.
+    ///
+    /// # Errors
+    /// Internal, when a solver fails.
+    pub(super) fn on(set: &TrainingSet, order: &[u32], seed: u64, with_challenger: bool) -> Result<Self> {
+        let rows: Vec<&Row> = sample(order, DESIGN_ROWS_MAX).map(|i| set.row(i)).collect();
+        let design = Design::fit(&rows);
+        let (mut sums, mut baseline_sums) = (Sums::new(), Sums::new());
+        for i in order {
+            let row = set.row(*i);
+            let encoded = design.encode(row);
+            sums.add(&encoded.values, row.stay_days());
+            baseline_sums.add(&design.baseline(&encoded).values, row.stay_days());
+        }
+        let linear = Linear::fit(&sums, &design.columns)?;
+        let baseline = Linear::fit(&baseline_sums, &design.baseline_columns)?;
+        let challenger = if with_challenger {
+            let mut rows: Vec<Row> = Vec::new();
+            for i in sample(order, CHALLENGER_ROWS_MAX) {
+                let row = *set.row(i);
+                rows.push(row);
+                // The trees must meet missing inputs in training to answer them in service.
+                rows.push(blanked(row, mix(seed ^ row.hash())));
+            }
+            Some(Challenger::fit(&design, &rows, seed)?)
+        } else {
+            None
+        };
+        Ok(Self { design, linear, baseline, challenger })
+    }
+
+    /// Scores rows that this fit has not seen.
+    pub(super) fn compare(&self, set: &TrainingSet, order: &[u32]) -> Compared {
+        let mut out = Compared::default();
+        for i in order {
+            self.score(set.row(*i), &mut out);
+        }
+        out.spread = Spread::of(order.iter().map(|i| set.row(*i).stay_days()));
+        out
+    }
+
+    fn score(&self, row: &Row, out: &mut Compared) {
+        let encoded = self.design.encode(row);
+        let stay = row.stay_days();
+        let linear = clip(self.linear.predict(&encoded.values));
+        out.linear.add(stay, linear, None);
+        out.baseline.add(stay, clip(self.baseline.predict(&self.design.baseline(&encoded).values)), None);
+        if let Some(challenger) = &self.challenger {
+            let days = clip(challenger.predict(row, &encoded));
+            out.challenger.add(stay, days, None);
+            out.advantage.add((linear - stay).powi(2) - (days - stay).powi(2));
+        }
+    }
+
+    /// The errors on a held-out row: as it is, and blanked.
+    fn hold(&self, row: &Row, seed: u64, held: &mut [Vec<Held>; 2]) {
+        let copies = (0..COPIES).map(|copy| blanked(*row, mix(seed ^ mix(row.hash() ^ copy))));
+        for row in std::iter::once(*row).chain(copies) {
+            let encoded = self.design.encode(&row);
+            let linear = clip(self.linear.predict(&encoded.values));
+            let trees = self.challenger.as_ref().map_or(linear, |trees| clip(trees.predict(&row, &encoded)));
+            let open = open_variance(&self.design, &self.linear, &encoded);
+            for (held, days) in held.iter_mut().zip([linear, trees]) {
+                held.push(Held { error: row.stay_days() - days, abnormal: abnormal(&encoded), open });
+            }
+        }
+    }
+}
+
+/// Paired differences: mean and its standard error.
+#[derive(Debug, Clone, Copy, Default)]
+pub(super) struct Paired {
+    n: f64,
+    sum: f64,
+    squares: f64,
+}
+
+impl Paired {
+    pub(super) fn add(&mut self, difference: f64) {
+        self.n += 1.0;
+        self.sum += difference;
+        self.squares += difference * difference;
+    }
+
+    pub(super) fn mean(&self) -> f64 {
+        self.sum / self.n.max(1.0)
+    }
+
+    pub(super) fn standard_error(&self) -> f64 {
+        let n = self.n.max(2.0);
+        ((self.squares / n - self.mean().powi(2)).max(0.0) / (n - 1.0)).sqrt()
+    }
+}
+
+/// Errors of every model on the same rows.
+#[derive(Default)]
+pub(super) struct Compared {
+    pub(super) linear: Errors,
+    pub(super) challenger: Errors,
+    pub(super) baseline: Errors,
+    /// Squared error of the linear model less that of the challenger, row by row.
+    pub(super) advantage: Paired,
+    pub(super) spread: Spread,
+}
+
+impl Compared {
+    pub(super) fn report(&self) -> Comparison {
+        let metrics = |errors: &Errors| errors.metrics(&self.spread);
+        Comparison {
+            rows: self.linear.rows,
+            primary: metrics(&self.linear),
+            challenger: (self.challenger.rows > 0).then(|| metrics(&self.challenger)),
+            baseline: metrics(&self.baseline),
+        }
+    }
+}
+
+/// What cross-validation found.
+pub(super) struct Validated {
+    pub(super) compared: Compared,
+    /// Held-out errors of the linear model and of the trees.
+    pub(super) held: [Vec<Held>; 2],
+}
+
+/// Seeded cross-validation on (a sample of) `order`. A row's fold comes from its content: copies of a row share a fold, and the order
+/// in which rows came does not matter.
+///
+/// # Errors
+/// Internal, when a solver fails.
+pub(super) fn cross_validate(set: &TrainingSet, order: &[u32], seed: u64) -> Result<Validated> {
+    let rows: Vec<u32> = sample(order, CROSS_VALIDATION_ROWS_MAX).collect();
+    let fold_of = |i: &u32| mix(seed ^ set.row(*i).hash()) % FOLDS;
+    let (mut compared, mut held) = (Compared::default(), [Vec::new(), Vec::new()]);
+    for fold in 0..FOLDS {
+        let (test, train): (Vec<u32>, Vec<u32>) = rows.iter().partition(|i| fold_of(i) == fold);
+        if test.is_empty() || train.is_empty() {
+            continue;
+        }
+        let fit = Fit::on(set, &train, seed, true)?;
+        for i in &test {
+            fit.score(set.row(*i), &mut compared);
+            fit.hold(set.row(*i), seed, &mut held);
+        }
+    }
+    compared.spread = Spread::of(rows.iter().map(|i| set.row(*i).stay_days()));
+    Ok(Validated { compared, held })
+}
+
+/// A copy with inputs blanked: the readmission count alone, or a tenth or three tenths of the inputs, or the count and a fifth.
+pub(super) fn blanked(mut row: Row, draw: u64) -> Row {
+    let (readmissions, share) = [(true, 0.0), (false, 0.1), (false, 0.3), (true, 0.2)][(draw % 4) as usize];
+    if readmissions {
+        row.blank(Feature::Readmissions);
+    }
+    for feature in Feature::all() {
+        if unit(mix(draw ^ feature as u64)) < share {
+            row.blank(feature);
+        }
+    }
+    row
+}

@@ -1,0 +1,163 @@
+//! The linear model: linfa's least squares on sufficient statistics.
+//!
+//! The design matrix is never held. Rows are folded into sums as they stream by; the Cholesky factor `R` of the centred cross products
+//! and `z = R⁻ᵀXᵀy` have as many rows as there are columns, and least squares on (`R`, `z`) has the same solution as on all rows.
+
+use linfa::Dataset;
+use linfa::traits::Fit;
+use linfa_elasticnet::ElasticNet;
+use linfa_linear::LinearRegression;
+use ndarray::{Array1, Array2};
+use serde::{Deserialize, Serialize};
+
+use super::algebra::{Matrix, forward, semi_cholesky};
+use super::design::WIDTH;
+use crate::error::{Error, Result};
+
+/// Sums over rows.
+pub(super) struct Sums {
+    rows: f64,
+    days: f64,
+    values: Vec<f64>,
+    /// Upper triangle of the cross products.
+    products: Matrix,
+    with_days: Vec<f64>,
+    filled: Vec<(usize, f64)>,
+}
+
+impl Sums {
+    pub(super) fn new() -> Self {
+        Self {
+            rows: 0.0,
+            days: 0.0,
+            values: vec![0.0; WIDTH],
+            products: Matrix::zero(WIDTH),
+            with_days: vec![0.0; WIDTH],
+            filled: Vec::with_capacity(WIDTH),
+        }
+    }
+
+    /// Adds a row. Most of a row is zero, so the cost is that of what is filled.
+    pub(super) fn add(&mut self, values: &[f64; WIDTH], days: f64) {
+        self.filled.clear();
+        self.filled.extend(values.iter().copied().enumerate().filter(|(_, value)| *value != 0.0));
+        for (k, (i, a)) in self.filled.iter().enumerate() {
+            self.values[*i] += a;
+            self.with_days[*i] += a * days;
+            for (j, b) in &self.filled[k..] {
+                *self.products.at(*i, *j) += a * b;
+            }
+        }
+        self.rows += 1.0;
+        self.days += days;
+    }
+}
+
+/// How a linear model was fitted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub(super) enum Solver {
+    /// linfa-linear.
+    LeastSquares,
+    /// linfa-elasticnet: columns depend on one another, or rows are few.
+    ElasticNet,
+}
+
+/// A fitted linear model over the design's columns.
+#[derive(Serialize, Deserialize)]
+pub(super) struct Linear {
+    /// Mean stay of the training rows.
+    pub(super) mean_days: f64,
+    /// Mean of each column in training.
+    pub(super) means: Vec<f64>,
+    /// Days for one more of each column; zero for columns left out.
+    pub(super) weights: Vec<f64>,
+    pub(super) solver: Solver,
+}
+
+/// Rows a column needs before plain least squares is trusted.
+const ROWS_PER_COLUMN: f64 = 5.0;
+/// Elastic net's penalty, in standard deviations of the stay, and its share of absolute values.
+const PENALTY: f64 = 0.002;
+const L1_RATIO: f64 = 0.5;
+
+impl Linear {
+    /// Fits `columns` of the design.
+    ///
+    /// # Errors
+    /// Internal, when linfa finds no solution.
+    pub(super) fn fit(sums: &Sums, columns: &[usize]) -> Result<Self> {
+        let n = sums.rows;
+        let means: Vec<f64> = sums.values.iter().map(|sum| sum / n).collect();
+        let mean_days = sums.days / n;
+        let covariance = |i: usize, j: usize| sums.products.get(i.min(j), i.max(j)) / n - means[i] * means[j];
+        // Columns that never vary say nothing.
+        let used: Vec<usize> = columns.iter().copied().filter(|c| covariance(*c, *c) > 1e-10).collect();
+        let deviation: Vec<f64> = used.iter().map(|c| covariance(*c, *c).sqrt()).collect();
+        let mut correlation = Matrix::zero(used.len());
+        let mut with_days = Vec::with_capacity(used.len());
+        for (a, i) in used.iter().enumerate() {
+            for (b, j) in used.iter().enumerate() {
+                *correlation.at(a, b) = covariance(*i, *j) / (deviation[a] * deviation[b]);
+            }
+            with_days.push((sums.with_days[*i] / n - means[*i] * mean_days) / deviation[a]);
+        }
+        let (factor, singular) = semi_cholesky(&correlation);
+        let target = forward(&factor, &with_days);
+        let trusted = singular.is_empty() && n >= ROWS_PER_COLUMN * used.len() as f64;
+        let solver = if trusted { Solver::LeastSquares } else { Solver::ElasticNet };
+        let solution = least_squares(&factor, &target, solver)?;
+        let mut weights = vec![0.0; WIDTH];
+        for (a, column) in used.iter().enumerate() {
+            weights[*column] = solution[a] / deviation[a];
+        }
+        if weights.iter().chain(&means).any(|v| !v.is_finite()) || !mean_days.is_finite() {
+            return Err(Error::internal(
+                "The linear model has no finite solution on these rows; the previous model stays in service.",
+            ));
+        }
+        Ok(Self { mean_days, means, weights, solver })
+    }
+
+    /// Days, unclipped.
+    pub(super) fn predict(&self, values: &[f64; WIDTH]) -> f64 {
+        let terms = self.weights.iter().zip(values).zip(&self.means).map(|((w, x), m)| w * (x - m));
+        self.mean_days + terms.sum::<f64>()
+    }
+
+    pub(super) fn is_sound(&self) -> bool {
+        let finite = |values: &[f64]| values.len() == WIDTH && values.iter().all(|v| v.is_finite());
+        self.mean_days.is_finite() && finite(&self.means) && finite(&self.weights)
+    }
+}
+
+/// Solves `min |L^T w - target|` with linfa.
+fn least_squares(factor: &Matrix, target: &[f64], solver: Solver) -> Result<Vec<f64>> {
+    let width = target.len();
+    if width == 0 {
+        return Ok(Vec::new());
+    }
+    let records = Array2::from_shape_fn((width, width), |(i, j)| factor.get(j, i));
+    let spread = target.iter().map(|t| t * t).sum::<f64>().sqrt();
+    let dataset = Dataset::new(records, Array1::from(target.to_vec()));
+    let failed = |cause: String| Error::internal(format!("The linear model could not be solved: {cause}."));
+    match solver {
+        Solver::LeastSquares => {
+            let model = LinearRegression::default().with_intercept(false).fit(&dataset).map_err(|e| failed(e.to_string()))?;
+            Ok(model.params().to_vec())
+        }
+        Solver::ElasticNet => {
+            // linfa averages over its rows, of which there are `width` here instead of one for the whole (already averaged) set.
+            let penalty = PENALTY * spread.max(f64::MIN_POSITIVE) / width as f64;
+            let model = ElasticNet::params()
+                .penalty(penalty)
+                .l1_ratio(L1_RATIO)
+                .with_intercept(false)
+                .max_iterations(10_000)
+                .tolerance(1e-7)
+                .fit(&dataset)
+                .map_err(|e| failed(e.to_string()))?;
+            Ok(model.hyperplane().to_vec())
+        }
+    }
+}
