@@ -1,1 +1,262 @@
-//! (being written)
+//! Event Grid deliveries, in the Event Grid schema and in CloudEvents 1.0, read into one form.
+//! It does not know who may send one: a delivery is a claim, to be checked against storage before it is believed.
+
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+use serde::{Deserialize, Serialize};
+use serde_json::{Map, Value};
+
+use super::blob_url::BlobUrl;
+
+/// The most events read from one delivery: Event Grid's own limit for a batch.
+pub const EVENTS_MAX: usize = 5_000;
+
+/// The event type that says a blob was written.
+pub const BLOB_CREATED: &str = "Microsoft.Storage.BlobCreated";
+
+/// One event, whichever schema it came in. `Debug` does not print its data.
+#[derive(Clone, PartialEq)]
+pub struct Event {
+    /// The publisher's id; a redelivery keeps it.
+    pub id: String,
+    /// `eventType`, or CloudEvents' `type`.
+    pub kind: String,
+    /// `topic`, or CloudEvents' `source`; empty if absent.
+    pub source: String,
+    /// `subject`; empty if absent.
+    pub subject: String,
+    /// `eventTime`, or CloudEvents' `time`; `None` if absent or not RFC 3339.
+    pub time: Option<DateTime<Utc>>,
+    /// `data`; null if absent.
+    pub data: Value,
+}
+
+/// A blob was written; small enough to be a queue message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct BlobCreated {
+    /// Account, container and percent-decoded name.
+    #[serde(flatten)]
+    pub blob: BlobUrl,
+    /// The entity tag without quotes, if the event has one.
+    pub etag: Option<String>,
+    /// The length in bytes, if the event has one.
+    pub content_length: Option<u64>,
+    /// The storage operation, such as `PutBlob`, `PutBlockList`, `FlushWithClose`; empty if absent.
+    pub api: String,
+}
+
+/// An event that could not be read.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Reject {
+    /// Its place in the delivery, from 0.
+    pub index: usize,
+    /// Why; never holds a value of the event.
+    pub reason: &'static str,
+}
+
+impl Event {
+    /// The blob that this event says was written; `None` for other events and for an address that is no blob's.
+    pub fn blob_created(&self) -> Option<BlobCreated> {
+        if self.kind != BLOB_CREATED {
+            return None;
+        }
+        let text = |name: &str| self.data.get(name).and_then(Value::as_str);
+        Some(BlobCreated {
+            blob: BlobUrl::parse(text("url")?)?,
+            etag: text("eTag").map(|etag| etag.trim_matches('"').to_owned()).filter(|etag| !etag.is_empty()),
+            content_length: self.data.get("contentLength").and_then(Value::as_u64),
+            api: text("api").unwrap_or_default().to_owned(),
+        })
+    }
+}
+
+impl fmt::Debug for Event {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Event").field("id", &self.id).field("kind", &self.kind).field("time", &self.time).finish_non_exhaustive()
+    }
+}
+
+/// Reads a delivery: an event, an array of events, or a string that holds either. What cannot be read is a [`Reject`]; events beyond
+/// [`EVENTS_MAX`] are one reject that says so.
+pub fn decode(delivery: &Value) -> (Vec<Event>, Vec<Reject>) {
+    match delivery {
+        Value::String(text) => match serde_json::from_str::<Value>(text) {
+            Ok(Value::String(_)) | Err(_) => {
+                (Vec::new(), vec![Reject { index: 0, reason: "the text holds no JSON object or array" }])
+            }
+            Ok(inner) => decode(&inner),
+        },
+        Value::Array(items) => decode_batch(items),
+        one => decode_batch(std::slice::from_ref(one)),
+    }
+}
+
+/// [`decode`] for bytes.
+pub fn decode_slice(delivery: &[u8]) -> (Vec<Event>, Vec<Reject>) {
+    match serde_json::from_slice::<Value>(delivery) {
+        Ok(value) => decode(&value),
+        Err(_) => (Vec::new(), vec![Reject { index: 0, reason: "the delivery is not JSON" }]),
+    }
+}
+
+fn decode_batch(items: &[Value]) -> (Vec<Event>, Vec<Reject>) {
+    let (mut events, mut rejects) = (Vec::new(), Vec::new());
+    for (index, item) in items.iter().take(EVENTS_MAX).enumerate() {
+        match read(item) {
+            Ok(event) => events.push(event),
+            Err(reason) => rejects.push(Reject { index, reason }),
+        }
+    }
+    if items.len() > EVENTS_MAX {
+        rejects.push(Reject {
+            index: EVENTS_MAX,
+            reason: "the delivery holds more events than Event Grid sends; the rest was not read",
+        });
+    }
+    (events, rejects)
+}
+
+fn read(item: &Value) -> Result<Event, &'static str> {
+    let Value::Object(members) = item else { return Err("an event is not a JSON object") };
+    let (kind, source, time) = match members.get("specversion").and_then(Value::as_str) {
+        Some("1.0") => ("type", "source", "time"),
+        Some(_) => return Err("the CloudEvents version is not 1.0"),
+        None => ("eventType", "topic", "eventTime"),
+    };
+    let id = text(members, "id");
+    let kind = text(members, kind);
+    if id.is_empty() {
+        return Err("the event has no id");
+    }
+    if kind.is_empty() {
+        return Err("the event has no type");
+    }
+    let time = DateTime::parse_from_rfc3339(&text(members, time)).ok().map(|time| time.with_timezone(&Utc));
+    let data = members.get("data").cloned().unwrap_or(Value::Null);
+    Ok(Event { id, kind, source: text(members, source), subject: text(members, "subject"), time, data })
+}
+
+fn text(members: &Map<String, Value>, name: &str) -> String {
+    members.get(name).and_then(Value::as_str).unwrap_or_default().to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use serde_json::json;
+
+    use super::*;
+
+    fn event_grid_schema() -> Value {
+        json!({
+            "topic": "/subscriptions/s/resourceGroups/g/providers/Microsoft.Storage/storageAccounts/acct",
+            "subject": "/blobServices/default/containers/incoming/blobs/2026/a b.csv",
+            "eventType": BLOB_CREATED, "id": "831e1650-001e-001b-66ab-eeb76e069631",
+            "data": { "api": "PutBlockList", "eTag": "\"0x8D4BCC2E4835CD0\"", "contentLength": 524288,
+                      "url": "https://acct.blob.core.windows.net/incoming/2026/a%20b.csv", "unknown": { "x": [1] } },
+            "dataVersion": "", "metadataVersion": "1", "eventTime": "2026-11-22T05:41:00.9584103Z", "extra": true
+        })
+    }
+
+    fn cloud_event() -> Value {
+        let same = event_grid_schema();
+        json!({
+            "specversion": "1.0", "type": BLOB_CREATED, "source": same["topic"], "id": same["id"],
+            "time": "2026-11-22T06:41:00.9584103+01:00", "subject": same["subject"], "data": same["data"]
+        })
+    }
+
+    #[test]
+    fn both_schemas_read_the_same() {
+        let (old, none) = decode(&event_grid_schema());
+        assert!(none.is_empty());
+        assert_eq!(old, decode(&cloud_event()).0);
+        let created = old[0].blob_created().unwrap();
+        assert_eq!(created.blob.account_url, "https://acct.blob.core.windows.net");
+        assert_eq!((created.blob.container.as_str(), created.blob.name.as_str()), ("incoming", "2026/a b.csv"));
+        assert_eq!(created.etag.as_deref(), Some("0x8D4BCC2E4835CD0"));
+        assert_eq!((created.content_length, created.api.as_str()), (Some(524_288), "PutBlockList"));
+        assert_eq!(old[0].time.unwrap().to_rfc3339(), "2026-11-22T05:41:00.958410300+00:00");
+    }
+
+    #[test]
+    fn object_array_and_text_read_the_same() {
+        let one = event_grid_schema();
+        let expected = decode(&one).0;
+        assert_eq!(decode(&json!([one])).0, expected);
+        assert_eq!(decode(&Value::String(one.to_string())).0, expected);
+        assert_eq!(decode(&Value::String(json!([one]).to_string())).0, expected);
+        assert_eq!(decode_slice(one.to_string().as_bytes()).0, expected);
+    }
+
+    #[test]
+    fn the_good_of_a_batch_are_kept_and_the_bad_are_named() {
+        let (events, rejects) =
+            decode(&json!([1, event_grid_schema(), { "id": "x" }, { "eventType": "x" }, { "specversion": "0.3" }]));
+        assert_eq!(events.len(), 1);
+        assert_eq!(rejects.iter().map(|reject| reject.index).collect::<Vec<_>>(), [0, 2, 3, 4]);
+        assert_eq!(decode(&json!("\"\\\"deep\\\"\"")).1.len(), 1);
+        assert_eq!(decode(&Value::Null).1.len(), 1);
+        assert_eq!(decode_slice(b"{").1.len(), 1);
+    }
+
+    #[test]
+    fn a_batch_is_bounded_and_says_so() {
+        let (events, rejects) = decode(&Value::Array(vec![event_grid_schema(); EVENTS_MAX + 2]));
+        assert_eq!((events.len(), rejects.len()), (EVENTS_MAX, 1));
+    }
+
+    #[test]
+    fn only_a_written_blob_is_one() {
+        let mut event = decode(&event_grid_schema()).0.remove(0);
+        event.data["url"] = json!("https://acct.blob.core.windows.net/incoming");
+        assert_eq!(event.blob_created(), None);
+        let mut event = decode(&event_grid_schema()).0.remove(0);
+        event.kind = "Microsoft.Storage.BlobDeleted".into();
+        assert_eq!(event.blob_created(), None);
+    }
+
+    #[test]
+    fn debug_prints_no_data() {
+        assert!(!format!("{:?}", decode(&event_grid_schema()).0).contains("csv"));
+    }
+
+    fn any_json() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![
+            Just(Value::Null),
+            any::<i64>().prop_map(|number| json!(number)),
+            "\\PC{0,12}".prop_map(Value::String),
+            Just(json!("1.0")),
+            Just(json!(BLOB_CREATED)),
+        ];
+        leaf.prop_recursive(4, 32, 4, |inner| {
+            let key = prop_oneof!["id|eventType|type|specversion|data|url|eTag|eventTime", "\\PC{0,6}"];
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::Array),
+                prop::collection::hash_map(key, inner, 0..5).prop_map(|members| Value::Object(members.into_iter().collect())),
+            ]
+        })
+    }
+
+    proptest! {
+        #[test]
+        fn bytes_never_panic(delivery in prop::collection::vec(any::<u8>(), 0..200)) {
+            let _ = decode_slice(&delivery);
+        }
+
+        #[test]
+        fn nothing_is_lost(delivery in any_json()) {
+            let (events, rejects) = decode(&delivery);
+            for event in &events {
+                let _ = event.blob_created();
+            }
+            let expected = match &delivery {
+                Value::Array(items) => items.len(),
+                Value::String(_) => return Ok(()),
+                _ => 1,
+            };
+            prop_assert_eq!(events.len() + rejects.len(), expected);
+        }
+    }
+}

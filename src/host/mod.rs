@@ -1,2 +1,328 @@
 //! The local Functions host: reads `host.json` and the function folders, starts the handler and plays the triggers as Azure's host does.
 //! It does not know what the handler does: it talks to it over HTTP only.
+
+mod app;
+mod blob_trigger;
+mod clock;
+mod event_grid;
+mod front;
+mod http_trigger;
+mod identity;
+mod invoke;
+mod keys;
+mod process;
+mod queue_trigger;
+mod queues;
+mod routes;
+mod stage;
+mod timer;
+
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::sync::watch;
+use tokio::task::{JoinHandle, JoinSet};
+use tokio::time::Instant;
+use warp::http::HeaderMap;
+
+pub use app::HttpMode;
+pub use blob_trigger::{BLOB_POISON_QUEUE, BLOB_QUEUE, file_etag};
+pub use identity::Identity;
+pub use keys::Keys;
+pub use queues::{BlobVersion, MESSAGE_BYTES_MAX, Peeked, QUEUE_MESSAGES_MAX, Queues};
+pub use stage::{Sources, embedded, from_dir, stage};
+
+use self::app::{App, Trigger};
+use self::front::Route;
+use self::invoke::Invoker;
+use self::process::{Launch, Supervisor, stopped};
+use self::queue_trigger::Intake;
+use crate::error::{Error, Result};
+
+/// The version this host answers to: that of the real host whose wire format was measured.
+pub const HOST_VERSION: &str = "4.1048.200.26180";
+
+/// How long the parts of a stopping host may take.
+const STOP_GRACE: Duration = Duration::from_secs(5);
+
+/// How to run an app. [`Options::new`] gives the defaults.
+#[derive(Debug, Clone)]
+pub struct Options {
+    /// The staged app: `host.json`, the function folders, the executable, and perhaps `local.settings.json`.
+    pub app_dir: PathBuf,
+    /// Where queues, receipts and keys are kept.
+    pub state_dir: PathBuf,
+    /// Each direct sub-folder is a container.
+    pub blob_dir: PathBuf,
+    /// The storage account that blob addresses name.
+    pub account_url: String,
+    /// The port on 127.0.0.1; 0 takes a free one.
+    pub port: u16,
+    /// Variables that the handler gets besides this process's own.
+    pub handler_env: Vec<(String, String)>,
+    /// The identity put on every HTTP request; without one the handler sees no platform headers.
+    pub identity: Option<Identity>,
+    /// Whether function keys and webhook keys are demanded; `func start` does not.
+    pub enforce_keys: bool,
+    /// Instead of what `host.json` says.
+    pub http_mode: Option<HttpMode>,
+    /// Instead of what a function's `supportsDeferredBinding` says.
+    pub blob_payload: Option<BlobPayload>,
+    /// Polls, leases and deadlines.
+    pub timing: Timing,
+}
+
+/// How a blob's content reaches the handler.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum BlobPayload {
+    /// A reference; the handler reads the blob itself.
+    Deferred,
+    /// The content, in base64.
+    Inline,
+}
+
+/// How long things last. The defaults suit a run by hand; tests shorten them.
+#[derive(Debug, Clone)]
+pub struct Timing {
+    /// Between two looks for readiness.
+    pub readiness_poll: Duration,
+    /// Between two looks at a queue; this process's own messages are seen at once.
+    pub queue_poll: Duration,
+    /// Between two looks at a watched folder.
+    pub blob_poll: Duration,
+    /// How long a file's size and time of writing must stand still before it counts as written.
+    pub blob_settle: Duration,
+    /// How long a message stays invisible when its host dies; it is renewed while work runs. The real host's is 10 minutes.
+    pub lease: Duration,
+    /// How long a failed message stays invisible. The real host's is zero, plus up to a minute until its next look.
+    pub retry_after: Duration,
+    /// How long Event Grid waits for an answer.
+    pub event_deadline: Duration,
+    /// Instead of `host.json`'s `functionTimeout`.
+    pub function_timeout: Option<Duration>,
+    /// Instead of `host.json`'s `initializationTimeout`.
+    pub initialization_timeout: Option<Duration>,
+}
+
+impl Default for Timing {
+    fn default() -> Self {
+        Timing {
+            readiness_poll: Duration::from_millis(25),
+            queue_poll: Duration::from_secs(1),
+            blob_poll: Duration::from_secs(1),
+            blob_settle: Duration::from_secs(2),
+            lease: Duration::from_secs(60),
+            retry_after: Duration::from_secs(1),
+            event_deadline: Duration::from_secs(30),
+            function_timeout: None,
+            initialization_timeout: None,
+        }
+    }
+}
+
+impl Options {
+    /// The defaults of `func start`, with Azurite's account address.
+    pub fn new(app_dir: impl Into<PathBuf>, state_dir: impl Into<PathBuf>, blob_dir: impl Into<PathBuf>) -> Options {
+        Options {
+            app_dir: app_dir.into(),
+            state_dir: state_dir.into(),
+            blob_dir: blob_dir.into(),
+            account_url: "http://127.0.0.1:10000/devstoreaccount1".into(),
+            port: 7071,
+            handler_env: Vec::new(),
+            identity: None,
+            enforce_keys: false,
+            http_mode: None,
+            blob_payload: None,
+            timing: Timing::default(),
+        }
+    }
+}
+
+/// What every part of a running host shares.
+struct Host {
+    app: App,
+    options: Options,
+    http_mode: HttpMode,
+    routes: Vec<Route>,
+    invoker: Invoker,
+    queues: Queues,
+    keys: Keys,
+    identity_headers: HeaderMap,
+    address: SocketAddr,
+    began: Instant,
+    shutdown: watch::Receiver<bool>,
+}
+
+impl Host {
+    /// Runs `work` beside the request that asked for it, until the host stops.
+    fn spawn(&self, work: impl Future<Output = ()> + Send + 'static) {
+        let mut shutdown = self.shutdown.clone();
+        tokio::spawn(async move {
+            tokio::select! {
+                () = work => {}
+                () = stopped(&mut shutdown) => {}
+            }
+        });
+    }
+
+    fn intake(&self, queue: String, poison_queue: String, parallel: usize, attempts_max: u32) -> Intake {
+        let timing = &self.options.timing;
+        Intake {
+            queues: self.queues.clone(),
+            queue,
+            poison_queue,
+            parallel,
+            attempts_max,
+            lease: timing.lease,
+            poll: timing.queue_poll,
+            retry_after: timing.retry_after,
+            shutdown: self.shutdown.clone(),
+        }
+    }
+}
+
+/// A running host. Dropping it stops it without waiting.
+pub struct Running {
+    host: Arc<Host>,
+    shutdown: watch::Sender<bool>,
+    supervisor: JoinHandle<Result<()>>,
+    parts: JoinSet<()>,
+}
+
+/// Starts a host: when this returns, the front listens and the handler is being started; calls are held until it is ready.
+/// [`crate::error::Kind::Invalid`] for an app that the real host would not run, [`crate::error::Kind::Unavailable`] for a port in use.
+pub async fn start(options: Options) -> Result<Running> {
+    let app = App::load(&options.app_dir)?;
+    for name in &app.ignored {
+        tracing::warn!("the folder {name} holds no function.json and is ignored");
+    }
+    let queues = Queues::open(&options.state_dir)?;
+    let is_http = |function: &&app::Function| matches!(function.trigger, Trigger::Http { .. });
+    let keys = Keys::open(&options.state_dir, app.functions.iter().filter(is_http).map(|function| function.name.as_str()))?;
+    let identity_headers = options.identity.as_ref().map_or_else(|| Ok(HeaderMap::new()), Identity::headers)?;
+    let in_use = |error| Error::unavailable(format!("the host cannot listen on 127.0.0.1:{}", options.port)).caused_by(error);
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", options.port)).await.map_err(in_use)?;
+    let address = listener.local_addr().map_err(in_use)?;
+    let (shutdown, stop) = watch::channel(false);
+    let launch = Launch {
+        executable: app.executable.clone(),
+        arguments: app.arguments.clone(),
+        working_dir: app.working_dir.clone(),
+        app_root: app.root.clone(),
+        settings: app.settings.clone(),
+        env: options.handler_env.clone(),
+        initialization_timeout: options.timing.initialization_timeout.unwrap_or(app.initialization_timeout),
+        readiness_poll: options.timing.readiness_poll,
+    };
+    let (supervisor, handler) = Supervisor::new(launch, stop.clone())?;
+    let function_timeout = options.timing.function_timeout.or(app.function_timeout);
+    let host = Arc::new(Host {
+        http_mode: options.http_mode.unwrap_or(app.http_mode),
+        routes: front::routes(&app.functions),
+        invoker: Invoker { handler, queues: queues.clone(), function_timeout },
+        queues,
+        keys,
+        identity_headers,
+        address,
+        began: Instant::now(),
+        shutdown: stop,
+        app,
+        options,
+    });
+    let mut parts = JoinSet::new();
+    parts.spawn(front::serve(Arc::clone(&host), listener));
+    listen(&host, &mut parts);
+    tracing::info!("the Functions host listens on http://{address}");
+    Ok(Running { host, shutdown, supervisor: tokio::spawn(supervisor.run()), parts })
+}
+
+/// Starts what delivers to the functions that are not called over HTTP.
+fn listen(host: &Arc<Host>, parts: &mut JoinSet<()>) {
+    let mut blobs = false;
+    for function in &host.app.functions {
+        let (host, function) = (Arc::clone(host), function.clone());
+        match function.trigger.clone() {
+            Trigger::Queue { queue } => {
+                parts.spawn(queue_trigger::listen(host, function, queue));
+            }
+            Trigger::Timer { schedule, run_on_startup } => {
+                parts.spawn(timer::listen(host, function, schedule, run_on_startup));
+            }
+            Trigger::Blob { path, .. } => {
+                blobs = true;
+                parts.spawn(blob_trigger::watch(host, function, path));
+            }
+            Trigger::EventGrid | Trigger::Http { .. } => {}
+        }
+    }
+    if blobs {
+        parts.spawn(blob_trigger::listen(Arc::clone(host)));
+    }
+}
+
+/// Runs a host until `shutdown` resolves, or until it stops by itself because its handler kept failing: that is an error.
+pub async fn run(options: Options, shutdown: impl Future<Output = ()>) -> Result<()> {
+    let mut running = start(options).await?;
+    tokio::select! {
+        ended = running.wait() => return ended,
+        () = shutdown => {}
+    }
+    running.stop().await;
+    Ok(())
+}
+
+impl Running {
+    /// Where the front listens.
+    pub fn http(&self) -> SocketAddr {
+        self.host.address
+    }
+
+    /// The handler's process; `None` while it is being started, and once it is dead.
+    pub fn handler_pid(&self) -> Option<u32> {
+        self.host.invoker.handler.pid()
+    }
+
+    /// Waits until the handler takes calls.
+    pub async fn ready(&self) -> Result<()> {
+        self.host.invoker.handler.ready().await.map(|_| ())
+    }
+
+    /// The host's queues.
+    pub fn queues(&self) -> &Queues {
+        &self.host.queues
+    }
+
+    /// The keys that callers show when keys are enforced.
+    pub fn keys(&self) -> &Keys {
+        &self.host.keys
+    }
+
+    /// Returns when the host stops by itself, because its handler kept failing: always an error.
+    pub async fn wait(&mut self) -> Result<()> {
+        match (&mut self.supervisor).await {
+            Ok(ended) => {
+                self.shutdown.send_replace(true);
+                ended
+            }
+            Err(error) => Err(Error::internal("the host's supervisor was cut off").caused_by(error)),
+        }
+    }
+
+    /// Ends the handler (SIGKILL, as the real host does), gives messages in flight back to their queues and stops listening.
+    pub async fn stop(mut self) {
+        self.shutdown.send_replace(true);
+        let ended = tokio::time::timeout(STOP_GRACE, async {
+            if !self.supervisor.is_finished() {
+                let _ = (&mut self.supervisor).await;
+            }
+            while self.parts.join_next().await.is_some() {}
+        });
+        if ended.await.is_err() {
+            tracing::warn!("a part of the host did not stop in time and is cut off");
+            self.parts.abort_all();
+        }
+    }
+}

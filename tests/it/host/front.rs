@@ -1,0 +1,215 @@
+//! The front: routes, modes, keys, identity, limits.
+
+use base64::Engine;
+use futures_util::stream;
+use health_data_ai::host::Identity;
+
+use super::handler::json_of;
+use super::*;
+
+fn body_of_unknown_length(text: &'static str) -> reqwest::Body {
+    reqwest::Body::wrap_stream(stream::iter([Ok::<_, std::io::Error>(text)]))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn routes_methods_and_prefix() {
+    let fixture = Fixture::new();
+    let running = fixture.start().await;
+    let code = async |method: &str, path: &str| {
+        client().request(method.parse().unwrap(), url(&running, path)).send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(code("POST", "/api/PatientAdmissionFunc").await, 200);
+    assert_eq!(code("PUT", "/api/patientdischargefunc").await, 200);
+    assert_eq!(code("GET", "/api/pages/a").await, 200);
+    assert_eq!(code("DELETE", "/api/PatientAdmissionFunc").await, 404);
+    assert_eq!(code("POST", "/PatientDataBulkImport").await, 404, "a trigger route is not for callers");
+    assert_eq!(code("POST", "/apix").await, 404);
+    assert_eq!(code("GET", "/").await, 200);
+    let paths: Vec<Value> = fixture.records("calls.jsonl").into_iter().map(|call| call["path"].clone()).collect();
+    assert_eq!(paths, ["/api/PatientAdmissionFunc", "/api/patientdischargefunc", "/api/pages/a"]);
+
+    let status: Value = json_of(client().get(url(&running, "/admin/host/status"))).await;
+    assert_eq!(status["state"], "Running");
+    let functions = json_of(client().get(url(&running, "/admin/functions"))).await;
+    assert_eq!(functions.as_array().unwrap().len(), 8);
+    assert_eq!(fire(&running, "PatientAdmissionFunc", Value::Null).await, 400);
+    assert_eq!(fire(&running, "Nobody", Value::Null).await, 404);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_path_cannot_climb_to_the_trigger_routes() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let fixture = Fixture::new();
+    let running = fixture.start().await;
+    running.ready().await.unwrap();
+    for path in [
+        "/api/../TrainLengthOfStay",
+        "/api/%2e%2e/TrainLengthOfStay",
+        "/api/..\\TrainLengthOfStay",
+        "/api//../../TrainLengthOfStay",
+    ] {
+        let mut socket = tokio::net::TcpStream::connect(running.http()).await.unwrap();
+        let request = format!("POST {path} HTTP/1.1\r\nHost: localhost\r\nContent-Length: 2\r\nConnection: close\r\n\r\n{{}}");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answer = String::new();
+        socket.read_to_string(&mut answer).await.unwrap();
+        assert!(answer.starts_with("HTTP/1.1 40"), "{path}: {answer}");
+    }
+    assert!(fixture.records("calls.jsonl").is_empty());
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_proxied_request_is_the_callers_but_for_the_platforms_headers() {
+    let mut fixture = Fixture::new();
+    fixture.options.identity = Some(Identity::entra("5b5450db", "ann@example.org", &["CareLineManager"]));
+    let found = json!({ "status": 302, "headers": { "Location": "/api/elsewhere" } });
+    fixture.control(json!({ "answers": { "/api/moved": [found], "/api/teapot": [{ "status": 418 }] } }));
+    let running = fixture.start().await;
+    let sent = client()
+        .post(url(&running, "/api/PatientAdmissionFunc?a=1&a=2"))
+        .header("X-MS-CLIENT-PRINCIPAL", "forged")
+        .header("X-MS-CLIENT-PRINCIPAL-ROLES", "forged")
+        .header("X-MS-TOKEN-AAD-ID-TOKEN", "forged")
+        .header("X-Azure-Functions-InvocationId", "forged")
+        .header("X-Azure-Functions-HostVersion", "forged")
+        .header("Content-Encoding", "identity")
+        .body(body_of_unknown_length("hello"))
+        .send();
+    assert_eq!(sent.await.unwrap().status(), 200);
+    let call = fixture.calls("/api/PatientAdmissionFunc").remove(0);
+    assert_eq!(call["body"], "hello", "a chunked body is kept");
+    assert_eq!(call["target"], "/api/PatientAdmissionFunc?a=1&a=2");
+    assert_eq!(header(&call, "content-encoding"), Some("identity"));
+    assert_eq!(header(&call, "x-azure-functions-hostversion"), Some(host::HOST_VERSION));
+    assert_eq!(header(&call, "x-azure-functions-invocationid"), header(&call, "x-ms-invocation-id"));
+    assert_eq!(header(&call, "x-ms-client-principal-id"), Some("5b5450db"));
+    let principal = base64::engine::general_purpose::STANDARD.decode(header(&call, "x-ms-client-principal").unwrap()).unwrap();
+    assert_eq!(serde_json::from_slice::<Value>(&principal).unwrap()["auth_typ"], "aad");
+    assert!(!call["headers"].to_string().contains("forged"));
+
+    let sent = client().put(url(&running, "/api/PatientDischargeFunc")).body("with a length").send().await.unwrap();
+    assert_eq!(sent.status(), 200);
+    assert_eq!(header(&fixture.calls("/api/PatientDischargeFunc")[0], "content-length"), Some("13"));
+    let moved = client().get(url(&running, "/api/moved")).send().await.unwrap();
+    assert_eq!((moved.status().as_u16(), moved.headers()["location"].to_str().unwrap()), (302, "/api/elsewhere"));
+    assert_eq!(client().get(url(&running, "/api/teapot")).send().await.unwrap().status(), 418);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn without_an_identity_nobody_has_one() {
+    let fixture = Fixture::new();
+    let running = fixture.start().await;
+    client().get(url(&running, "/api/x")).header("X-MS-CLIENT-PRINCIPAL-ID", "forged").send().await.unwrap();
+    let call = fixture.calls("/api/x").remove(0);
+    assert!(!call["headers"].to_string().contains("client-principal"));
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn forward_mode_loses_what_the_real_host_loses() {
+    let fixture = Fixture::with(in_mode(HttpMode::Forward));
+    fixture.control(json!({ "answers": { "/api/teapot": [{ "status": 418 }] } }));
+    let running = fixture.start().await;
+    let send = async |body: reqwest::Body| {
+        let request = client().post(url(&running, "/api/PatientAdmissionFunc?a=1&b=3&a=2")).header("Content-Type", "text/csv");
+        assert_eq!(request.header("Content-Language", "en").body(body).send().await.unwrap().status(), 200);
+    };
+    send("hello".into()).await;
+    send(body_of_unknown_length("hello")).await;
+    let calls = fixture.calls("/api/PatientAdmissionFunc");
+    assert_eq!((&calls[0]["body"], &calls[1]["body"]), (&json!("hello"), &json!("")));
+    assert_eq!(calls[0]["target"], "/api/PatientAdmissionFunc?a=1%2C2&b=3");
+    assert_eq!(header(&calls[0], "content-type"), Some("text/csv"));
+    assert_eq!(header(&calls[0], "content-language"), None);
+    assert!(header(&calls[0], "user-agent").unwrap().ends_with(&format!("Azure-Functions-Host/{}", host::HOST_VERSION)));
+    assert_eq!(client().get(url(&running, "/api/teapot")).send().await.unwrap().status(), 418);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn default_mode_wraps_request_and_response() {
+    let mut fixture = Fixture::with(in_mode(HttpMode::Default));
+    fixture.options.identity = Some(Identity::entra("5b5450db", "ann@example.org", &["Auditor"]));
+    let created =
+        json!({ "Outputs": { "res": { "statusCode": "201", "headers": { "location": "/api/x/1" }, "body": { "id": 1 } } } });
+    fixture.control(json!({ "answers": { "/PatientAdmissionFunc": [created, { "status": 404 }, { "Outputs": {} }] } }));
+    let running = fixture.start().await;
+    let post = || client().post(url(&running, "/api/PatientAdmissionFunc?x=1"));
+    let answer = post().body("{\"ward\":\"7\"}").send().await.unwrap();
+    assert_eq!((answer.status().as_u16(), answer.headers()["location"].to_str().unwrap()), (201, "/api/x/1"));
+    assert_eq!(serde_json::from_slice::<Value>(&answer.bytes().await.unwrap()).unwrap(), json!({ "id": 1 }));
+    let request = envelope(&fixture.calls("/PatientAdmissionFunc")[0])["Data"]["req"].clone();
+    assert_eq!(request["Method"], "POST");
+    assert_eq!(request["Body"], "{\"ward\":\"7\"}");
+    assert_eq!(request["Query"], json!({ "x": "1" }));
+    assert_eq!(request["Identities"][0]["Claims"][2]["Value"], "Auditor");
+    assert_eq!(post().send().await.unwrap().status(), 500, "a handler's 404 is a failed invocation");
+    assert_eq!(post().body(body_of_unknown_length("lost")).send().await.unwrap().status(), 200);
+    assert_eq!(envelope(&fixture.calls("/PatientAdmissionFunc")[2])["Data"]["req"].get("Body"), None);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn keys_are_demanded_when_enforced() {
+    let locked = json!({ "bindings": [
+        { "name": "req", "type": "httpTrigger", "direction": "in", "authLevel": "function", "methods": ["get"], "route": "locked" },
+        { "name": "res", "type": "http", "direction": "out" }
+    ] });
+    let mut fixture = Fixture::with(host::embedded().with("functions/Locked/function.json", locked.to_string()));
+    fixture.options.enforce_keys = true;
+    let running = fixture.start().await;
+    let keys = running.keys().clone();
+    let get = async |path: &str, key: &str| {
+        client().get(url(&running, path)).header("x-functions-key", key).send().await.unwrap().status().as_u16()
+    };
+    for (key, expected) in
+        [("", 401), (&keys.function_keys["Api"], 401), (&keys.function_keys["Locked"], 200), (&keys.host_key, 200)]
+    {
+        assert_eq!(get("/api/locked", key).await, expected);
+    }
+    assert_eq!(get(&format!("/api/locked?code={}", keys.master_key), "").await, 401, "the header comes first");
+    let by_query = client().get(url(&running, &format!("/api/locked?code={}", keys.master_key))).send().await.unwrap();
+    assert_eq!(by_query.status(), 200);
+    assert_eq!(get("/api/anonymous", "").await, 200);
+    assert_eq!(get("/admin/host/status", &keys.host_key).await, 401);
+    assert_eq!(get("/admin/host/status", &keys.master_key).await, 200);
+    let unsubscribe = async |code: &str| {
+        let path = format!("/runtime/webhooks/EventGrid?functionName=PatientDataEvents&code={code}");
+        client().post(url(&running, &path)).header("aeg-event-type", "Unsubscribe").send().await.unwrap().status().as_u16()
+    };
+    assert_eq!(unsubscribe(&keys.blobs_extension).await, 401);
+    assert_eq!(unsubscribe(&keys.eventgrid_extension).await, 202);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_web_page_of_another_site_is_refused() {
+    let mut fixture = Fixture::new();
+    fixture.options.identity = Some(Identity::entra("5b5450db", "ann@example.org", &["CareLineManager"]));
+    let running = fixture.start().await;
+    let post = || client().post(url(&running, "/api/PatientAdmissionFunc"));
+    assert_eq!(post().header("Origin", "https://evil.example").send().await.unwrap().status(), 403);
+    assert_eq!(post().header("Host", "evil.example").send().await.unwrap().status(), 403);
+    assert_eq!(post().header("Origin", format!("http://{}", running.http())).send().await.unwrap().status(), 200);
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_body_of_more_than_100_mib_is_cut_off_while_it_streams() {
+    let fixture = Fixture::new();
+    let running = fixture.start().await;
+    running.ready().await.unwrap();
+    let mib = bytes::Bytes::from(vec![b'x'; 1024 * 1024]);
+    let chunks = stream::iter((0..101).map(move |_| Ok::<_, std::io::Error>(mib.clone())));
+    let sent = client().post(url(&running, "/api/PatientAdmissionFunc")).body(reqwest::Body::wrap_stream(chunks)).send().await;
+    // The host may answer and close before the caller has sent everything.
+    assert!(sent.is_ok_and(|answer| answer.status() == 413));
+    let announced = client().post(url(&running, "/api/PatientAdmissionFunc")).header("Content-Length", (101_u64 << 20).to_string());
+    let announced = announced.body(reqwest::Body::wrap_stream(stream::pending::<Result<bytes::Bytes, std::io::Error>>()));
+    assert_eq!(announced.send().await.unwrap().status(), 413);
+    assert!(fixture.records("calls.jsonl").is_empty(), "the handler never got a whole request");
+    running.stop().await;
+}
