@@ -1,9 +1,11 @@
 //! What the demo and the benchmarks share: a scratch folder, a local host in it, and a look at a process's memory.
 
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use reqwest::Url;
 
+use crate::config::Config;
 use crate::domain::Role;
 use crate::error::{Error, Result};
 use crate::host;
@@ -30,14 +32,17 @@ impl Drop for Scratch {
     }
 }
 
-/// Starts the local host on a free port with this binary as its handler and a developer of every role; answers it and its address.
-pub(super) async fn start_host(folder: &Path) -> Result<(host::Running, Url)> {
-    let mut options = host::Options::new(folder.join("app"), folder);
+/// Starts the local host in `folder` on a free port, with this binary as its handler and a developer of every role; answers it and its
+/// address. Files are dropped by a rename here, so they need no time to settle.
+pub(super) async fn start_host(config: &Config, folder: &Path) -> Result<(host::Running, Url)> {
+    let mut options = super::host::options(&Config { folder: folder.to_owned(), ..config.clone() })?;
     options.port = 0;
-    options.identity = Some(host::Identity::developer(&Role::ALL.map(Role::name)));
-    let binary = std::env::current_exe().map_err(|cause| Error::internal("the path of this program is unknown").caused_by(cause))?;
-    host::stage(&host::Sources::embedded(), &binary, &options.app)?;
+    options.identity = Some(super::host::developer(&Role::ALL));
+    options.timing.blob_poll = Duration::from_millis(100);
+    options.timing.blob_settle = Duration::from_millis(200);
+    super::host::stage_into(None, &options.app_dir)?;
     let running = host::start(options).await?;
+    running.ready().await?;
     let url = Url::parse(&format!("http://{}", running.http()))
         .map_err(|cause| Error::internal("the local host's address is no URL").caused_by(cause))?;
     Ok((running, url))

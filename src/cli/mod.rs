@@ -135,7 +135,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Train(args) => train::run(config, args).await,
         Command::Evaluate(args) => evaluate::run(config, args).await,
         Command::Generate(args) => generate::run(&args),
-        Command::Bench(args) => bench::run(args).await,
+        Command::Bench(args) => bench::run(&config, args).await,
         Command::Migrate => migrate(config).await,
         Command::Schema(args) => schema::run(&args),
         Command::Completions { shell } => {

@@ -290,6 +290,11 @@ impl Running {
         self.host.invoker.handler.ready().await.map(|_| ())
     }
 
+    /// The port that the handler listens on; restarts keep it.
+    pub fn handler_port(&self) -> u16 {
+        self.host.invoker.handler.port()
+    }
+
     /// The host's queues.
     pub fn queues(&self) -> &Queues {
         &self.host.queues

@@ -8,6 +8,7 @@ use reqwest::{Method, StatusCode, Url};
 
 use crate::cli::demo::client::Client;
 use crate::cli::{generate, local};
+use crate::config::Config;
 use crate::codec::fhir;
 use crate::error::{Error, Result};
 use crate::synthetic;
@@ -25,9 +26,9 @@ pub(in crate::cli) struct Args {
     rows: u32,
 }
 
-pub(super) async fn run(args: &Args) -> Result<ExitCode> {
+pub(super) async fn run(config: &Config, args: &Args) -> Result<ExitCode> {
     let scratch = local::Scratch::new("bench")?;
-    let (running, url) = local::start_host(scratch.path()).await?;
+    let (running, url) = local::start_host(config, scratch.path()).await?;
     let client = Arc::new(Client::new(url, None, None)?);
     let container = scratch.path().join("blobs").join("trainingdata");
     crate::cli::create_private(&container)?;
@@ -53,20 +54,17 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode> {
     };
     load("warm-up", &client, message(50_000_000)?.into_iter().take(args.rate as usize).collect(), args.rate).await;
     load("through the local host", &client, message(60_000_000)?, args.rate).await;
-    if let Some(direct) = direct(&running)? {
-        load("the handler alone", &Arc::new(direct), message(70_000_000)?, args.rate).await;
-    }
+    load("the handler alone", &Arc::new(direct(&running)?), message(70_000_000)?, args.rate).await;
     running.stop().await;
     Ok(ExitCode::SUCCESS)
 }
 
 /// The handler itself, with the identity that the host would inject.
-fn direct(running: &crate::host::Running) -> Result<Option<Client>> {
-    let Some(port) = running.handler_port() else { return Ok(None) };
-    let url = Url::parse(&format!("http://127.0.0.1:{port}"))
+fn direct(running: &crate::host::Running) -> Result<Client> {
+    let url = Url::parse(&format!("http://127.0.0.1:{}", running.handler_port()))
         .map_err(|cause| Error::internal("the handler's address is no URL").caused_by(cause))?;
-    let identity = crate::host::Identity::developer(&crate::domain::Role::ALL.map(crate::domain::Role::name));
-    Ok(Some(Client::new(url, None, None)?.with_headers(identity.headers())))
+    let headers = crate::cli::host::developer(&crate::domain::Role::ALL).headers()?;
+    Ok(Client::new(url, None, None)?.with_headers(headers))
 }
 
 async fn load(label: &str, client: &Arc<Client>, messages: Vec<Vec<u8>>, rate: u32) {

@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use crate::cli::demo::client::Client;
 use crate::cli::{generate, local, thousands};
+use crate::config::Config;
 use crate::codec::csv;
 use crate::domain::facility;
 use crate::error::{Error, Result};
@@ -22,14 +23,14 @@ pub(in crate::cli) struct Args {
     rows: u32,
 }
 
-pub(super) async fn run(args: &Args) -> Result<ExitCode> {
+pub(super) async fn run(config: &Config, args: &Args) -> Result<ExitCode> {
     let scratch = local::Scratch::new("bench")?;
     let csv = scratch.path().join("encounters.csv");
     let rows = u64::from(args.rows);
     let options = synthetic::Options { rows, seed: 1, first_id: 1 };
     let generated = timed(|| generate::to_file(&csv, |out| generate::write_encounters(out, &options, |_| ())))?;
     let parsed = timed(|| parse(&csv))?;
-    let (host, peak) = through_host(scratch.path(), &csv, rows).await?;
+    let (host, peak) = through_host(config, scratch.path(), &csv, rows).await?;
     let peer = sqlite_import(scratch.path(), &csv)?;
 
     let bytes = std::fs::metadata(&csv).map(|file| file.len()).unwrap_or(0);
@@ -74,8 +75,8 @@ fn parse(path: &Path) -> Result<u64> {
 }
 
 /// Drops the file and waits for its ledger entry. The peak is read when the import is done, before training ends.
-async fn through_host(folder: &Path, csv: &Path, rows: u64) -> Result<(HostTimes, Option<u64>)> {
-    let (running, url) = local::start_host(folder).await?;
+async fn through_host(config: &Config, folder: &Path, csv: &Path, rows: u64) -> Result<(HostTimes, Option<u64>)> {
+    let (running, url) = local::start_host(config, folder).await?;
     let client = Client::new(url, None, None)?;
     let container = folder.join("blobs").join("trainingdata");
     crate::cli::create_private(&container)?;

@@ -5,6 +5,7 @@ mod import;
 
 use std::process::ExitCode;
 
+use crate::config::Config;
 use crate::error::Result;
 
 #[derive(Debug, clap::Args)]
@@ -21,9 +22,9 @@ enum What {
     Admission(admission::Args),
 }
 
-pub(super) async fn run(args: Args) -> Result<ExitCode> {
+pub(super) async fn run(config: &Config, args: Args) -> Result<ExitCode> {
     match args.what {
-        What::Import(args) => import::run(&args).await,
-        What::Admission(args) => admission::run(&args).await,
+        What::Import(args) => import::run(config, &args).await,
+        What::Admission(args) => admission::run(config, &args).await,
     }
 }

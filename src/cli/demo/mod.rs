@@ -129,7 +129,7 @@ async fn one_step(args: &Args, operation: Operation, today: NaiveDate, progress:
 
 async fn whole_story(config: &Config, args: &Args, today: NaiveDate, progress: &Progress) -> Result<ExitCode> {
     let folder = Folder::prepare(config)?;
-    let (running, url) = local::start_host(folder.path()).await?;
+    let (running, url) = local::start_host(config, folder.path()).await?;
     progress.say(&format!("Local Functions host on {url}, state in {}", folder.path().display()));
     let client = Client::new(url, None, None)?;
 

@@ -1,0 +1,146 @@
+//! `hdai host`, the local Functions host, and `hdai stage`, the folder it runs.
+
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use crate::config::Config;
+use crate::domain::Role;
+use crate::error::{Error, Result};
+use crate::host::{self, BlobPayload, HttpMode, Identity};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// Port of the HTTP front on 127.0.0.1; 0 is a free one
+    #[arg(long, default_value_t = 7071)]
+    port: u16,
+    /// Sign every call in with these roles [default: all]
+    #[arg(long = "role", value_name = "ROLE", conflicts_with = "anonymous")]
+    roles: Vec<String>,
+    /// Sign no call in
+    #[arg(long)]
+    anonymous: bool,
+    /// Demand function keys and webhook keys (they are in `keys.json` of the host's folder)
+    #[arg(long)]
+    keys: bool,
+    /// How HTTP calls reach the handler [default: as host.json says]
+    #[arg(long, value_enum)]
+    http_mode: Option<Mode>,
+    /// Deliver blobs inside the call instead of by reference
+    #[arg(long)]
+    inline_blobs: bool,
+    /// Folder of host.json and functions/ [default: what this binary was built with]
+    #[arg(long, value_name = "DIR")]
+    sources: Option<PathBuf>,
+}
+
+#[derive(Debug, clap::Args)]
+pub(super) struct StageArgs {
+    /// Folder to write
+    #[arg(long, value_name = "DIR")]
+    out: PathBuf,
+    /// Folder of host.json and functions/ [default: what this binary was built with]
+    #[arg(long, value_name = "DIR")]
+    sources: Option<PathBuf>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Mode {
+    Default,
+    Forward,
+    Proxy,
+}
+
+pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
+    let mut options = options(&config)?;
+    options.port = args.port;
+    options.enforce_keys = args.keys;
+    options.identity = match args.anonymous {
+        true => None,
+        false => Some(developer(&roles(&args.roles)?)),
+    };
+    options.http_mode = args.http_mode.map(|mode| match mode {
+        Mode::Default => HttpMode::Default,
+        Mode::Forward => HttpMode::Forward,
+        Mode::Proxy => HttpMode::Proxy,
+    });
+    options.blob_payload = args.inline_blobs.then_some(BlobPayload::Inline);
+    stage_into(args.sources.as_deref(), &options.app_dir)?;
+    let container = options.blob_dir.join(&config.import_container);
+    super::create_private(&container)?;
+    let mut running = host::start(options).await?;
+    println!("Local Functions host on http://{}", running.http());
+    println!("  drop CSV files into {}", container.display());
+    println!("  stop with Ctrl-C");
+    tokio::select! {
+        ended = running.wait() => ended?,
+        () = asked_to_stop() => running.stop().await,
+    }
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ctrl-C, or a polite signal from whoever started us.
+async fn asked_to_stop() {
+    let terminated = async {
+        match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
+            Ok(mut signal) => {
+                signal.recv().await;
+            }
+            Err(_) => std::future::pending().await,
+        }
+    };
+    tokio::select! {
+        _ = tokio::signal::ctrl_c() => {}
+        () = terminated => {}
+    }
+}
+
+pub(super) fn stage(args: &StageArgs) -> Result<ExitCode> {
+    stage_into(args.sources.as_deref(), &args.out)?;
+    println!("Staged {}: run `func start` there, or zip it and deploy it.", args.out.display());
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Stages this binary.
+pub(super) fn stage_into(sources: Option<&Path>, out: &Path) -> Result<()> {
+    let binary = std::env::current_exe().map_err(|cause| Error::internal("the path of this program is unknown").caused_by(cause))?;
+    let sources = match sources {
+        Some(folder) => host::from_dir(folder)?,
+        None => host::embedded(),
+    };
+    super::create_private(out)?;
+    host::stage(&sources, &binary, out)
+}
+
+/// A host whose state, containers and handler's state lie in the configured folder, for nobody yet.
+pub(super) fn options(config: &Config) -> Result<host::Options> {
+    super::create_private(&config.folder)?;
+    let folder = config
+        .folder
+        .canonicalize()
+        .map_err(|cause| Error::invalid(format!("the folder {} cannot be used", config.folder.display())).caused_by(cause))?;
+    let text = folder.to_str().ok_or_else(|| Error::invalid("the folder's path must be UTF-8: choose another --folder"))?.to_owned();
+    let blobs = Config { folder: folder.clone(), ..config.clone() }.blob_root();
+    let mut options = host::Options::new(folder.join("app"), folder.join("host"), blobs);
+    options.account_url = config.account_url.clone();
+    options.handler_env = vec![
+        ("HDAI_FOLDER".into(), text),
+        ("HDAI_BLOB_ACCOUNT_URL".into(), config.account_url.clone()),
+        ("HDAI_TRUST_LOCAL_IDENTITY".into(), "true".into()),
+        ("HDAI_LOG".into(), config.log.clone()),
+    ];
+    Ok(options)
+}
+
+/// The developer at this machine.
+pub(super) fn developer(roles: &[Role]) -> Identity {
+    let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
+    Identity::entra("00000000-0000-0000-0000-00000000d3f0", "developer@localhost", &names)
+}
+
+fn roles(names: &[String]) -> Result<Vec<Role>> {
+    if names.is_empty() {
+        return Ok(Role::ALL.to_vec());
+    }
+    let known = || Role::ALL.map(Role::name).join(", ");
+    names.iter().map(|name| Role::parse(name).ok_or_else(|| Error::invalid(format!("--role must be one of {}", known())))).collect()
+}
