@@ -293,6 +293,19 @@ fn a_row_with_too_few_or_too_many_values_is_rejected_and_its_neighbours_are_not(
 }
 
 #[test]
+fn an_open_quote_cannot_swallow_rows_without_a_word() {
+    let text = format!("{},note\n{},\"said so\n{},\n{},fine\"\n{},\n", header(), row(&[]), row(&[]), row(&[]), row(&[]));
+    let rows = read(text.as_bytes()).unwrap();
+    assert_eq!((rows.rows, rows.encounters.len(), rows.rejects[0].line), (2, 1, 2));
+    assert!(rows.rejects[0].rule.contains("line 4"), "{:?}", rows.rejects);
+
+    let text = format!("{}\n\"{}\n{}\n{}\n", header(), row(&[]), row(&[]), row(&[]));
+    let rows = read(text.as_bytes()).unwrap();
+    assert_eq!((rows.rows, rows.rejects[0].line), (1, 2));
+    assert!(rows.rejects[0].rule.contains("line 4"), "{:?}", rows.rejects);
+}
+
+#[test]
 fn a_row_that_breaks_everything_leaves_a_bounded_number_of_rejects() {
     let text = format!("{}\n{}\n", header(), vec!["bad"; csv_columns().len()].join(","));
     let rows = read(text.as_bytes()).unwrap();

@@ -15,6 +15,7 @@ mod writer;
 
 use std::fmt;
 use std::io::Read;
+use std::ops::RangeInclusive;
 
 use csv::{ByteRecord, ErrorKind, ReaderBuilder};
 
@@ -102,9 +103,9 @@ impl<R: Read> Reader<R> {
         let rows_max = rows_max.max(1);
         let mut rows = Rows { encounters: Vec::with_capacity(rows_max.min(4096)), ..Rows::default() };
         for _ in 0..rows_max {
-            let Some((line, record)) = self.records.next()? else { break };
+            let Some((lines, record)) = self.records.next()? else { break };
             rows.rows += 1;
-            match row::encounter(record, line, &self.layout, &self.facilities, &mut rows.rejects) {
+            match row::encounter(record, lines, &self.layout, &self.facilities, &mut rows.rejects) {
                 Some(encounter) => rows.encounters.push(encounter),
                 None => rows.rejected_rows += 1,
             }
@@ -139,8 +140,8 @@ impl<R: Read> Records<R> {
         Ok(record)
     }
 
-    /// The next record and its line.
-    fn next(&mut self) -> Result<Option<(u64, &ByteRecord)>> {
+    /// The next record, and the lines it starts and ends on.
+    fn next(&mut self) -> Result<Option<(RangeInclusive<u64>, &ByteRecord)>> {
         loop {
             if self.failed {
                 return Err(Error::invalid("the file could not be read to its end: read it again from the start"));
@@ -156,7 +157,8 @@ impl<R: Read> Records<R> {
                 }
             }
         }
-        Ok(Some((self.csv.get_ref().record_line(), &self.record)))
+        let lines = self.csv.get_ref();
+        Ok(Some((lines.record_line()..=lines.last_line(), &self.record)))
     }
 
     fn failure(&self, error: csv::Error) -> Error {
