@@ -180,7 +180,7 @@ fn a_row_without_end_is_refused_before_it_fills_the_memory() {
     let mut reader = Reader::new(start.as_bytes().chain(io::repeat(b'\n')), &facilities()).unwrap();
     assert_eq!(reader.read_batch(1).unwrap().unwrap().rows, 1);
     assert!(reader.read_batch(1).unwrap_err().message().contains("line 4"));
-    assert!(reader.read_batch(1).is_err(), "a failed reader must not look like one at its end");
+    assert_eq!(reader.read_batch(1).unwrap_err().kind(), Kind::Invalid, "a failed reader must not look like one at its end");
 
     // The last length that is accepted, then the first that is not; the line end counts.
     let padding = ROW_BYTES_MAX - row(&[]).len() - 2;
@@ -202,6 +202,7 @@ fn an_input_that_fails_is_worth_another_try() {
     let start = format!("{}\n1,", header());
     let mut reader = Reader::new(start.as_bytes().chain(Broken), &[]).unwrap();
     assert!(reader.read_batch(1).unwrap_err().is_transient());
+    assert!(reader.read_batch(1).unwrap_err().is_transient(), "a failed reader must not look like one at its end");
 }
 
 #[test]
@@ -290,6 +291,19 @@ fn a_row_with_too_few_or_too_many_values_is_rejected_and_its_neighbours_are_not(
     let rows = read(text.as_bytes()).unwrap();
     assert_eq!((rows.rows, rows.encounters.len(), rows.rejected_rows), (4, 2, 2));
     assert!(rows.rejects.iter().all(|reject| reject.column == "row"));
+}
+
+#[test]
+fn an_open_quote_cannot_swallow_rows_without_a_word() {
+    let text = format!("{},note\n{},\"said so\n{},\n{},fine\"\n{},\n", header(), row(&[]), row(&[]), row(&[]), row(&[]));
+    let rows = read(text.as_bytes()).unwrap();
+    assert_eq!((rows.rows, rows.encounters.len(), rows.rejects[0].line), (2, 1, 2));
+    assert!(rows.rejects[0].rule.contains("line 4"), "{:?}", rows.rejects);
+
+    let text = format!("{}\n\"{}\n{}\n{}\n", header(), row(&[]), row(&[]), row(&[]));
+    let rows = read(text.as_bytes()).unwrap();
+    assert_eq!((rows.rows, rows.rejects[0].line), (1, 2));
+    assert!(rows.rejects[0].rule.contains("line 4"), "{:?}", rows.rejects);
 }
 
 #[test]

@@ -27,8 +27,8 @@ pub fn read_facilities<R: Read>(input: R) -> Result<Vec<Facility>> {
         return Err(Error::invalid("the first line must name the columns Capacity, Id and Name, each once"));
     };
     let mut facilities: Vec<Facility> = Vec::new();
-    while let Some((line, record)) = records.next()? {
-        let invalid = |rule: &str| Error::invalid(format!("facilities, line {line}: {rule}"));
+    while let Some((lines, record)) = records.next()? {
+        let invalid = |rule: &str| Error::invalid(format!("facilities, line {}: {rule}", lines.start()));
         if record.len() != cells {
             return Err(invalid("must have one value a column"));
         }

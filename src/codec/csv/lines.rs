@@ -22,6 +22,7 @@ pub(super) struct Lines<R> {
     between: bool,
     record_line: u64,
     record_bytes: usize,
+    last_line: u64,
     too_long: bool,
 }
 
@@ -37,6 +38,7 @@ impl<R: Read> Lines<R> {
             between: true,
             record_line: 1,
             record_bytes: 0,
+            last_line: 1,
             too_long: false,
         }
     }
@@ -67,6 +69,11 @@ impl<R: Read> Lines<R> {
     /// The line on which the present record starts.
     pub(super) fn record_line(&self) -> u64 {
         self.record_line
+    }
+
+    /// The line on which what was handed out of the present record ends.
+    pub(super) fn last_line(&self) -> u64 {
+        self.last_line
     }
 
     /// Did the present record exceed [`ROW_BYTES_MAX`]?
@@ -127,6 +134,7 @@ impl<R: Read> Read for Lines<R> {
         let Some(&last) = held[..bytes].last() else { return Ok(0) };
         out[..bytes].copy_from_slice(&held[..bytes]);
         self.start += bytes;
+        self.last_line = self.line;
         // An LF that completes a CRLF comes alone in its chunk, so the byte before it is known to be the CR.
         if bytes > 1 {
             self.after_return = false;
@@ -167,7 +175,7 @@ mod tests {
         for (text, line) in [("a\r", 4), ("b\r", 5), ("c\n", 6), ("d", 7)] {
             lines.start_record();
             let bytes = lines.read(&mut out).unwrap();
-            assert_eq!((&out[..bytes], lines.record_line()), (text.as_bytes(), line));
+            assert_eq!((&out[..bytes], lines.record_line(), lines.last_line()), (text.as_bytes(), line, line));
         }
         assert_eq!(lines.read(&mut out).unwrap(), 0);
     }

@@ -15,12 +15,13 @@ mod writer;
 
 use std::fmt;
 use std::io::Read;
+use std::ops::RangeInclusive;
 
 use csv::{ByteRecord, ErrorKind, ReaderBuilder};
 
 use crate::domain::import::Reject;
 use crate::domain::{Encounter, FacilityId};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 #[cfg(doc)]
 use crate::schema;
 use header::Layout;
@@ -97,14 +98,14 @@ impl<R: Read> Reader<R> {
     ///
     /// # Errors
     /// `Invalid`: a row longer than [`ROW_BYTES_MAX`]. `Unavailable`: the input failed. Rows read before it in the same batch are not
-    /// answered; the error repeats if called again.
+    /// answered; called again, it fails again with the same kind.
     pub fn read_batch(&mut self, rows_max: usize) -> Result<Option<Rows>> {
         let rows_max = rows_max.max(1);
         let mut rows = Rows { encounters: Vec::with_capacity(rows_max.min(4096)), ..Rows::default() };
         for _ in 0..rows_max {
-            let Some((line, record)) = self.records.next()? else { break };
+            let Some((lines, record)) = self.records.next()? else { break };
             rows.rows += 1;
-            match row::encounter(record, line, &self.layout, &self.facilities, &mut rows.rejects) {
+            match row::encounter(record, lines, &self.layout, &self.facilities, &mut rows.rejects) {
                 Some(encounter) => rows.encounters.push(encounter),
                 None => rows.rejected_rows += 1,
             }
@@ -117,7 +118,7 @@ impl<R: Read> Reader<R> {
 struct Records<R> {
     csv: csv::Reader<Lines<R>>,
     record: ByteRecord,
-    failed: bool,
+    failed: Option<Kind>,
 }
 
 impl<R: Read> Records<R> {
@@ -125,7 +126,7 @@ impl<R: Read> Records<R> {
         let mut lines = Lines::new(input);
         lines.strip_byte_order_mark()?;
         let csv = ReaderBuilder::new().has_headers(false).flexible(true).buffer_capacity(ROW_BYTES_MAX).from_reader(lines);
-        Ok(Self { csv, record: ByteRecord::new(), failed: false })
+        Ok(Self { csv, record: ByteRecord::new(), failed: None })
     }
 
     /// The first record, which must be text.
@@ -139,11 +140,11 @@ impl<R: Read> Records<R> {
         Ok(record)
     }
 
-    /// The next record and its line.
-    fn next(&mut self) -> Result<Option<(u64, &ByteRecord)>> {
+    /// The next record, and the lines it starts and ends on.
+    fn next(&mut self) -> Result<Option<(RangeInclusive<u64>, &ByteRecord)>> {
         loop {
-            if self.failed {
-                return Err(Error::invalid("the file could not be read to its end: read it again from the start"));
+            if let Some(kind) = self.failed {
+                return Err(Error::new(kind, "the file could not be read to its end: read it again from the start"));
             }
             self.csv.get_mut().start_record();
             match self.csv.read_byte_record(&mut self.record) {
@@ -151,12 +152,14 @@ impl<R: Read> Records<R> {
                 Ok(true) if is_blank(&self.record) => {}
                 Ok(true) => break,
                 Err(error) => {
-                    self.failed = true;
-                    return Err(self.failure(error));
+                    let error = self.failure(error);
+                    self.failed = Some(error.kind());
+                    return Err(error);
                 }
             }
         }
-        Ok(Some((self.csv.get_ref().record_line(), &self.record)))
+        let lines = self.csv.get_ref();
+        Ok(Some((lines.record_line()..=lines.last_line(), &self.record)))
     }
 
     fn failure(&self, error: csv::Error) -> Error {

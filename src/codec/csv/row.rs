@@ -1,5 +1,7 @@
 //! One row: an encounter, or what it broke.
 
+use std::ops::RangeInclusive;
+
 use chrono::{Days, NaiveDate};
 use csv::ByteRecord;
 
@@ -15,18 +17,16 @@ use crate::schema::{Column, Feature, READMISSIONS_TOP, Shape, Spec, Violation, c
 /// How a missing value is written, whatever its case; an empty cell is missing too.
 const MISSING: [&str; 5] = ["NA", "N/A", "NULL", "NaN", "?"];
 
-/// Reads a row that starts on `line`. A row that breaks a rule leaves its rejects and answers `None`.
+/// Reads a row that starts and ends on these lines. A row that breaks a rule leaves its rejects and answers `None`.
 pub(super) fn encounter(
     record: &ByteRecord,
-    line: u64,
+    lines: RangeInclusive<u64>,
     layout: &Layout,
     facilities: &[FacilityId],
     rejects: &mut Vec<Reject>,
 ) -> Option<Encounter> {
-    let mut row = Row { record, line, rejects, broken: 0 };
-    if record.len() != layout.cells {
-        let rule = format!("must have {} values, one a column", layout.cells);
-        row.reject("row", rule, "Check the commas of this row, and that a value with a comma or a quote is quoted.");
+    let mut row = Row { record, line: *lines.start(), rejects, broken: 0 };
+    if !row.has_shape(layout.cells, &lines) {
         return None;
     }
     let name = |place: Option<usize>| name(place.map_or(&b""[..], |place| &record[place]));
@@ -77,6 +77,29 @@ impl<'a> Row<'a> {
     /// The cell without blanks around it; empty for a column the file does not have.
     fn cell(&self, place: Option<usize>) -> &'a [u8] {
         place.map_or(b"", |place| self.record[place].trim_ascii())
+    }
+
+    /// One value a column, and no rows swallowed by a quote that was left open. The second matters in a column the schema does not
+    /// know, where nothing else would notice the loss.
+    fn has_shape(&mut self, cells: usize, lines: &RangeInclusive<u64>) -> bool {
+        let several = lines.start() < lines.end();
+        if self.record.len() != cells {
+            let until = if several { format!("; it goes on until line {}", lines.end()) } else { String::new() };
+            let rule = format!("must have {cells} values, one a column{until}");
+            self.reject(
+                "row",
+                rule,
+                "Check its commas, and that a value with a comma or a quote is quoted and every quote closed.",
+            );
+            return false;
+        }
+        let holds_a_row = |cell: &[u8]| cell.iter().filter(|byte| **byte == b',').count() >= cells - 1;
+        if several && self.record.iter().any(holds_a_row) {
+            let rule = format!("must not hold other rows in one value; it goes on until line {}", lines.end());
+            self.reject("row", rule, "Close the quote that was left open, or shorten the text.");
+            return false;
+        }
+        true
     }
 
     fn reject(&mut self, column: &str, rule: String, remedy: &str) {
