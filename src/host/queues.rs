@@ -147,7 +147,9 @@ impl Queues {
                 Ok(changed > 0)
             })
             .await?;
-        self.announce();
+        if fresh {
+            self.announce();
+        }
         Ok(fresh)
     }
 

@@ -1,5 +1,7 @@
 //! The local Functions host against real handler processes.
 
+#![allow(clippy::unwrap_used, clippy::panic, reason = "helpers of tests, which Clippy does not take for tests")]
+
 mod blobs;
 mod events;
 mod front;

@@ -73,12 +73,12 @@ async fn the_deadline_passes_and_the_call_goes_on() {
     let mut fixture = Fixture::new();
     fixture.options.timing.event_deadline = Duration::from_millis(300);
     let output = json!({ "Outputs": { "importRequests": [{ "file": "late" }] } });
-    fixture.control(json!({ "answers": { "/PatientDataEvents": [{ "sleep": 0.8, "then": output }] } }));
+    fixture.control(json!({ "answers": { "/PatientDataEvents": [{ "sleep": 2, "then": output }] } }));
     let running = fixture.start().await;
     running.ready().await.unwrap();
     let began = Instant::now();
     assert_eq!(send(&running, EVENTS, "Notification", &json!([created("a")])).await.0, 504);
-    assert!(began.elapsed() < Duration::from_millis(700));
+    assert!(began.elapsed() < Duration::from_secs(2));
     fixture.calls_reach("/PatientDataImport", 1).await;
     running.stop().await;
 }
@@ -88,14 +88,14 @@ async fn the_blob_webhook_queues_and_answers_at_once() {
     let mut fixture = Fixture::new();
     // The folder's own watch shall not come first.
     fixture.options.timing.blob_settle = Duration::from_secs(60);
-    fixture.control(json!({ "answers": { "/PatientDataBulkImport": [{ "sleep": 0.5 }] } }));
+    fixture.control(json!({ "answers": { "/PatientDataBulkImport": [{ "sleep": 20 }] } }));
     std::fs::write(fixture.blob("a b.csv"), "x").unwrap();
     let running = fixture.start().await;
     running.ready().await.unwrap();
     let began = Instant::now();
     let event = created("a%20b.csv");
     assert_eq!(send(&running, BLOBS, "Notification", &json!([event, event, created("gone.csv")])).await.0, 202);
-    assert!(began.elapsed() < Duration::from_millis(450));
+    assert!(began.elapsed() < Duration::from_secs(10));
     let calls = fixture.calls_reach("/PatientDataBulkImport", 2).await;
     assert_eq!(envelope(&calls[1])["Metadata"]["name"], "\"a b.csv\"", "the event source has no receipts: twice is twice");
     running.stop().await;
