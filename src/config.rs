@@ -28,7 +28,11 @@ pub const HOST_SETTINGS: [(&str, &str); 3] = [
 
 /// Every setting, in the order of the documents.
 pub const SETTINGS: [Setting; 11] = [
-    setting("HDAI_FOLDER", "hdai-data", "Folder of all local state (database, containers, queues) when no Azure resource is configured."),
+    setting(
+        "HDAI_FOLDER",
+        "hdai-data",
+        "Folder of all local state (database, containers, queues) when no Azure resource is configured.",
+    ),
     setting(
         "HDAI_BLOB_ACCOUNT_URL",
         "http://127.0.0.1:10000/devstoreaccount1",
@@ -37,7 +41,11 @@ pub const SETTINGS: [Setting; 11] = [
     setting("HDAI_IMPORT_CONTAINER", "trainingdata", "Container that imports may come from."),
     setting("HDAI_IMPORT_BYTES_MAX", "10737418240", "Largest file that is imported, in bytes."),
     setting("HDAI_BODY_BYTES_MAX", "1048576", "Largest body of an admission, a discharge or another call, in bytes."),
-    setting("HDAI_TRIGGER_BYTES_MAX", "157286400", "Largest body of a trigger's call (an inline blob is in it, in base64), in bytes."),
+    setting(
+        "HDAI_TRIGGER_BYTES_MAX",
+        "157286400",
+        "Largest body of a trigger's call (an inline blob is in it, in base64), in bytes.",
+    ),
     setting("HDAI_CALL_SECONDS_MAX", "900", "Longest work on one trigger call, in seconds; below the host's functionTimeout."),
     setting("HDAI_TRAINING_SEED", "20260101", "Seed of everything random in training."),
     setting("HDAI_CELL_MIN", "5", "Smallest count that a report shows; smaller ones are suppressed."),
@@ -120,14 +128,13 @@ impl Config {
         let size = |name: &str| -> Result<usize> {
             usize::try_from(number(name)?).map_err(|_| Error::invalid(format!("the setting {name} is too large for this machine")))
         };
-        let port = match lookup("FUNCTIONS_CUSTOMHANDLER_PORT") {
-            None => None,
-            Some(port) => Some(
-                port.trim()
-                    .parse::<u16>()
-                    .map_err(|_| Error::invalid("the setting FUNCTIONS_CUSTOMHANDLER_PORT must be a port number from 0 to 65535"))?,
-            ),
-        };
+        let port =
+            match lookup("FUNCTIONS_CUSTOMHANDLER_PORT") {
+                None => None,
+                Some(port) => Some(port.trim().parse::<u16>().map_err(|_| {
+                    Error::invalid("the setting FUNCTIONS_CUSTOMHANDLER_PORT must be a port number from 0 to 65535")
+                })?),
+            };
         let platform = flag("WEBSITE_AUTH_ENABLED")?;
         let local = flag("HDAI_TRUST_LOCAL_IDENTITY")?;
         if local && (platform || lookup("WEBSITE_INSTANCE_ID").is_some()) {
@@ -218,7 +225,8 @@ mod tests {
 
     #[test]
     fn an_unresolved_key_vault_reference_stops_the_start() {
-        let message = with(&[("HDAI_BLOB_ACCOUNT_URL", "@Microsoft.KeyVault(SecretUri=https://v/secrets/s)")]).unwrap_err().to_string();
+        let message =
+            with(&[("HDAI_BLOB_ACCOUNT_URL", "@Microsoft.KeyVault(SecretUri=https://v/secrets/s)")]).unwrap_err().to_string();
         assert!(message.contains("HDAI_BLOB_ACCOUNT_URL") && !message.contains("SecretUri"), "{message}");
     }
 

@@ -28,9 +28,7 @@ pub fn start(filter: &str, format: Format) -> Result<()> {
         Format::JsonLines => {
             registry.with(tracing_subscriber::fmt::layer().json().flatten_event(true).with_writer(std::io::stdout)).try_init()
         }
-        Format::Plain => {
-            registry.with(tracing_subscriber::fmt::layer().with_target(false).with_writer(std::io::stderr)).try_init()
-        }
+        Format::Plain => registry.with(tracing_subscriber::fmt::layer().with_target(false).with_writer(std::io::stderr)).try_init(),
     };
     started.map_err(|cause| Error::internal("logging was started before").caused_by(cause))
 }

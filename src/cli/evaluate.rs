@@ -49,7 +49,7 @@ pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
         .await?
         .ok_or_else(|| Error::not_found("no model is trained yet: import discharged encounters and run `hdai train`"))?;
     let Some(data) = &args.data else {
-        println!("{}", to_json(model.report())?);
+        say!("{}", to_json(model.report())?);
         return Ok(ExitCode::SUCCESS);
     };
     let mut set = read(&hospital, data).await?;
@@ -65,17 +65,18 @@ pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
         predict::blank_cells(&mut set, share, args.seed);
     }
     let evaluation = predict::evaluate(&model, &set);
-    let json = serde_json::to_value(&evaluation).map_err(|cause| Error::internal("the evaluation cannot be written").caused_by(cause))?;
+    let json =
+        serde_json::to_value(&evaluation).map_err(|cause| Error::internal("the evaluation cannot be written").caused_by(cause))?;
     match args.format {
-        Format::Json => println!("{json}"),
+        Format::Json => say!("{json}"),
         Format::Text => {
             let of = |name: &str| json[name].as_f64().map_or("?".to_owned(), |value| format!("{value:.4}"));
-            println!("Model {} on {} encounters", model.version(), super::thousands(set.len() as u64));
-            println!("  R² {}, MAE {}, RMSE {}, within a day {}", of("r2"), of("mae"), of("rmse"), of("within_one_day"));
+            say!("Model {} on {} encounters", model.version(), super::thousands(set.len() as u64));
+            say!("  R² {}, MAE {}, RMSE {}, within a day {}", of("r2"), of("mae"), of("rmse"), of("within_one_day"));
             for level in ["80", "90"] {
                 let interval = &json["intervals"][level];
                 let of = |name: &str| interval[name].as_f64().map_or("?".to_owned(), |value| format!("{value:.3}"));
-                println!("  {level} % interval: coverage {}, mean width {} days", of("coverage"), of("mean_width_days"));
+                say!("  {level} % interval: coverage {}, mean width {} days", of("coverage"), of("mean_width_days"));
             }
         }
     }

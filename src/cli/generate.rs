@@ -128,7 +128,7 @@ pub(super) fn to_file(path: &Path, write: impl FnOnce(&mut dyn Write) -> Result<
 
 fn to_json(folder: &Path, name: &str, message: &serde_json::Value) -> Result<()> {
     if folder == Path::new("-") {
-        println!("{message}");
+        say!("{message}");
         return Ok(());
     }
     super::create_private(folder)?;

@@ -68,9 +68,9 @@ pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
     let container = options.blob_dir.join(&config.import_container);
     super::create_private(&container)?;
     let mut running = host::start(options).await?;
-    println!("Local Functions host on http://{}", running.http());
-    println!("  drop CSV files into {}", container.display());
-    println!("  stop with Ctrl-C");
+    say!("Local Functions host on http://{}", running.http());
+    say!("  drop CSV files into {}", container.display());
+    say!("  stop with Ctrl-C");
     tokio::select! {
         ended = running.wait() => ended?,
         () = asked_to_stop() => running.stop().await,
@@ -96,13 +96,14 @@ async fn asked_to_stop() {
 
 pub(super) fn stage(args: &StageArgs) -> Result<ExitCode> {
     stage_into(args.sources.as_deref(), &args.out)?;
-    println!("Staged {}: run `func start` there, or zip it and deploy it.", args.out.display());
+    say!("Staged {}: run `func start` there, or zip it and deploy it.", args.out.display());
     Ok(ExitCode::SUCCESS)
 }
 
 /// Stages this binary.
 pub(super) fn stage_into(sources: Option<&Path>, out: &Path) -> Result<()> {
-    let binary = std::env::current_exe().map_err(|cause| Error::internal("the path of this program is unknown").caused_by(cause))?;
+    let binary =
+        std::env::current_exe().map_err(|cause| Error::internal("the path of this program is unknown").caused_by(cause))?;
     let sources = match sources {
         Some(folder) => host::from_dir(folder)?,
         None => host::embedded(),
@@ -118,7 +119,8 @@ pub(super) fn options(config: &Config) -> Result<host::Options> {
         .folder
         .canonicalize()
         .map_err(|cause| Error::invalid(format!("the folder {} cannot be used", config.folder.display())).caused_by(cause))?;
-    let text = folder.to_str().ok_or_else(|| Error::invalid("the folder's path must be UTF-8: choose another --folder"))?.to_owned();
+    let text =
+        folder.to_str().ok_or_else(|| Error::invalid("the folder's path must be UTF-8: choose another --folder"))?.to_owned();
     let blobs = Config { folder: folder.clone(), ..config.clone() }.blob_root();
     let mut options = host::Options::new(folder.join("app"), folder.join("host"), blobs);
     options.account_url = config.account_url.clone();

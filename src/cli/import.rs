@@ -26,7 +26,7 @@ pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
     for file in &args.files {
         let imported = import(&hospital, file).await?;
         all_done &= imported.import.state == State::Done;
-        println!("{}", describe(file, &imported));
+        say!("{}", describe(file, &imported));
     }
     if args.train && all_done {
         super::train::train_and_tell(&hospital).await?;
@@ -39,8 +39,9 @@ async fn import(hospital: &Hospital, file: &Path) -> Result<Imported> {
     // The file's folder is read as a container, so that this import and a dropped file are read by the same code.
     let path = file.canonicalize().map_err(|cause| missing().caused_by(cause))?;
     let place = || Some((path.parent()?.parent()?, path.parent()?.file_name()?.to_str()?, path.file_name()?.to_str()?));
-    let (root, container, name) = place()
-        .ok_or_else(|| Error::invalid(format!("{} cannot be imported from there: move it into a folder with a plain name", file.display())))?;
+    let (root, container, name) = place().ok_or_else(|| {
+        Error::invalid(format!("{} cannot be imported from there: move it into a folder with a plain name", file.display()))
+    })?;
     let content = Local::new(root).open(container, name).await?.ok_or_else(missing)?;
     let source =
         Source { account: "command-line".into(), container: container.into(), name: name.into(), etag: content.etag.clone() };

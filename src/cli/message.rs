@@ -30,7 +30,8 @@ pub(super) async fn run(config: Config, args: Args, verb: Verb) -> Result<ExitCo
     let app = Arc::new(App { hospital: super::open(config).await?, now: super::now });
     let mut all_done = true;
     for file in &args.files {
-        let unreadable = |cause: std::io::Error| Error::not_found(format!("the file {} cannot be read", file.display())).caused_by(cause);
+        let unreadable =
+            |cause: std::io::Error| Error::not_found(format!("the file {} cannot be read", file.display())).caused_by(cause);
         if std::fs::metadata(file).map_err(unreadable)?.len() > bytes_max {
             return Err(Error::invalid(format!("the file {} is larger than {bytes_max} bytes", file.display())));
         }
@@ -45,7 +46,7 @@ pub(super) async fn run(config: Config, args: Args, verb: Verb) -> Result<ExitCo
             Ok(answer) => format!("{answer:#}"),
             Err(_) => String::from_utf8_lossy(&reply.body).into_owned(),
         };
-        println!("{text}");
+        say!("{text}");
     }
     Ok(if all_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -2,6 +2,14 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to its terminal")]
 #![allow(clippy::disallowed_methods, reason = "this is the edge that reads the environment and the clock")]
 
+/// Writes a line to standard output. A reader that has gone away is no fault of ours.
+macro_rules! say {
+    ($($text:tt)*) => {{
+        use std::io::Write as _;
+        let _ = writeln!(std::io::stdout(), $($text)*);
+    }};
+}
+
 mod bench;
 mod demo;
 mod evaluate;
@@ -181,8 +189,8 @@ async fn migrate(config: Config) -> Result<ExitCode> {
     let store = Sqlite::open(&config.database_path())?;
     let ran = store.migrate().await?;
     match ran.len() {
-        0 => println!("The schema is up to date."),
-        _ => println!("Ran: {}", ran.join(", ")),
+        0 => say!("The schema is up to date."),
+        _ => say!("Ran: {}", ran.join(", ")),
     }
     Ok(ExitCode::SUCCESS)
 }

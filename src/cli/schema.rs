@@ -25,10 +25,10 @@ enum Part {
 
 pub(super) fn run(args: &Args) -> Result<ExitCode> {
     if args.part != Part::Ddl {
-        println!("{}", dictionary());
+        say!("{}", dictionary());
     }
     if args.part != Part::Dictionary {
-        println!("{}", sqlite::ddl());
+        say!("{}", sqlite::ddl());
     }
     Ok(ExitCode::SUCCESS)
 }

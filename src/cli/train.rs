@@ -17,7 +17,7 @@ pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
     let hospital = super::open(config).await?;
     let metrics = train_and_tell(&hospital).await?;
     if let (true, Some(metrics)) = (args.report, metrics) {
-        println!("{metrics}");
+        say!("{metrics}");
     }
     Ok(ExitCode::SUCCESS)
 }
@@ -26,12 +26,12 @@ pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
 pub(super) async fn train_and_tell(hospital: &Hospital) -> Result<Option<String>> {
     match workflow::train(&super::caller(), hospital, TrainRequest::default(), super::now()).await? {
         Training::UpToDate => {
-            println!("A model at least as new as the data exists already.");
+            say!("A model at least as new as the data exists already.");
             Ok(None)
         }
         Training::Trained(record) => {
             let fate = if record.promoted { "in use from now on" } else { "not promoted" };
-            println!("Model {} trained on {} encounters: {fate}: {}", record.version, super::thousands(record.rows), record.reason);
+            say!("Model {} trained on {} encounters: {fate}: {}", record.version, super::thousands(record.rows), record.reason);
             Ok(Some(record.metrics))
         }
     }

@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use warp::http::StatusCode;
 
 use super::routes::{self, Found, Operation};
-use super::{App, ApiReply, ApiRequest, auth, openapi, problem};
+use super::{ApiReply, ApiRequest, App, auth, openapi, problem};
 use crate::codec::fhir::reply::{self, Refusal};
 use crate::codec::fhir::{self, Shape};
 use crate::domain::import::ImportId;

@@ -81,18 +81,16 @@ pub fn routes(app: Arc<App>) -> impl Filter<Extract = (impl Reply,), Error = std
         .and(warp::header::headers_cloned())
         .and(warp::body::stream())
         .and(with_app)
-        .then(
-            |path: warp::path::FullPath, method: Method, query: String, headers: HeaderMap, body, app: Arc<App>| async move {
-                let reply = match read_body(body, app.hospital.config.body_bytes_max).await {
-                    Err(refused) => problem::body_refused(refused),
-                    Ok(body) => {
-                        let request = ApiRequest { method, path: path.as_str().to_owned(), query, headers, body };
-                        api::answer(&app, &request).await
-                    }
-                };
-                reply.into_response()
-            },
-        )
+        .then(|path: warp::path::FullPath, method: Method, query: String, headers: HeaderMap, body, app: Arc<App>| async move {
+            let reply = match read_body(body, app.hospital.config.body_bytes_max).await {
+                Err(refused) => problem::body_refused(refused),
+                Ok(body) => {
+                    let request = ApiRequest { method, path: path.as_str().to_owned(), query, headers, body };
+                    api::answer(&app, &request).await
+                }
+            };
+            reply.into_response()
+        })
         .boxed();
 
     ready.or(api).unify().or(trigger).unify().recover(not_found).unify()

@@ -85,10 +85,14 @@ fn parameters(route: &Route) -> Value {
     let number = |name: &str, what: &str| json!({ "name": name, "in": "query", "description": what, "schema": { "type": "integer", "minimum": 0 } });
     let mut parameters = Vec::new();
     if route.path.contains("{id}") {
-        parameters.push(json!({ "name": "id", "in": "path", "required": true, "schema": { "type": "string", "pattern": "^[0-9a-f]{32}$" } }));
+        parameters.push(
+            json!({ "name": "id", "in": "path", "required": true, "schema": { "type": "string", "pattern": "^[0-9a-f]{32}$" } }),
+        );
     }
     match route.operation {
-        Operation::Imports | Operation::Models | Operation::Audit => parameters.push(number("limit", "Most entries, at most 1000.")),
+        Operation::Imports | Operation::Models | Operation::Audit => {
+            parameters.push(number("limit", "Most entries, at most 1000."))
+        }
         Operation::Rejects => {
             parameters.push(number("after", "Rejects to pass over."));
             parameters.push(number("limit", "Most entries, at most 1000."));

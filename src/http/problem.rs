@@ -3,8 +3,8 @@
 use serde_json::{Value, json};
 use warp::http::StatusCode;
 
-use super::request::ApiReply;
 use super::BodyRefused;
+use super::request::ApiReply;
 use crate::codec::fhir::reply::{self, Refusal};
 use crate::codec::fhir::{FHIR_JSON, Fault, Issue, Shape};
 use crate::error::{Error, Kind};

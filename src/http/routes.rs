@@ -48,7 +48,13 @@ pub struct Route {
     pub summary: &'static str,
 }
 
-const fn route(method: &'static str, path: &'static str, operation: Operation, action: Option<Action>, summary: &'static str) -> Route {
+const fn route(
+    method: &'static str,
+    path: &'static str,
+    operation: Operation,
+    action: Option<Action>,
+    summary: &'static str,
+) -> Route {
     Route { method, path, operation, action, summary }
 }
 
@@ -60,11 +66,23 @@ pub const ROUTES: [Route; 12] = [
     route("PUT", "/api/PatientDischargeFunc", Operation::Discharge, Some(Action::Discharge), "Discharge a patient."),
     route("GET", "/api/imports", Operation::Imports, Some(Action::ReadImports), "The newest imports, newest first."),
     route("GET", "/api/imports/{id}", Operation::Import, Some(Action::ReadImports), "One import's receipt."),
-    route("GET", "/api/imports/{id}/rejects", Operation::Rejects, Some(Action::ReadImports), "One import's rejects, in line order."),
+    route(
+        "GET",
+        "/api/imports/{id}/rejects",
+        Operation::Rejects,
+        Some(Action::ReadImports),
+        "One import's rejects, in line order.",
+    ),
     route("GET", "/api/census", Operation::Census, Some(Action::ReadCensus), "Beds and patients by facility, today."),
     route("GET", "/api/totals", Operation::Totals, Some(Action::ReadCensus), "How many encounters there are."),
     route("GET", "/api/models", Operation::Models, Some(Action::ReadModel), "The newest models, newest first."),
-    route("GET", "/api/models/champion", Operation::Champion, Some(Action::ReadModel), "The report of the model that predicts now."),
+    route(
+        "GET",
+        "/api/models/champion",
+        Operation::Champion,
+        Some(Action::ReadModel),
+        "The report of the model that predicts now.",
+    ),
     route("GET", "/api/audit", Operation::Audit, Some(Action::ReadAudit), "The newest audit events, newest first."),
 ];
 
@@ -112,9 +130,15 @@ mod tests {
 
     #[test]
     fn paths_methods_and_ids_are_told_apart() {
-        assert!(matches!(find(&Method::POST, "/api/patientadmissionfunc"), Found::Route(route, None) if route.operation == Operation::Admit));
-        assert!(matches!(find(&Method::GET, "/api/imports/abc"), Found::Route(route, Some("abc")) if route.operation == Operation::Import));
-        assert!(matches!(find(&Method::GET, "/api/models/champion/"), Found::Route(route, None) if route.operation == Operation::Champion));
+        assert!(
+            matches!(find(&Method::POST, "/api/patientadmissionfunc"), Found::Route(route, None) if route.operation == Operation::Admit)
+        );
+        assert!(
+            matches!(find(&Method::GET, "/api/imports/abc"), Found::Route(route, Some("abc")) if route.operation == Operation::Import)
+        );
+        assert!(
+            matches!(find(&Method::GET, "/api/models/champion/"), Found::Route(route, None) if route.operation == Operation::Champion)
+        );
         assert!(matches!(find(&Method::GET, "/api/PatientAdmissionFunc"), Found::Method("POST")));
         assert!(matches!(find(&Method::GET, "/api/imports/a/b"), Found::Nothing));
         assert!(matches!(find(&Method::GET, "/api"), Found::Nothing));

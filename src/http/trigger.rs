@@ -13,7 +13,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use super::{App, ApiReply, ApiRequest, api, auth, problem};
+use super::{ApiReply, ApiRequest, App, api, auth, problem};
 use crate::codec::blob_url::BlobUrl;
 use crate::codec::envelope::{BlobContent, Invocation, Reply};
 use crate::codec::event_grid;
@@ -38,7 +38,9 @@ pub(super) async fn answer(app: &App, function: &str, headers: &HeaderMap, body:
         }
     };
     let outcome = tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
-        Err(Error::unavailable("the call took longer than HDAI_CALL_SECONDS_MAX: what is committed stays, the next delivery goes on"))
+        Err(Error::unavailable(
+            "the call took longer than HDAI_CALL_SECONDS_MAX: what is committed stays, the next delivery goes on",
+        ))
     });
     match outcome {
         Ok(reply) => reply_json(&reply),
@@ -155,7 +157,9 @@ async fn train_now(app: &App, caller: &Caller, request: TrainRequest) -> Result<
     let trained = workflow::train(caller, &app.hospital, request, (app.now)()).await?;
     Ok(Reply::done().log(match trained {
         Training::UpToDate => "a newer model exists".to_owned(),
-        Training::Trained(record) => format!("model {} trained on {} rows, promoted: {}", record.version, record.rows, record.promoted),
+        Training::Trained(record) => {
+            format!("model {} trained on {} rows, promoted: {}", record.version, record.rows, record.promoted)
+        }
     }))
 }
 

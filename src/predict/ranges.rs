@@ -161,7 +161,11 @@ impl Search<'_> {
             self.cut_places(m).into_iter().filter(|p| *p >= self.side_min && n - *p >= self.side_min).collect();
         for (k, low) in places.iter().enumerate() {
             // One cut splits in two: the smaller side is the abnormal one.
-            if *low <= n / 2 { consider(*low, n) } else { consider(0, *low) }
+            if *low <= n / 2 {
+                consider(*low, n)
+            } else {
+                consider(0, *low)
+            }
             places[k + 1..].iter().for_each(|high| consider(*low, *high));
         }
         (best.1, best.2)

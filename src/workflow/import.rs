@@ -71,7 +71,8 @@ pub async fn import_blob(
     hospital.allow(caller, Action::Import, now()).await?;
     let config = &hospital.config;
     if address.account != config.account_url || address.container != config.import_container {
-        let event = AuditEvent::new(caller, Action::Import, Outcome::Refused, now()).detail("account or container is not configured");
+        let event =
+            AuditEvent::new(caller, Action::Import, Outcome::Refused, now()).detail("account or container is not configured");
         hospital.store.append_audit(&event).await?;
         return Err(Error::invalid(
             "the blob lies outside the configured account and container: \
@@ -256,7 +257,8 @@ fn rejects_csv(rejects: &[crate::domain::import::Reject]) -> Result<Bytes> {
     for reject in rejects {
         writer.write_record([&reject.line.to_string(), &reject.column, &reject.rule, &reject.remedy]).map_err(failed)?;
     }
-    let bytes = writer.into_inner().map_err(|cause| Error::internal("the reject file cannot be written").caused_by(cause.to_string()))?;
+    let bytes =
+        writer.into_inner().map_err(|cause| Error::internal("the reject file cannot be written").caused_by(cause.to_string()))?;
     Ok(Bytes::from(bytes))
 }
 

@@ -45,7 +45,13 @@ pub async fn train(caller: &Caller, hospital: &Hospital, request: TrainRequest, 
         Ok(record) => {
             let audit = AuditEvent::new(caller, Action::Train, Outcome::Success, now).detail(record.version.clone());
             hospital.store.save_model(&record, &audit).await?;
-            tracing::info!(model = record.version, rows = record.rows, promoted = record.promoted, "model trained: {}", record.reason);
+            tracing::info!(
+                model = record.version,
+                rows = record.rows,
+                promoted = record.promoted,
+                "model trained: {}",
+                record.reason
+            );
             Ok(Training::Trained(Box::new(record)))
         }
         Err(error) => {

@@ -18,7 +18,17 @@ const MAY: [(&str, &[&str]); 6] = [
     ("DatabaseAnalyst", &["/api/imports"]),
     ("DataScientist", &["/api/imports", "/api/models", "/api/models/champion"]),
     ("ChiefMedicalInformationOfficer", &["/api/census", "/api/totals", "/api/models", "/api/models/champion"]),
-    ("CareLineManager", &["/api/census", "/api/totals", "/api/models", "/api/models/champion", "/api/PatientAdmissionFunc", "/api/PatientDischargeFunc"]),
+    (
+        "CareLineManager",
+        &[
+            "/api/census",
+            "/api/totals",
+            "/api/models",
+            "/api/models/champion",
+            "/api/PatientAdmissionFunc",
+            "/api/PatientDischargeFunc",
+        ],
+    ),
     ("Auditor", &["/api/imports", "/api/audit"]),
 ];
 
@@ -102,7 +112,10 @@ fn utf_16_with_a_byte_order_mark_and_fhir_are_understood() {
     let (_folder, host) = host_as("CareLineManager");
     let text = blueprint_admission(21).to_string();
     let utf16: Vec<u8> = [0xFEFF].into_iter().chain(text.encode_utf16()).flat_map(u16::to_le_bytes).collect();
-    assert_eq!(host.send("POST", "/api/PatientAdmissionFunc", &[("content-type", "application/json; charset=utf-16")], utf16).0, 201);
+    assert_eq!(
+        host.send("POST", "/api/PatientAdmissionFunc", &[("content-type", "application/json; charset=utf-16")], utf16).0,
+        201
+    );
 
     let bundle = json!({ "resourceType": "Bundle", "type": "transaction", "entry": [
         { "resource": { "resourceType": "Patient", "id": "p", "name": [{ "family": "Planted", "given": ["Canary", "Q"] }], "gender": "female" } },

@@ -49,11 +49,21 @@ fn no_planted_value_leaves_the_record() {
 
     // Messages, good and bad.
     let mut answers = Vec::new();
-    let mut good = blueprint_admission(41);
+    let mut good = blueprint_admission(900_041);
     good["patient"]["name"] = json!([{ "family": NAMES[2], "given": [NAMES[0], NAMES[1]] }]);
     assert_eq!(host.call("POST", "/api/PatientAdmissionFunc", &good).0, 201);
-    let places = ["/encounter/id", "/encounter/period/start", "/encounter/serviceProvider/display", "/patient/gender", "/patient/name",
-        "/observations/0/valueQuantity/value", "/observations/0/code/coding/0/code", "/conditions/0/clinicalStatus", "/observations", "/encounter"];
+    let places = [
+        "/encounter/id",
+        "/encounter/period/start",
+        "/encounter/serviceProvider/display",
+        "/patient/gender",
+        "/patient/name",
+        "/observations/0/valueQuantity/value",
+        "/observations/0/code/coding/0/code",
+        "/conditions/0/clinicalStatus",
+        "/observations",
+        "/encounter",
+    ];
     for place in places {
         let mut bad = good.clone();
         *bad.pointer_mut(place).unwrap() = json!(format!("{}{ODD_VALUE}", NAMES[1]));
@@ -67,7 +77,7 @@ fn no_planted_value_leaves_the_record() {
     other["patient"]["gender"] = json!("male");
     answers.push(host.call("POST", "/api/PatientAdmissionFunc", &other).1.to_string());
     for end in [ODD_DATE, NAMES[0], "2199-01-01"] {
-        let discharge = json!({ "patient": { "id": NAMES[0] }, "encounter": { "resourceType": "Encounter", "id": 41, "period": { "end": end } } });
+        let discharge = json!({ "patient": { "id": NAMES[0] }, "encounter": { "resourceType": "Encounter", "id": 900_041, "period": { "end": end } } });
         let (status, answer) = host.call("PUT", "/api/PatientDischargeFunc", &discharge);
         assert!(status >= 400, "{end}: {answer}");
         answers.push(answer.to_string());

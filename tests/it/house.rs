@@ -21,7 +21,24 @@ const MAY_KNOW: [(&str, &[&str]); 14] = [
     ("workflow", &["codec", "predict", "store", "blob", "domain", "schema", "error", "config"]),
     ("http", &["workflow", "store", "codec", "domain", "schema", "error", "config", "telemetry"]),
     ("host", &["codec", "config", "error"]),
-    ("cli", &["host", "http", "workflow", "store", "blob", "codec", "predict", "synthetic", "domain", "schema", "error", "config", "telemetry"]),
+    (
+        "cli",
+        &[
+            "host",
+            "http",
+            "workflow",
+            "store",
+            "blob",
+            "codec",
+            "predict",
+            "synthetic",
+            "domain",
+            "schema",
+            "error",
+            "config",
+            "telemetry",
+        ],
+    ),
 ];
 
 fn sources(folder: &Path, into: &mut Vec<PathBuf>) {
@@ -77,7 +94,8 @@ fn rooms_know_only_whom_they_may() {
         if room == "main" || room == "lib" {
             continue;
         }
-        let may = allowed.get(room.as_str()).unwrap_or_else(|| panic!("{} is in a room that MAY_KNOW does not list", path.display()));
+        let may =
+            allowed.get(room.as_str()).unwrap_or_else(|| panic!("{} is in a room that MAY_KNOW does not list", path.display()));
         for named in named_rooms(&text) {
             seen += 1;
             assert!(named == room || may.contains(&named.as_str()), "{}: {room} must not know {named}", path.display());
@@ -93,7 +111,19 @@ fn pure_rooms_do_no_io_and_read_no_clock() {
             continue;
         }
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
-        for forbidden in ["tokio", "std::fs", "std::env", "std::net", "Utc::now", "SystemTime", "Instant::now", "thread_rng", "rand::rng"] {
+        for forbidden in [
+            "tokio",
+            "std::fs",
+            "std::env",
+            "TcpStream",
+            "TcpListener",
+            "UdpSocket",
+            "Utc::now",
+            "SystemTime",
+            "Instant::now",
+            "thread_rng",
+            "rand::rng",
+        ] {
             assert!(!code.contains(forbidden), "{}: a pure room must not use {forbidden}", path.display());
         }
     }
@@ -108,11 +138,19 @@ fn a_feature_is_named_as_text_in_the_schema_only() {
         let code = text.split("#[cfg(test)]").next().unwrap_or_default();
         for spec in &FEATURES {
             for quoted in [format!("\"{}\"", spec.name), format!(" {} ", spec.name), format!("`{}`", spec.name)] {
-                let in_code = code.lines().filter(|line| !line.trim_start().starts_with("//")).any(|line| line.contains(&quoted) && line.contains('"'));
+                let in_code = code
+                    .lines()
+                    .filter(|line| !line.trim_start().starts_with("//"))
+                    .any(|line| line.contains(&quoted) && line.contains('"'));
                 assert!(!in_code, "{}: {quoted} is named outside schema.rs", path.display());
             }
             if let Some(code_of) = spec.code {
-                assert!(!code.contains(&format!("\"{}\"", code_of.code)), "{}: {} is coded outside schema.rs", path.display(), spec.name);
+                assert!(
+                    !code.contains(&format!("\"{}\"", code_of.code)),
+                    "{}: {} is coded outside schema.rs",
+                    path.display(),
+                    spec.name
+                );
             }
         }
     }

@@ -11,10 +11,7 @@ use crate::support::{Host, Records, generate, hdai};
 #[test]
 fn the_demo_ends_with_its_numbers() {
     let folder = tempfile::tempdir().unwrap();
-    let output = hdai(folder.path().join("state"))
-        .args(["demo", "--rows", "3000", "--format", "json"])
-        .output()
-        .unwrap();
+    let output = hdai(folder.path().join("state")).args(["demo", "--rows", "3000", "--format", "json"]).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     let story: Value = serde_json::from_slice(&output.stdout).unwrap();
     assert_eq!(story["imported"], 3_000);
@@ -57,7 +54,11 @@ fn the_same_file_twice_changes_nothing_and_says_so() {
     let renamed = folder.path().join("renamed.csv");
     std::fs::copy(&csv, &renamed).unwrap();
     let third = hdai(&state).arg("import").arg(&renamed).output().unwrap();
-    assert!(String::from_utf8_lossy(&third.stdout).contains("0 new, 0 updated, 500 unchanged"), "{}", String::from_utf8_lossy(&third.stdout));
+    assert!(
+        String::from_utf8_lossy(&third.stdout).contains("0 new, 0 updated, 500 unchanged"),
+        "{}",
+        String::from_utf8_lossy(&third.stdout)
+    );
     assert_eq!(Records::read(&state).patients, before.patients);
 }
 
@@ -126,7 +127,8 @@ fn a_dropped_file_is_imported_trained_on_and_predicts() {
     assert_eq!(import["state"], "done");
     assert_eq!(import["rows"]["stored"], 2_000);
     host.await_model();
-    let receipt = host.folder.join("blobs/trainingdata-receipts").join(format!("{}.receipt.json", import["importId"].as_str().unwrap()));
+    let receipt =
+        host.folder.join("blobs/trainingdata-receipts").join(format!("{}.receipt.json", import["importId"].as_str().unwrap()));
     let receipt: Value = serde_json::from_slice(&std::fs::read(receipt).unwrap()).unwrap();
     assert_eq!(receipt["rows"], import["rows"]);
     assert_eq!(receipt["sha256"].as_str().unwrap().len(), 64);
@@ -134,7 +136,10 @@ fn a_dropped_file_is_imported_trained_on_and_predicts() {
     let (status, answer) = host.call("POST", "/api/PatientAdmissionFunc", &blueprint_admission(900_001));
     assert_eq!(status, 201, "{answer}");
     assert!(answer["prediction"]["days"].as_f64().unwrap() >= 1.0);
-    assert!(answer["prediction"]["missing"].as_array().unwrap().iter().any(|name| name == "readmissions" || name == "rcount"), "{answer}");
+    assert!(
+        answer["prediction"]["missing"].as_array().unwrap().iter().any(|name| name == "readmissions" || name == "rcount"),
+        "{answer}"
+    );
     // The same call again is the same admission.
     let (again, repeated) = host.call("POST", "/api/PatientAdmissionFunc", &blueprint_admission(900_001));
     assert_eq!((again, &repeated["prediction"]), (200, &answer["prediction"]));
@@ -144,7 +149,8 @@ fn a_dropped_file_is_imported_trained_on_and_predicts() {
     let (status, answer) = host.call("POST", "/api/PatientAdmissionFunc", &other);
     assert_eq!((status, answer["result"].as_str()), (409, Some("invalid encounter id")));
 
-    let discharge = |id: i64, day: &str| json!({ "encounter": { "resourceType": "Encounter", "id": id, "period": { "end": day } } });
+    let discharge =
+        |id: i64, day: &str| json!({ "encounter": { "resourceType": "Encounter", "id": id, "period": { "end": day } } });
     let (status, answer) = host.call("PUT", "/api/PatientDischargeFunc", &discharge(900_001, "2026-10-08T09:30:00+01:00"));
     assert_eq!((status, &answer["daysStayed"]), (200, &json!(7)), "{answer}");
     assert!(answer["predictionErrorDays"].is_number());

@@ -18,6 +18,7 @@ macro_rules! contract {
                 an_import_begins_once_and_is_taken_over,
                 a_batch_is_counted_exactly,
                 a_row_twice_in_one_file_is_stored_and_then_updated,
+                a_file_without_names_or_discharges_erases_none,
                 the_same_batch_twice_changes_nothing,
                 an_older_attempt_is_superseded,
                 an_import_resumes_from_its_checkpoint_in_another_process,

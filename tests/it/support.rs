@@ -46,7 +46,9 @@ impl Records {
             let mut texts = Vec::new();
             while let Some(row) = rows.next().unwrap() {
                 let cells = names.iter().enumerate().filter(|(_, name)| !skip.contains(&name.as_str()));
-                texts.push(cells.map(|(index, name)| format!("{name}={:?}", row.get_ref(index).unwrap())).collect::<Vec<_>>().join("|"));
+                texts.push(
+                    cells.map(|(index, name)| format!("{name}={:?}", row.get_ref(index).unwrap())).collect::<Vec<_>>().join("|"),
+                );
             }
             texts
         };
@@ -60,6 +62,8 @@ impl Records {
 /// A running `hdai host` on a free port.
 pub(crate) struct Host {
     child: Child,
+    /// Kept open: the host still writes to it.
+    _stdout: BufReader<std::process::ChildStdout>,
     pub(crate) address: String,
     pub(crate) folder: PathBuf,
     runtime: tokio::runtime::Runtime,
@@ -80,11 +84,15 @@ impl Host {
             .unwrap();
         // The first line of standard output names the address.
         let mut line = String::new();
-        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
-        let address = line.split_whitespace().find(|word| word.starts_with("http://")).unwrap_or_else(|| panic!("no address in {line:?}; see {}", folder.join("host.log").display()));
+        let mut stdout = BufReader::new(child.stdout.take().unwrap());
+        stdout.read_line(&mut line).unwrap();
+        let address = line
+            .split_whitespace()
+            .find(|word| word.starts_with("http://"))
+            .unwrap_or_else(|| panic!("no address in {line:?}; see {}", folder.join("host.log").display()));
         let address = address.trim_end_matches('/').to_owned();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { child, address, folder: folder.to_owned(), runtime, client: reqwest::Client::new() }
+        Self { child, _stdout: stdout, address, folder: folder.to_owned(), runtime, client: reqwest::Client::new() }
     }
 
     /// What the host and the handler logged so far.

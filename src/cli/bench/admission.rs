@@ -8,8 +8,8 @@ use reqwest::{Method, StatusCode, Url};
 
 use crate::cli::demo::client::Client;
 use crate::cli::{generate, local};
-use crate::config::Config;
 use crate::codec::fhir;
+use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::synthetic;
 
@@ -44,8 +44,8 @@ pub(super) async fn run(config: &Config, args: &Args) -> Result<ExitCode> {
         }
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
-    println!("{} admissions a second for {} s, each predicted by a model of {} encounters", args.rate, args.seconds, args.rows);
-    println!("{:<26} {:>9} {:>9} {:>9} {:>9} {:>9}", "milliseconds", "p50", "p90", "p99", "max", "failed");
+    say!("{} admissions a second for {} s, each predicted by a model of {} encounters", args.rate, args.seconds, args.rows);
+    say!("{:<26} {:>9} {:>9} {:>9} {:>9} {:>9}", "milliseconds", "p50", "p90", "p99", "max", "failed");
     let today = crate::cli::now().date_naive();
     let count = args.rate * args.seconds;
     let message = |first_id: i32| -> Result<Vec<Vec<u8>>> {
@@ -89,6 +89,8 @@ async fn load(label: &str, client: &Arc<Client>, messages: Vec<Vec<u8>>, rate: u
         }
     }
     times.sort_by(f64::total_cmp);
-    let at = |share: f64| times.get(((times.len() as f64 * share) as usize).min(times.len().saturating_sub(1))).copied().unwrap_or(f64::NAN);
-    println!("{label:<26} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {failed:>9}", at(0.5), at(0.9), at(0.99), at(1.0));
+    let at = |share: f64| {
+        times.get(((times.len() as f64 * share) as usize).min(times.len().saturating_sub(1))).copied().unwrap_or(f64::NAN)
+    };
+    say!("{label:<26} {:>9.2} {:>9.2} {:>9.2} {:>9.2} {failed:>9}", at(0.5), at(0.9), at(0.99), at(1.0));
 }

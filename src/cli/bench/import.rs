@@ -9,8 +9,8 @@ use std::time::{Duration, Instant};
 
 use crate::cli::demo::client::Client;
 use crate::cli::{generate, local, thousands};
-use crate::config::Config;
 use crate::codec::csv;
+use crate::config::Config;
 use crate::domain::facility;
 use crate::error::{Error, Result};
 use crate::schema::{Column, Feature, Shape, csv_columns};
@@ -34,21 +34,21 @@ pub(super) async fn run(config: &Config, args: &Args) -> Result<ExitCode> {
     let peer = sqlite_import(scratch.path(), &csv)?;
 
     let bytes = std::fs::metadata(&csv).map(|file| file.len()).unwrap_or(0);
-    println!("{} rows, {} MB", thousands(rows), bytes / 1_000_000);
+    say!("{} rows, {} MB", thousands(rows), bytes / 1_000_000);
     let rate = |time: Duration| thousands((rows as f64 / time.as_secs_f64()) as u64);
     let ratio = |time: Duration| peer.map_or("-".into(), |peer| format!("{:.2}", peer.as_secs_f64() / time.as_secs_f64()));
-    println!("{:<44} {:>9} {:>12} {:>10}", "", "seconds", "rows/s", "x sqlite3");
-    let line = |label: &str, time: Duration| println!("{label:<44} {:>9.2} {:>12} {:>10}", time.as_secs_f64(), rate(time), ratio(time));
+    say!("{:<44} {:>9} {:>12} {:>10}", "", "seconds", "rows/s", "x sqlite3");
+    let line = |label: &str, time: Duration| say!("{label:<44} {:>9.2} {:>12} {:>10}", time.as_secs_f64(), rate(time), ratio(time));
     line("generate", generated);
     line("parse and validate", parsed);
     line("import through the host: drop to done", host.wall);
     line("  of which the import itself", host.ledger);
     match peer {
         Some(peer) => line("sqlite3 .import, no validation", peer),
-        None => println!("sqlite3 is not on the PATH: install it to see the peer"),
+        None => say!("sqlite3 is not on the PATH: install it to see the peer"),
     }
     if let Some(peak) = peak {
-        println!("handler's peak memory before training: {} MB", peak / 1_000_000);
+        say!("handler's peak memory before training: {} MB", peak / 1_000_000);
     }
     Ok(ExitCode::SUCCESS)
 }

@@ -117,7 +117,7 @@ async fn one_step(args: &Args, operation: Operation, today: NaiveDate, progress:
         Operation::Ingestion => {
             let container = args.container_url.as_deref().ok_or_else(|| Error::invalid("this step needs --container-url"))?;
             steps::ingest(args, container, progress).await?;
-            println!("Dropped {} encounters; the import's receipt: GET /api/imports.", super::thousands(u64::from(args.rows)));
+            say!("Dropped {} encounters; the import's receipt: GET /api/imports.", super::thousands(u64::from(args.rows)));
             return Ok(ExitCode::SUCCESS);
         }
         Operation::BulkPatientAdmission => story.admitted = steps::admit(&client()?, args, today, progress).await?,
@@ -170,7 +170,9 @@ impl Folder {
         }
         if config.database_path().exists() {
             let folder = config.folder.display();
-            return Err(Error::conflict(format!("{folder} holds a record already: the demo wants a fresh folder, choose another --folder")));
+            return Err(Error::conflict(format!(
+                "{folder} holds a record already: the demo wants a fresh folder, choose another --folder"
+            )));
         }
         super::create_private(&config.folder)?;
         let path = std::path::absolute(&config.folder)

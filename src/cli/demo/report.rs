@@ -58,7 +58,7 @@ impl Story {
 
     pub(super) fn print(&self, format: Format) -> Result<()> {
         match format {
-            Format::Json => println!("{}", self.json()),
+            Format::Json => say!("{}", self.json()),
             Format::Table => self.print_tables(),
         }
         Ok(())
@@ -90,37 +90,46 @@ impl Story {
 
     /// A holdout metric of the champion.
     fn metric(&self, name: &str) -> Option<f64> {
-        self.model["metrics"][name].as_f64()
+        self.model["report"]["evaluation"][name].as_f64()
     }
 
     fn print_tables(&self) {
         if !self.admitted.is_empty() {
-            println!("\nAdmitted");
-            let head = ["encounter", "patient", "facility", "admitted", "predicted", "80 % interval", "leaves about", "main reasons"];
+            say!("\nAdmitted");
+            let head =
+                ["encounter", "patient", "facility", "admitted", "predicted", "80 % interval", "leaves about", "main reasons"];
             print_table(&head, &self.admitted.iter().map(admission_row).collect::<Vec<_>>());
         }
         if !self.discharged.is_empty() {
-            println!("\nDischarged");
+            say!("\nDischarged");
             let head = ["encounter", "patient", "discharged", "stayed", "predicted", "off by"];
             print_table(&head, &self.discharged.iter().map(discharge_row).collect::<Vec<_>>());
         }
         if !self.model.is_null() {
             let of = |name: &str| self.metric(name).map_or("?".to_owned(), |value| format!("{value:.3}"));
-            println!("\nModel {}", self.model["version"].as_str().unwrap_or("?"));
-            println!("  holdout R² {}, mean absolute error {} days, within a day {}", of("r2"), of("mae"), of("within_one_day"));
-            println!("  trained on {} synthetic encounters; real hospitals are far harder to predict", thousands(self.model["rows"].as_u64().unwrap_or(0)));
+            say!("\nModel {}", self.model["version"].as_str().unwrap_or("?"));
+            say!("  holdout R² {}, mean absolute error {} days, within a day {}", of("r2"), of("mae"), of("within_one_day"));
+            say!(
+                "  trained on {} synthetic encounters; real hospitals are far harder to predict",
+                thousands(self.model["rows"].as_u64().unwrap_or(0))
+            );
         }
         if let Some(seconds) = self.import_seconds() {
             let rows = self.rows_read();
-            println!("\nImport");
-            println!("  {} rows in {seconds:.1} s, {} rows/s", thousands(rows), thousands((rows as f64 / seconds) as u64));
+            say!("\nImport");
+            say!("  {} rows in {seconds:.1} s, {} rows/s", thousands(rows), thousands((rows as f64 / seconds) as u64));
             if let Some(bytes) = self.peak_resident_bytes {
-                println!("  handler's peak memory, training included: {} MB", bytes / 1_000_000);
+                say!("  handler's peak memory, training included: {} MB", bytes / 1_000_000);
             }
         }
         if !self.after_admissions.is_null() {
             let count = |totals: &Value| thousands(totals["encounters"].as_u64().unwrap_or(0));
-            println!("\nEncounters: {} -> {} -> {} discharged", count(&self.imported), count(&self.after_admissions), self.discharged.len());
+            say!(
+                "\nEncounters: {} -> {} -> {} discharged",
+                count(&self.imported),
+                count(&self.after_admissions),
+                self.discharged.len()
+            );
         }
     }
 }
@@ -190,24 +199,24 @@ fn print_table(head: &[&str], rows: &[Vec<String>]) {
         let padded = cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}"));
         format!("  {}", padded.collect::<Vec<_>>().join("  ")).trim_end().to_owned()
     };
-    println!("{}", line(&head.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>()));
-    println!("  {}", "-".repeat(widths.iter().sum::<usize>() + 2 * (widths.len() - 1)));
+    say!("{}", line(&head.iter().map(|cell| (*cell).to_owned()).collect::<Vec<_>>()));
+    say!("  {}", "-".repeat(widths.iter().sum::<usize>() + 2 * (widths.len() - 1)));
     for row in rows {
-        println!("{}", line(row));
+        say!("{}", line(row));
     }
 }
 
 /// What to try next.
 pub(super) fn print_next(folder: &Option<&Path>) {
-    println!("\nNext");
+    say!("\nNext");
     match folder {
         Some(folder) => {
             let folder = folder.display();
-            println!("  hdai host --folder {folder}                  go on with this record on http://127.0.0.1:7071");
-            println!("  hdai train --folder {folder} --report        train again and read the whole report");
+            say!("  hdai host --folder {folder}                  go on with this record on http://127.0.0.1:7071");
+            say!("  hdai train --folder {folder} --report        train again and read the whole report");
         }
-        None => println!("  hdai demo --folder my-hospital               the same, and keep everything in my-hospital"),
+        None => say!("  hdai demo --folder my-hospital               the same, and keep everything in my-hospital"),
     }
-    println!("  hdai generate --rows 1000 --out more.csv     make your own file, then: hdai import more.csv --train");
-    println!("  hdai schema                                  every column, its unit and its limits");
+    say!("  hdai generate --rows 1000 --out more.csv     make your own file, then: hdai import more.csv --train");
+    say!("  hdai schema                                  every column, its unit and its limits");
 }

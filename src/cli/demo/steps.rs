@@ -74,7 +74,9 @@ async fn upload(container: &str, name: &str, path: &Path) -> Result<()> {
     let away = |cause: reqwest::Error| Error::unavailable("the container does not answer").caused_by(cause.without_url());
     match request.send().await.map_err(away)?.status() {
         StatusCode::CREATED => Ok(()),
-        status => Err(Error::unavailable(format!("the container refused the file with {status}: check the SAS's rights and expiry"))),
+        status => {
+            Err(Error::unavailable(format!("the container refused the file with {status}: check the SAS's rights and expiry")))
+        }
     }
 }
 
@@ -131,7 +133,8 @@ pub(super) async fn admit(client: &Client, args: &Args, today: NaiveDate, progre
             admitted.collect()
         }
     };
-    send(client, Method::POST, "api/PatientAdmissionFunc", messages, progress.bar("Admitting patients", u64::from(ADMISSIONS))).await
+    send(client, Method::POST, "api/PatientAdmissionFunc", messages, progress.bar("Admitting patients", u64::from(ADMISSIONS)))
+        .await
 }
 
 /// Discharges the first of them, today.
@@ -143,7 +146,8 @@ pub(super) async fn discharge(client: &Client, args: &Args, today: NaiveDate, pr
             discharged.filter_map(|patient| Some(fhir::encode_discharge(&patient)?.to_string().into_bytes())).collect()
         }
     };
-    send(client, Method::PUT, "api/PatientDischargeFunc", messages, progress.bar("Discharging patients", u64::from(DISCHARGES))).await
+    send(client, Method::PUT, "api/PatientDischargeFunc", messages, progress.bar("Discharging patients", u64::from(DISCHARGES)))
+        .await
 }
 
 /// The demo's patients: those who are discharged came in so long ago that they leave today, the others come in today.
@@ -180,7 +184,8 @@ async fn send(
 
 /// Every `.json` file of a folder, by name.
 fn messages(folder: &Path) -> Result<Vec<Vec<u8>>> {
-    let failed = |cause: std::io::Error| Error::not_found(format!("the folder {} cannot be read", folder.display())).caused_by(cause);
+    let failed =
+        |cause: std::io::Error| Error::not_found(format!("the folder {} cannot be read", folder.display())).caused_by(cause);
     let mut paths = Vec::new();
     for entry in std::fs::read_dir(folder).map_err(failed)? {
         let path = entry.map_err(failed)?.path();

@@ -119,14 +119,28 @@ fn upsert() -> String {
     let columns = encounter_columns();
     let import = IMPORT_ID.0;
     let others = || columns.iter().map(|c| c.name).filter(|name| *name != "eid");
-    let set = join(others().chain([import]).map(|name| format!("{name} = excluded.{name}")));
-    let differs: Vec<_> = others().map(|name| format!("{PATIENTS}.{name} IS NOT excluded.{name}")).collect();
+    let set = join(others().map(|name| format!("{name} = {}", incoming(name))).chain([format!("{import} = excluded.{import}")]));
+    let differs: Vec<_> = others().map(|name| format!("{PATIENTS}.{name} IS NOT {}", incoming(name))).collect();
     format!(
         "INSERT INTO {PATIENTS} ({}, {import}) VALUES ({})\nON CONFLICT (eid) DO UPDATE SET {set}\nWHERE {}",
         names(columns),
         places(columns.len() + 1),
         differs.join(" OR ")
     )
+}
+
+/// What an import makes of a column of a row that is there. The columns that a file may leave out erase nothing when they are empty: a
+/// file without names must not take the patients' names, nor one without discharges reopen their stays (unless it is another stay).
+fn incoming(name: &str) -> String {
+    match name {
+        "FirstName" | "MiddleName" | "LastName" => format!("coalesce(excluded.{name}, {PATIENTS}.{name})"),
+        "discharged" | "lengthofstay" => {
+            format!(
+                "CASE WHEN excluded.discharged IS NULL AND excluded.vdate = {PATIENTS}.vdate THEN {PATIENTS}.{name} ELSE excluded.{name} END"
+            )
+        }
+        _ => format!("excluded.{name}"),
+    }
 }
 
 fn names(columns: &[EncounterColumn]) -> String {

@@ -138,7 +138,8 @@ struct Bytestream {
 impl Bytestream {
     /// Reads what the parser left and gives the digest of the whole file.
     fn finish(mut self) -> Result<String> {
-        io::copy(&mut self, &mut io::sink()).map_err(|cause| Error::unavailable("the file's end cannot be read").caused_by(cause))?;
+        io::copy(&mut self, &mut io::sink())
+            .map_err(|cause| Error::unavailable("the file's end cannot be read").caused_by(cause))?;
         Ok(hex(&self.digest.finalize()))
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use health_data_ai::domain::import::{Counts, Import, State};
-use health_data_ai::domain::{Action, Encounter, Outcome, PersonName};
+use health_data_ai::domain::{Action, Encounter, Gender, Outcome, PersonName};
 use health_data_ai::error::Kind;
 use health_data_ai::schema::Feature;
 use health_data_ai::store::{Begun, Finish, REJECTS_KEPT_MAX, Step, Store};
@@ -51,7 +51,7 @@ pub(super) async fn a_batch_is_counted_exactly(new_place: NewPlace) {
 
     let mut entry = begin(&*store, 2).await;
     let mut renamed = encounter(4);
-    renamed.name = PersonName::new("Other", "", "Name");
+    renamed.name = PersonName::new("Other", "New", "Name");
     let mut unknown = encounter(9);
     unknown.clinical.set(Feature::Sodium, None);
     let rows = vec![encounter(1), encounter(30), renamed.clone(), encounter(2), unknown.clone(), encounter(31)];
@@ -69,14 +69,27 @@ pub(super) async fn a_batch_is_counted_exactly(new_place: NewPlace) {
     assert_eq!(store.totals().await.unwrap().encounters, 22);
 }
 
+/// A file may leave out names and discharges; what is known of them stays. Another day of admission is another stay.
+pub(super) async fn a_file_without_names_or_discharges_erases_none(new_place: NewPlace) {
+    let store = new_place().migrated().await;
+    assert_eq!(import(&*store, 1, vec![encounter(5)]).await, Step::Committed(counts(1, 0, 0, 0)));
+    let bare = Encounter { name: PersonName::default(), discharged: None, ..encounter(5) };
+    assert_eq!(import(&*store, 2, vec![bare.clone()]).await, Step::Committed(counts(0, 0, 1, 0)));
+    assert_same(&store.encounter(eid(5)).await.unwrap().unwrap().encounter, &encounter(5));
+    let later = bare.admitted.succ_opt().unwrap();
+    assert_eq!(import(&*store, 3, vec![Encounter { admitted: later, ..bare }]).await, Step::Committed(counts(0, 1, 0, 0)));
+    let stored = store.encounter(eid(5)).await.unwrap().unwrap().encounter;
+    assert_same(&stored, &Encounter { admitted: later, discharged: None, ..encounter(5) });
+}
+
 pub(super) async fn a_row_twice_in_one_file_is_stored_and_then_updated(new_place: NewPlace) {
     let store = new_place().migrated().await;
-    let changed = Encounter { discharged: None, ..encounter(5) };
+    let changed = Encounter { gender: Gender::Other, ..encounter(5) };
     let rows = vec![encounter(5), encounter(5), changed.clone(), changed.clone(), encounter(6), encounter(5)];
     assert_eq!(import(&*store, 1, rows).await, Step::Committed(counts(2, 2, 2, 0)));
     // The same id first in a batch of its own, right after the insert, on the same connection.
     assert_eq!(import(&*store, 2, vec![encounter(7)]).await, Step::Committed(counts(1, 0, 0, 0)));
-    let changed = Encounter { discharged: None, ..encounter(7) };
+    let changed = Encounter { gender: Gender::Other, ..encounter(7) };
     assert_eq!(import(&*store, 3, vec![changed]).await, Step::Committed(counts(0, 1, 0, 0)));
 }
 

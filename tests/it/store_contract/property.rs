@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{Days, NaiveDate};
 use health_data_ai::domain::import::Counts;
-use health_data_ai::domain::{Encounter, EncounterId, FacilityId, PersonName, Prediction};
+use health_data_ai::domain::{Encounter, EncounterId, FacilityId, PersonName, Phi, Prediction};
 use health_data_ai::schema::Feature;
 use health_data_ai::store::{Admitted, Discharged, Step, Store, Stored, Totals};
 use proptest::prelude::*;
@@ -71,9 +71,9 @@ impl Model {
                     self.0.insert(row.id, (row.clone(), None, true));
                     counts.stored += 1;
                 }
-                Some(kept) if kept.0 == *row => counts.unchanged += 1,
+                Some(kept) if kept.0 == merged(&kept.0, row) => counts.unchanged += 1,
                 Some(kept) => {
-                    kept.0 = row.clone();
+                    kept.0 = merged(&kept.0, row);
                     kept.2 = true;
                     counts.updated += 1;
                 }
@@ -129,6 +129,20 @@ impl Model {
         };
         let today = here().filter(|(encounter, ..)| encounter.discharged == Some(on)).count();
         (open().count() as u64, open().filter(leaves).count() as u64, today as u64)
+    }
+}
+
+/// What a row makes of the one that is there: empty names, and an empty discharge of the same stay, erase nothing.
+fn merged(kept: &Encounter, row: &Encounter) -> Encounter {
+    let name = |new: &Phi<String>, old: &Phi<String>| if new.reveal().is_empty() { old.clone() } else { new.clone() };
+    Encounter {
+        name: PersonName {
+            first: name(&row.name.first, &kept.name.first),
+            middle: name(&row.name.middle, &kept.name.middle),
+            last: name(&row.name.last, &kept.name.last),
+        },
+        discharged: row.discharged.or(if row.admitted == kept.admitted { kept.discharged } else { None }),
+        ..row.clone()
     }
 }
 
