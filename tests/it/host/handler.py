@@ -43,14 +43,13 @@ class Handler(BaseHTTPRequestHandler):
 
     def body(self):
         if "chunked" in self.headers.get("Transfer-Encoding", ""):
-            whole = b""
+            chunks = []
             while True:
                 size = int(self.rfile.readline(), 16)
-                chunk = self.rfile.read(size)
+                chunks.append(self.rfile.read(size))
                 self.rfile.readline()
                 if size == 0:
-                    return whole
-                whole += chunk
+                    return b"".join(chunks)
         return self.rfile.read(int(self.headers.get("Content-Length", 0)))
 
     def serve(self):
