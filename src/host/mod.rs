@@ -33,6 +33,7 @@ pub use blob_trigger::{BLOB_POISON_QUEUE, BLOB_QUEUE, file_etag};
 pub use event_sender::{Delivery, EventSchema, EventSender, blob_created_event};
 pub use identity::Identity;
 pub use keys::Keys;
+pub use process::LIFELINE;
 pub use queues::{BlobVersion, MESSAGE_BYTES_MAX, Peeked, QUEUE_MESSAGES_MAX, Queues};
 pub use stage::{Sources, embedded, from_dir, stage};
 
