@@ -22,8 +22,6 @@ use super::{HOST_VERSION, Host};
 use crate::codec::envelope::delivery::{self, HttpCall};
 use crate::error::{Error, Result};
 
-/// The longest request body, as in Azure (`FUNCTIONS_REQUEST_BODY_SIZE_LIMIT`).
-pub(crate) const REQUEST_BYTES_MAX: u64 = 100 * 1024 * 1024;
 /// The longest answer that is passed on in the buffered modes.
 const RESPONSE_BYTES_MAX: usize = 100 * 1024 * 1024;
 /// How long a proxied request may lie still.
@@ -48,11 +46,11 @@ pub(crate) async fn answer(host: &Host, function: &Function, parameters: Map<Str
         request.headers.remove(name);
     }
     request.headers.extend(host.identity_headers.iter().map(|(name, value)| (name.clone(), value.clone())));
-    if request.content_length().is_some_and(|length| length > REQUEST_BYTES_MAX) {
+    if request.content_length().is_some_and(|length| length > host.options.request_bytes_max) {
         return status(StatusCode::PAYLOAD_TOO_LARGE);
     }
     let too_long = Arc::new(AtomicBool::new(false));
-    request.body = bounded(request.body, Arc::clone(&too_long));
+    request.body = bounded(request.body, host.options.request_bytes_max, Arc::clone(&too_long));
     let mode = if function.pure_http { host.http_mode } else { HttpMode::Default };
     let answered = match mode {
         HttpMode::Default => as_envelope(host, function, parameters, request).await,
@@ -69,15 +67,15 @@ pub(crate) async fn answer(host: &Host, function: &Function, parameters: Map<Str
     }
 }
 
-/// Ends the stream in an error, and says so in `too_long`, once it exceeds [`REQUEST_BYTES_MAX`].
-fn bounded(body: Body, too_long: Arc<AtomicBool>) -> Body {
+/// Ends the stream in an error, and says so in `too_long`, once it exceeds `limit` bytes.
+fn bounded(body: Body, limit: u64, too_long: Arc<AtomicBool>) -> Body {
     let mut total: u64 = 0;
     let chunks = body.0.map(move |chunk| {
         let chunk = chunk?;
         total += chunk.len() as u64;
-        if total > REQUEST_BYTES_MAX {
+        if total > limit {
             too_long.store(true, Ordering::Relaxed);
-            return Err(Error::invalid(format!("the request is longer than {REQUEST_BYTES_MAX} bytes")));
+            return Err(Error::invalid(format!("the request is longer than {limit} bytes")));
         }
         Ok(chunk)
     });

@@ -5,6 +5,7 @@ mod app;
 mod blob_trigger;
 mod clock;
 mod event_grid;
+mod event_sender;
 mod front;
 mod http_trigger;
 mod identity;
@@ -29,8 +30,10 @@ use warp::http::HeaderMap;
 
 pub use app::HttpMode;
 pub use blob_trigger::{BLOB_POISON_QUEUE, BLOB_QUEUE, file_etag};
+pub use event_sender::{Delivery, EventSchema, EventSender, blob_created_event};
 pub use identity::Identity;
 pub use keys::Keys;
+pub use process::LIFELINE;
 pub use queues::{BlobVersion, MESSAGE_BYTES_MAX, Peeked, QUEUE_MESSAGES_MAX, Queues};
 pub use stage::{Sources, embedded, from_dir, stage};
 
@@ -70,6 +73,8 @@ pub struct Options {
     pub http_mode: Option<HttpMode>,
     /// Instead of what a function's `supportsDeferredBinding` says.
     pub blob_payload: Option<BlobPayload>,
+    /// The longest HTTP request body; the real host's `FUNCTIONS_REQUEST_BODY_SIZE_LIMIT`, 100 MiB unless set.
+    pub request_bytes_max: u64,
     /// Polls, leases and deadlines.
     pub timing: Timing,
 }
@@ -136,6 +141,7 @@ impl Options {
             enforce_keys: false,
             http_mode: None,
             blob_payload: None,
+            request_bytes_max: 100 * 1024 * 1024,
             timing: Timing::default(),
         }
     }

@@ -22,6 +22,9 @@ const LINE_BYTES_MAX: u64 = 64 * 1024;
 /// How long the rest of an ended handler's output is waited for.
 const OUTPUT_GRACE: Duration = Duration::from_millis(200);
 
+/// Tells the handler that its standard input ends when this host does, even by SIGKILL. Azure's host does not set it.
+pub const LIFELINE: &str = "HDAI_HOST_LIFELINE";
+
 /// How to start the handler.
 pub(crate) struct Launch {
     pub(crate) executable: PathBuf,
@@ -181,6 +184,8 @@ impl Supervisor {
             Ok(spawned) => spawned,
             Err(error) => return End::Fault(format!("could not be started ({error})")),
         };
+        // Held, because waiting for a child closes its input; when this process dies, however it dies, the input ends.
+        let _lifeline = child.stdin.take();
         let mut output = JoinSet::new();
         if let Some(stdout) = child.stdout.take() {
             output.spawn(pass_on(stdout, false));
@@ -203,7 +208,7 @@ impl Supervisor {
         let launch = &self.launch;
         let mut command = Command::new(&launch.executable);
         command.args(&launch.arguments).current_dir(&launch.working_dir).kill_on_drop(true);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::piped());
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
         // The host hands its own environment down, so whether it has a variable is the host's to know.
         command.envs(launch.settings.iter().filter(|(name, _)| std::env::var_os(name).is_none()));
         command.envs(launch.env.iter().map(|(name, value)| (name, value)));
@@ -211,7 +216,7 @@ impl Supervisor {
         let port = self.port.to_string();
         command.env("FUNCTIONS_CUSTOMHANDLER_PORT", &port).env("FUNCTIONS_HTTPWORKER_PORT", &port);
         command.env("FUNCTIONS_CUSTOMHANDLER_WORKER_ID", &worker_id).env("FUNCTIONS_HTTPWORKER_ID", &worker_id);
-        command.env("FUNCTIONS_APP_ROOT_PATH", &launch.app_root);
+        command.env("FUNCTIONS_APP_ROOT_PATH", &launch.app_root).env(LIFELINE, "stdin");
         let child = command.spawn().map_err(|error| {
             Error::not_found(format!("the executable {} cannot be run", launch.executable.display())).caused_by(error)
         })?;

@@ -32,15 +32,19 @@ impl Fixture {
     fn with(sources: Sources) -> Fixture {
         let dir = TempDir::new().unwrap();
         let script = Path::new(env!("CARGO_MANIFEST_DIR")).join("tests/it").join(HANDLER);
-        let app = dir.path().join("app");
-        host::stage(&sources, &script, &app).unwrap();
-        let mut options = Options::new(app, dir.path().join("state"), dir.path().join("blobs"));
+        host::stage(&sources, &script, &dir.path().join("app")).unwrap();
+        let options = Fixture::options_in(dir.path());
+        Fixture { dir, options }
+    }
+
+    fn options_in(dir: &Path) -> Options {
+        let mut options = Options::new(dir.join("app"), dir.join("state"), dir.join("blobs"));
         options.port = 0;
         options.timing.queue_poll = Duration::from_millis(50);
         options.timing.blob_poll = Duration::from_millis(50);
         options.timing.blob_settle = Duration::from_millis(150);
         options.timing.retry_after = Duration::from_millis(20);
-        Fixture { dir, options }
+        options
     }
 
     /// What the handler shall do.

@@ -1,5 +1,8 @@
 //! Event Grid's webhooks.
 
+use health_data_ai::codec::blob_url::BlobUrl;
+use health_data_ai::host::{Delivery, EventSchema, EventSender, blob_created_event};
+
 use super::*;
 
 const EVENTS: &str = "/runtime/webhooks/EventGrid?functionName=PatientDataEvents";
@@ -98,5 +101,72 @@ async fn the_blob_webhook_queues_and_answers_at_once() {
     assert!(began.elapsed() < Duration::from_secs(10));
     let calls = fixture.calls_reach("/PatientDataBulkImport", 2).await;
     assert_eq!(envelope(&calls[1])["Metadata"]["name"], "\"a b.csv\"", "the event source has no receipts: twice is twice");
+    running.stop().await;
+}
+
+fn sender(fixture: &Fixture, running: &Running, path: &str) -> EventSender {
+    let mut sender = EventSender::new(url(running, path));
+    sender.time_scale = 0.001;
+    sender.dead_letter_dir = Some(fixture.dir.path().join("dead-letters"));
+    sender
+}
+
+fn event(schema: EventSchema, name: &str) -> Value {
+    let account_url = "http://127.0.0.1:10000/devstoreaccount1".to_owned();
+    blob_created_event(schema, &BlobUrl { account_url, container: "trainingdata".into(), name: name.into() }, "0x8D", 1)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn event_grid_repeats_a_batch_until_it_is_accepted() {
+    let fixture = Fixture::new();
+    fixture.control(json!({ "answers": { "/PatientDataEvents": ["ok", { "status": 500 }, { "status": 503 }, "ok"] } }));
+    let running = fixture.start().await;
+    let sender = sender(&fixture, &running, EVENTS);
+    for schema in [EventSchema::EventGrid, EventSchema::CloudEvents] {
+        sender.validate(schema).await.unwrap();
+    }
+    let batch = [event(EventSchema::EventGrid, "a b"), event(EventSchema::CloudEvents, "c")];
+    assert_eq!(sender.deliver(&batch).await.unwrap(), Delivery::Delivered { attempts: 3 });
+    assert_eq!(fixture.calls("/PatientDataEvents").len(), 6, "the good event of a failed batch comes again, too");
+    assert!(!fixture.dir.path().join("dead-letters").exists());
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn event_grid_gives_up_and_keeps_a_dead_letter() {
+    let fixture = Fixture::new();
+    fixture.control(json!({ "answers": { "/PatientDataEvents": [{ "status": 500 }] } }));
+    let running = fixture.start().await;
+    let mut sender = sender(&fixture, &running, EVENTS);
+    sender.attempts_max = 3;
+    let batch = [event(EventSchema::EventGrid, "a")];
+    let Delivery::GivenUp { attempts: 3, reason: "MaxDeliveryAttemptsExceeded", dead_letter: Some(path) } =
+        sender.deliver(&batch).await.unwrap()
+    else {
+        panic!("the batch was not given up at the third attempt");
+    };
+    let letters: Value = serde_json::from_slice(&std::fs::read(path).unwrap()).unwrap();
+    assert_eq!((&letters[0]["id"], &letters[0]["lastDeliveryOutcome"]), (&batch[0]["id"], &json!("HttpStatus500")));
+
+    let refused = sender.deliver(&[json!(1)]).await.err();
+    assert!(refused.is_some(), "what is no event cannot be a dead letter");
+    let unknown = sender.deliver(&[json!({ "no": "event" })]).await.unwrap();
+    assert!(matches!(unknown, Delivery::GivenUp { attempts: 1, reason: "UndeliverableDueToClientError", .. }), "a 400 is final");
+    sender.time_to_live = Duration::ZERO;
+    let late = sender.deliver(&batch).await.unwrap();
+    assert!(matches!(late, Delivery::GivenUp { attempts: 1, reason: "TimeToLiveExceeded", .. }), "{late:?}");
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn past_the_deadline_event_grid_sends_again_while_the_first_call_runs() {
+    let fixture = Fixture::new();
+    fixture.control(json!({ "answers": { "/PatientDataEvents": [{ "sleep": 20 }, "ok"] } }));
+    let running = fixture.start().await;
+    running.ready().await.unwrap();
+    let mut sender = sender(&fixture, &running, EVENTS);
+    sender.deadline = Duration::from_millis(500);
+    let delivered = sender.deliver(&[event(EventSchema::CloudEvents, "a")]).await.unwrap();
+    assert_eq!(delivered, Delivery::Delivered { attempts: 2 });
     running.stop().await;
 }

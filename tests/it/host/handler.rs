@@ -167,6 +167,47 @@ async fn a_missing_executable_and_a_wrong_layout_are_named() {
     assert!(error.to_string().contains("hdai"), "{error}");
 }
 
+/// Why a host does not start with one file of the app changed.
+async fn refusal(path: &str, change: impl Fn(&mut Value)) -> String {
+    let known = host::embedded().files().iter().find(|(known, _)| known == path).map(|(_, text)| text.clone());
+    let mut json = known.map_or(Value::Null, |text| serde_json::from_str(&text).unwrap());
+    change(&mut json);
+    let fixture = Fixture::with(host::embedded().with(path, json.to_string()));
+    host::start(fixture.options.clone()).await.err().map(|error| error.to_string()).unwrap_or_default()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_app_that_the_real_host_would_not_run_is_refused() {
+    let import = "functions/PatientDataImport/function.json";
+    let trigger = json!({ "name": "more", "type": "timerTrigger", "direction": "in", "schedule": "0 0 0 * * *" });
+    let two = refusal(import, |json| json["bindings"][1] = trigger.clone()).await;
+    assert!(two.contains("PatientDataImport/function.json") && two.contains("exactly one trigger"), "{two}");
+    assert!(refusal(import, |json| json["bindings"] = json!([])).await.contains("exactly one trigger"));
+    assert!(refusal(import, |json| json["bindings"][0]["name"] = json!("a-b")).await.contains("letters and digits"));
+    assert!(refusal(import, |json| json["bindings"][0]["queueName"] = json!("No_Queue")).await.contains("queueName"));
+    assert!(refusal(import, |json| json["bindings"][1]["type"] = json!("table")).await.contains("output bindings"));
+    assert!(refusal("functions/host/function.json", |json| *json = json!({ "bindings": [] })).await.contains("function name"));
+    assert!(refusal("host.json", |json| json["version"] = json!("1.0")).await.contains("version"));
+    assert!(refusal("host.json", |json| json["functionTimeout"] = json!("20")).await.contains("hh:mm:ss"));
+    let open = refusal("host.json", |json| json["extensions"]["http"]["routePrefix"] = json!("")).await;
+    assert!(open.contains("routePrefix"), "an empty prefix would open the trigger routes: {open}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn run_ends_with_its_shutdown_and_a_port_is_taken_once() {
+    let mut fixture = Fixture::new();
+    let running = fixture.start().await;
+    fixture.options.port = running.http().port();
+    assert!(host::start(fixture.options.clone()).await.err().unwrap().is_transient());
+    running.ready().await.unwrap();
+    running.stop().await;
+    let began = Instant::now();
+    host::run(fixture.options.clone(), tokio::time::sleep(Duration::from_millis(300))).await.unwrap();
+    assert!(began.elapsed() >= Duration::from_millis(300));
+    fixture.control(json!({ "starts": [{ "exit": 1 }] }));
+    assert!(host::run(fixture.options.clone(), std::future::pending()).await.is_err());
+}
+
 pub(super) async fn json_of(request: reqwest::RequestBuilder) -> Value {
     serde_json::from_slice(&request.send().await.unwrap().bytes().await.unwrap()).unwrap()
 }

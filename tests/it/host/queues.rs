@@ -76,6 +76,39 @@ async fn a_message_in_flight_outlives_its_host() {
     running.stop().await;
 }
 
+/// A host in a process of its own, for the next test to kill.
+#[tokio::test(flavor = "multi_thread")]
+#[ignore = "started by a_killed_host_takes_its_handler_along_and_loses_no_message"]
+async fn a_host_to_be_killed() {
+    let dir = std::env::var_os("TEST_HOST_DIR").unwrap();
+    let mut options = Fixture::options_in(Path::new(&dir));
+    options.timing.lease = Duration::from_secs(1);
+    host::run(options, std::future::pending()).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_killed_host_takes_its_handler_along_and_loses_no_message() {
+    let fixture = Fixture::new();
+    fixture.control(json!({ "answers": { "/TrainLengthOfStay": [{ "sleep": 20 }, "ok"] } }));
+    let queues = host::Queues::open(&fixture.options.state_dir).unwrap();
+    queues.put("training-requests", vec![b"one".to_vec()]).await.unwrap();
+    let mut process = tokio::process::Command::new(std::env::current_exe().unwrap())
+        .args(["--ignored", "--exact", "host::queues::a_host_to_be_killed"])
+        .env("TEST_HOST_DIR", fixture.dir.path())
+        .stdout(std::process::Stdio::null())
+        .kill_on_drop(true)
+        .spawn()
+        .unwrap();
+    let call = fixture.calls_reach("/TrainLengthOfStay", 1).await.remove(0);
+    process.kill().await.unwrap();
+    let handler = PathBuf::from(format!("/proc/{}/exe", call["pid"]));
+    eventually(|| !handler.exists()).await;
+    let running = fixture.start().await;
+    let calls = fixture.calls_reach("/TrainLengthOfStay", 2).await;
+    assert_eq!(envelope(&calls[1])["Metadata"]["DequeueCount"], "2");
+    running.stop().await;
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn a_long_call_keeps_its_lease() {
     let mut fixture = Fixture::new();
