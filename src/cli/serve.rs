@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use crate::config::Config;
 use crate::error::Result;
+use crate::host;
 use crate::http::{self, App};
 
 #[derive(Debug, Default, clap::Args)]
@@ -18,9 +19,20 @@ pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
     let port = config.port.unwrap_or(args.port);
     // The port opens only once the record is usable: an accepting socket is the host's only sign of readiness.
     let app = Arc::new(App { hospital: super::open(config).await?, now: super::now });
+    if std::env::var(host::LIFELINE).is_ok_and(|lifeline| lifeline == "stdin") {
+        exit_with_the_host();
+    }
     let (listener, address) = http::listen(port).await?;
     tracing::info!(%address, "ready");
     http::serve(app, listener).await;
     // The server runs until the process is killed; coming here is a fault, and exit code 0 would leave the host without a handler.
     Ok(ExitCode::FAILURE)
+}
+
+/// A local host that is killed cannot stop its handler; the pipe to it breaks all the same. The real host sets no such thing.
+fn exit_with_the_host() {
+    std::thread::spawn(|| {
+        let _ = std::io::copy(&mut std::io::stdin().lock(), &mut std::io::sink());
+        std::process::exit(1);
+    });
 }

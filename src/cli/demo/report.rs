@@ -167,7 +167,7 @@ fn discharge_row(answer: &Answered) -> Vec<String> {
         body["encounterId"].to_string(),
         text(&body["name"]),
         date(&body["dischargedOn"]),
-        format!("{} days", body["daysStayed"]),
+        format!("{} {}", body["daysStayed"], if body["daysStayed"] == 1 { "day" } else { "days" }),
         predicted.map_or("-".to_owned(), |days| format!("{days:.1} days")),
         off.map_or("-".to_owned(), |days| format!("{days:+.1}")),
     ]
