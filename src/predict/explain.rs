@@ -77,7 +77,7 @@ impl Reasons {
     }
 
     fn add_cells(&mut self, design: &Design, linear: &Linear, encoded: &Encoded) {
-        let days = |class: usize, level: usize| linear.weights[design.cell_column(class, level)];
+        let days = linear.cells();
         let (mut by_class, mut by_level) = ([0.0; READMISSION_LEVELS], [0.0; CONDITION_LEVELS]);
         for (cell, share) in design.cell_shares().enumerate() {
             by_class[cell / CONDITION_LEVELS] += share;
@@ -86,7 +86,7 @@ impl Reasons {
         let (mut class_alone, mut level_alone, mut neither) = (0.0, 0.0, 0.0);
         for class in 0..READMISSION_LEVELS {
             for level in 0..CONDITION_LEVELS {
-                let days = days(class, level);
+                let days = days[class][level];
                 class_alone += encoded.readmissions[class] * by_level[level] * days;
                 level_alone += by_class[class] * encoded.conditions[level] * days;
                 neither += by_class[class] * by_level[level] * days;

@@ -96,7 +96,7 @@ impl Fit {
             let encoded = self.design.encode(&row);
             let linear = clip(self.linear.predict(&encoded.values));
             let trees = self.challenger.as_ref().map_or(linear, |trees| clip(trees.predict(&row, &encoded)));
-            let open = open_variance(&self.design, &self.linear, &encoded);
+            let open = open_variance(&self.linear, &encoded);
             for (held, days) in held.iter_mut().zip([linear, trees]) {
                 held.push(Held { error: row.stay_days() - days, abnormal: abnormal(&encoded), open });
             }

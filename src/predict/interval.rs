@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::design::{CONDITION_LEVELS, Design, Encoded, FLAGS};
-use super::features::{MEASUREMENT_COUNT, READMISSION_LEVELS};
+use super::design::{Encoded, FLAGS};
+use super::features::MEASUREMENT_COUNT;
 use super::linear::Linear;
 use crate::domain::Interval;
 
@@ -55,20 +55,16 @@ pub(super) struct Intervals {
 }
 
 /// How much of the answer the missing inputs leave open: its variance over readmission class, condition count and abnormal count.
-pub(super) fn open_variance(design: &Design, linear: &Linear, encoded: &Encoded) -> f64 {
+pub(super) fn open_variance(linear: &Linear, encoded: &Encoded) -> f64 {
     if encoded.complete {
         return 0.0;
     }
     let (mut mean, mut square) = (0.0, 0.0);
     let known = encoded.readmissions.iter().any(|p| *p == 1.0);
-    for class in 0..READMISSION_LEVELS {
-        for level in 0..CONDITION_LEVELS {
-            let p = encoded.readmissions[class] * encoded.conditions[level];
-            if p > 0.0 {
-                let days = linear.weights[design.cell_column(class, level)];
-                mean += p * days;
-                square += p * days * days;
-            }
+    for (p_class, days) in encoded.readmissions.iter().zip(linear.cells()) {
+        for (p_level, days) in encoded.conditions.iter().zip(days) {
+            mean += p_class * p_level * days;
+            square += p_class * p_level * days * days;
         }
     }
     let cells = if known && encoded.conditions.contains(&1.0) { 0.0 } else { square - mean * mean };
@@ -76,8 +72,8 @@ pub(super) fn open_variance(design: &Design, linear: &Linear, encoded: &Encoded)
     let used = flags.iter().filter(|w| **w != 0.0).count().max(1);
     let slope = flags.iter().sum::<f64>() / used as f64;
     let (mut mean, mut square) = (0.0, 0.0);
-    for (k, p) in encoded.abnormal.iter().enumerate() {
-        let days = k as f64 * slope + design.count_column(k).map_or(0.0, |column| linear.weights[column]);
+    for (k, (p, beyond)) in encoded.abnormal.iter().zip(linear.counts()).enumerate() {
+        let days = k as f64 * slope + beyond;
         mean += p * days;
         square += p * days * days;
     }

@@ -11,7 +11,8 @@ use ndarray::{Array1, Array2};
 use serde::{Deserialize, Serialize};
 
 use super::algebra::{Matrix, forward, semi_cholesky};
-use super::design::WIDTH;
+use super::design::{CONDITION_LEVELS, COUNTS, FLAGS, NUMBERS, WIDTH};
+use super::features::{MEASUREMENT_COUNT, READMISSION_LEVELS};
 use crate::error::{Error, Result};
 
 /// Sums over rows.
@@ -77,9 +78,16 @@ pub(super) struct Linear {
 
 /// Rows a column needs before plain least squares is trusted.
 const ROWS_PER_COLUMN: f64 = 5.0;
+/// Weight, in rows, of the belief that a step adds nothing: what a ridge penalty of this size on its days means.
+const STEP_PRIOR_ROWS: f64 = 1.0;
 /// Elastic net's penalty, in standard deviations of the stay, and its share of absolute values.
 const PENALTY: f64 = 0.002;
 const L1_RATIO: f64 = 0.5;
+
+/// Steps on top of others: condition counts within a readmission class, and abnormal counts.
+fn is_step(column: usize) -> bool {
+    column < FLAGS && !column.is_multiple_of(CONDITION_LEVELS) || (COUNTS..NUMBERS).contains(&column)
+}
 
 impl Linear {
     /// Fits `columns` of the design.
@@ -99,6 +107,9 @@ impl Linear {
         for (a, i) in used.iter().enumerate() {
             for (b, j) in used.iter().enumerate() {
                 *correlation.at(a, b) = covariance(*i, *j) / (deviation[a] * deviation[b]);
+            }
+            if is_step(*i) {
+                *correlation.at(a, a) += STEP_PRIOR_ROWS / (n * deviation[a] * deviation[a]);
             }
             with_days.push((sums.with_days[*i] / n - means[*i] * mean_days) / deviation[a]);
         }
@@ -123,6 +134,26 @@ impl Linear {
     pub(super) fn predict(&self, values: &[f64; WIDTH]) -> f64 {
         let terms = self.weights.iter().zip(values).zip(&self.means).map(|((w, x), m)| w * (x - m));
         self.mean_days + terms.sum::<f64>()
+    }
+
+    /// Days of each readmission class and condition count, against none of either.
+    pub(super) fn cells(&self) -> [[f64; CONDITION_LEVELS]; READMISSION_LEVELS] {
+        let mut cells = [[0.0; CONDITION_LEVELS]; READMISSION_LEVELS];
+        for (class, days) in cells.iter_mut().enumerate() {
+            let mut sum = 0.0;
+            for (level, days) in days.iter_mut().enumerate() {
+                sum += self.weights[level] + if class > 0 { self.weights[class * CONDITION_LEVELS + level] } else { 0.0 };
+                *days = sum;
+            }
+        }
+        cells
+    }
+
+    /// Days of each number of abnormal measurements beyond what the flags say.
+    pub(super) fn counts(&self) -> [f64; MEASUREMENT_COUNT + 1] {
+        let mut counts = [0.0; MEASUREMENT_COUNT + 1];
+        (1..=MEASUREMENT_COUNT).for_each(|k| counts[k] = counts[k - 1] + self.weights[COUNTS + k - 1]);
+        counts
     }
 
     pub(super) fn is_sound(&self) -> bool {
