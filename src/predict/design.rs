@@ -323,3 +323,17 @@ fn sum_of<const N: usize>(chances: &[f64]) -> [f64; N] {
     }
     out
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_conditions_is_distributed_as_its_chances_say() {
+        assert_eq!(sum_of::<4>(&[1.0, 0.0, 1.0]), [0.0, 0.0, 1.0, 0.0]);
+        let halves: [f64; 4] = sum_of(&[0.5, 0.5]);
+        assert_eq!(halves, [0.25, 0.5, 0.25, 0.0]);
+        let capped: [f64; 2] = sum_of(&[0.5, 0.5, 1.0]);
+        assert_eq!(capped, [0.0, 1.0]);
+    }
+}

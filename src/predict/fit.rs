@@ -1,6 +1,6 @@
 //! One fit of every model on some rows, and seeded cross-validation of such fits.
 
-use super::challenger::{CHALLENGER_ROWS_MAX, Challenger};
+use super::challenger::{COMPARED_ROWS_MAX, Challenger};
 use super::design::Design;
 use super::features::{Row, mix, unit};
 use super::interval::{Held, open_variance};
@@ -15,7 +15,7 @@ use crate::schema::Feature;
 /// Rows a design is fitted on; more are sampled down to this.
 const DESIGN_ROWS_MAX: usize = 200_000;
 /// Rows of a cross-validation; more are sampled down to this.
-const CROSS_VALIDATION_ROWS_MAX: usize = 20_000;
+const CROSS_VALIDATION_ROWS_MAX: usize = 10_000;
 /// Folds of a cross-validation.
 pub(super) const FOLDS: u64 = 5;
 /// Blanked copies of each held-out row, to learn intervals for missing inputs.
@@ -35,11 +35,12 @@ pub(super) fn sample(order: &[u32], max: usize) -> impl Iterator<Item = u32> + '
 }
 
 impl Fit {
-    /// Fits on the rows of `set` that `order` names. Rows stream by once; nothing grows with their number.
+    /// Fits on the rows of `set` that `order` names. Rows stream by once; nothing grows with their number. Without rows for the
+    /// challenger there is none.
     ///
     /// # Errors
     /// Internal, when a solver fails.
-    pub(super) fn on(set: &TrainingSet, order: &[u32], seed: u64, with_challenger: bool) -> Result<Self> {
+    pub(super) fn on(set: &TrainingSet, order: &[u32], seed: u64, challenger_rows_max: usize) -> Result<Self> {
         let rows: Vec<&Row> = sample(order, DESIGN_ROWS_MAX).map(|i| set.row(i)).collect();
         let design = Design::fit(&rows);
         let (mut sums, mut baseline_sums) = (Sums::new(), Sums::new());
@@ -51,9 +52,9 @@ impl Fit {
         }
         let linear = Linear::fit(&sums, &design.columns)?;
         let baseline = Linear::fit(&baseline_sums, &design.baseline_columns)?;
-        let challenger = if with_challenger {
+        let challenger = if challenger_rows_max > 0 {
             let mut rows: Vec<Row> = Vec::new();
-            for i in sample(order, CHALLENGER_ROWS_MAX) {
+            for i in sample(order, challenger_rows_max) {
                 let row = *set.row(i);
                 rows.push(row);
                 // The trees must meet missing inputs in training to answer them in service.
@@ -173,7 +174,7 @@ pub(super) fn cross_validate(set: &TrainingSet, order: &[u32], seed: u64) -> Res
         if test.is_empty() || train.is_empty() {
             continue;
         }
-        let fit = Fit::on(set, &train, seed, true)?;
+        let fit = Fit::on(set, &train, seed, COMPARED_ROWS_MAX)?;
         for i in &test {
             fit.score(set.row(*i), &mut compared);
             fit.hold(set.row(*i), seed, &mut held);

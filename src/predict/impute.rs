@@ -114,3 +114,28 @@ impl Moments {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::predict::features::{mix, unit};
+
+    #[test]
+    fn a_missing_input_is_what_the_known_ones_lead_to_expect() {
+        let mut tally = Tally::new(3);
+        for i in 0..2000 {
+            let a = unit(mix(i));
+            // The third input is missing in every other row.
+            let c = if i % 2 == 0 { f64::NAN } else { unit(mix(i + 9000)) };
+            tally.add(&[a, 3.0 * a + 0.1 * unit(mix(i + 5000)), c]);
+        }
+        let moments = tally.finish();
+        let mut row = [0.8, f64::NAN, f64::NAN];
+        moments.fill(&mut row);
+        assert!((row[1] - 2.45).abs() < 0.05, "{}", row[1]);
+        assert!((row[2] - 0.5).abs() < 0.05, "{}", row[2]);
+        let mut nothing = [f64::NAN; 3];
+        moments.fill(&mut nothing);
+        assert!((nothing[0] - 0.5).abs() < 0.05, "{}", nothing[0]);
+    }
+}

@@ -183,3 +183,29 @@ fn quantiles(errors: &[f64], level: f64) -> (f64, f64) {
     let ranges = (0..=n - holds).map(|i| (errors[i], errors[i + holds - 1]));
     ranges.fold((errors[0], errors[n - 1]), |best, range| if range.1 - range.0 < best.1 - best.0 { range } else { best })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_too_small_for_quantiles_join_their_neighbours() {
+        let groups: Vec<Vec<f64>> = [10, 60, 100, 5].iter().map(|n| vec![0.0; *n]).collect();
+        assert_eq!(runs(&groups), [(0, 1), (2, 3)]);
+    }
+
+    #[test]
+    fn the_band_holds_its_share_of_errors() {
+        let errors: Vec<f64> = (0..100).map(f64::from).collect();
+        let (low, high) = quantiles(&errors, 0.90);
+        assert_eq!(errors.iter().filter(|e| (low..=high).contains(*e)).count(), 91);
+        assert_eq!(quantiles(&[2.0, 3.0], 0.90), (2.0, 3.0));
+    }
+
+    #[test]
+    fn an_interval_holds_its_answer_and_starts_at_one_day() {
+        let held: Vec<Held> = (0..200).map(|i| Held { error: f64::from(i) / 50.0 + 1.0, abnormal: 1, open: 0.0 }).collect();
+        let (at80, at90) = Intervals::fit(&held).around(1.2, 1, 0.0);
+        assert!(at80.low >= STAY_MIN && at80.low <= 1.2 && at80.high > 1.2 && at90.high >= at80.high);
+    }
+}

@@ -192,3 +192,47 @@ fn least_squares(factor: &Matrix, target: &[f64], solver: Solver) -> Result<Vec<
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::predict::features::{mix, unit};
+
+    #[test]
+    fn streamed_sums_give_linfas_solution_on_all_rows() {
+        let columns = [NUMBERS, NUMBERS + 1, NUMBERS + 2];
+        let rows = 200;
+        let cell = |i: usize, j: usize| unit(mix((3 * i + j) as u64)) * 10.0_f64.powi(j as i32);
+        let days = |i: usize| 4.0 + 2.0 * cell(i, 0) - 0.3 * cell(i, 1) + unit(mix(10_000 + i as u64));
+        let mut sums = Sums::new();
+        for i in 0..rows {
+            let mut values = [0.0; WIDTH];
+            columns.iter().enumerate().for_each(|(j, column)| values[*column] = cell(i, j));
+            sums.add(&values, days(i));
+        }
+        let ours = Linear::fit(&sums, &columns).unwrap();
+        assert_eq!(ours.solver, Solver::LeastSquares);
+        let records = Array2::from_shape_fn((rows, 3), |(i, j)| cell(i, j));
+        let theirs = LinearRegression::default().fit(&Dataset::new(records, Array1::from_shape_fn(rows, days))).unwrap();
+        for (j, column) in columns.iter().enumerate() {
+            assert!((ours.weights[*column] - theirs.params()[j]).abs() < 1e-9);
+        }
+        assert!((ours.predict(&[0.0; WIDTH]) - theirs.intercept()).abs() < 1e-8);
+    }
+
+    #[test]
+    fn dependent_columns_fall_back_to_the_elastic_net() {
+        let mut sums = Sums::new();
+        for i in 0..100 {
+            let mut values = [0.0; WIDTH];
+            values[NUMBERS] = unit(mix(i));
+            values[NUMBERS + 1] = 2.0 * values[NUMBERS];
+            sums.add(&values, 5.0 + values[NUMBERS]);
+        }
+        let fitted = Linear::fit(&sums, &[NUMBERS, NUMBERS + 1]).unwrap();
+        assert_eq!(fitted.solver, Solver::ElasticNet);
+        let mut values = [0.0; WIDTH];
+        (values[NUMBERS], values[NUMBERS + 1]) = (0.5, 1.0);
+        assert!((fitted.predict(&values) - 5.5).abs() < 0.05, "{}", fitted.predict(&values));
+    }
+}

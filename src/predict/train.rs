@@ -2,6 +2,7 @@
 //!
 //! The rules are written down in `docs/model.md`.
 
+use super::challenger::{COMPARED_ROWS_MAX, SERVED_ROWS_MAX};
 use super::drift::Profile;
 use super::evaluate::evaluate_rows;
 use super::features::{MEASUREMENTS, Row};
@@ -74,7 +75,7 @@ pub fn train(set: &TrainingSet, options: &TrainOptions, champion: Option<&Model>
     let (earlier, latest, holdout_rule) = hold_out(set, &order);
     let validated = cross_validate(set, earlier, options.seed)?;
     let (algorithm, choice) = choose(&validated);
-    let candidate = Fit::on(set, earlier, options.seed, true)?;
+    let candidate = Fit::on(set, earlier, options.seed, COMPARED_ROWS_MAX)?;
     let holdout = candidate.compare(set, latest);
     let notes = notes(&candidate);
     let held = &validated.held[usize::from(algorithm == Algorithm::Trees)];
@@ -86,7 +87,7 @@ pub fn train(set: &TrainingSet, options: &TrainOptions, champion: Option<&Model>
     let (promoted, reason) = promote(&candidate, champion, set, latest);
 
     // What serves is fitted on all rows: the latest patients are the most like tomorrow's.
-    let served = Fit::on(set, &order, options.seed, algorithm == Algorithm::Trees)?;
+    let served = Fit::on(set, &order, options.seed, if algorithm == Algorithm::Trees { SERVED_ROWS_MAX } else { 0 })?;
     let rows: Vec<&Row> = sample(&order, PROFILE_ROWS_MAX).map(|i| set.row(i)).collect();
     let served = scorer(served, algorithm, Intervals::fit(held));
     let report = Report {
