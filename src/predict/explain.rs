@@ -2,8 +2,8 @@
 //!
 //! For the linear model each column's part is `weight x (value - training mean)`. Columns that two inputs share are divided: a
 //! readmission x condition-count cell by Shapley's rule for two players (Shapley 1953), the abnormal count among the measurements that
-//! are abnormal. For the trees, each split's change of the mean answer goes to the input that was asked (Saabas 2014; XGBoost's
-//! `approx_contribs`).
+//! are abnormal. For the trees, each split's change of the mean answer goes to the input that was asked (Saabas 2014; the
+//! `approx_contribs` of `XGBoost`).
 
 use super::challenger::{Challenger, Topic};
 use super::design::{

@@ -60,7 +60,7 @@ pub(super) fn open_variance(linear: &Linear, encoded: &Encoded) -> f64 {
         return 0.0;
     }
     let (mut mean, mut square) = (0.0, 0.0);
-    let known = encoded.readmissions.iter().any(|p| *p == 1.0);
+    let known = encoded.readmissions.contains(&1.0);
     for (p_class, days) in encoded.readmissions.iter().zip(linear.cells()) {
         for (p_level, days) in encoded.conditions.iter().zip(days) {
             mean += p_class * p_level * days;

@@ -113,16 +113,19 @@ impl Search<'_> {
         let mut effect = [0.0; MEASUREMENT_COUNT];
         self.remove_cell_means(&mut residual);
         for _ in 0..COARSE_PASSES {
-            for m in 0..MEASUREMENT_COUNT {
-                for (r, row) in residual.iter_mut().zip(self.rows) {
-                    *r += effect[m] * f64::from(u8::from(row.number(m).is_some_and(|v| self.ranges[m].is_outside(v))));
-                }
-                (self.ranges[m], effect[m]) = self.best_step(m, &residual);
-                for (r, row) in residual.iter_mut().zip(self.rows) {
-                    *r -= effect[m] * f64::from(u8::from(row.number(m).is_some_and(|v| self.ranges[m].is_outside(v))));
-                }
+            for (m, effect) in effect.iter_mut().enumerate() {
+                self.shift(&mut residual, m, *effect);
+                (self.ranges[m], *effect) = self.best_step(m, &residual);
+                self.shift(&mut residual, m, -*effect);
             }
             self.remove_cell_means(&mut residual);
+        }
+    }
+
+    /// Adds `days` to what is left of each row that is abnormal in measurement `m`.
+    fn shift(&self, residual: &mut [f64], m: usize, days: f64) {
+        for (r, row) in residual.iter_mut().zip(self.rows) {
+            *r += days * self.abnormal(row, m) as f64;
         }
     }
 
@@ -223,6 +226,9 @@ impl Search<'_> {
     fn soften(&mut self) {
         let count = self.abnormal_counts();
         for m in 0..MEASUREMENT_COUNT {
+            if self.ranges[m].is_open() {
+                continue;
+            }
             let (left, price) = self.without(m, &count);
             let sorted = &self.sorted[m];
             let mut edges = [None; 4];

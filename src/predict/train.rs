@@ -2,11 +2,10 @@
 //!
 //! The rules are written down in `docs/model.md`.
 
-use super::challenger::{COMPARED_ROWS_MAX, SERVED_ROWS_MAX};
 use super::drift::Profile;
 use super::evaluate::evaluate_rows;
 use super::features::{MEASUREMENTS, Row};
-use super::fit::{Compared, FOLDS, Fit, Paired, Validated, cross_validate, sample};
+use super::fit::{Compared, FOLDS, Fit, Paired, Trees, Validated, cross_validate, sample};
 use super::hygiene;
 use super::interval::Intervals;
 use super::linear::Solver;
@@ -73,9 +72,15 @@ pub fn train(set: &TrainingSet, options: &TrainOptions, champion: Option<&Model>
     hygiene::refuse_leaks(set, &order)?;
 
     let (earlier, latest, holdout_rule) = hold_out(set, &order);
-    let validated = cross_validate(set, earlier, options.seed)?;
-    let (algorithm, choice) = choose(&validated);
-    let candidate = Fit::on(set, earlier, options.seed, COMPARED_ROWS_MAX)?;
+    let mut validated = cross_validate(set, earlier, options.seed, Trees::Compared)?;
+    let (mut algorithm, mut choice) = choose(&validated);
+    if algorithm == Algorithm::Trees {
+        // They must still win once they can answer when inputs are missing.
+        validated = cross_validate(set, earlier, options.seed, Trees::Blanked)?;
+        (algorithm, choice) = choose(&validated);
+    }
+    let trees = |wins, loses| if algorithm == Algorithm::Trees { wins } else { loses };
+    let candidate = Fit::on(set, earlier, options.seed, trees(Trees::Blanked, Trees::Compared))?;
     let holdout = candidate.compare(set, latest);
     let notes = notes(&candidate);
     let held = &validated.held[usize::from(algorithm == Algorithm::Trees)];
@@ -87,7 +92,7 @@ pub fn train(set: &TrainingSet, options: &TrainOptions, champion: Option<&Model>
     let (promoted, reason) = promote(&candidate, champion, set, latest);
 
     // What serves is fitted on all rows: the latest patients are the most like tomorrow's.
-    let served = Fit::on(set, &order, options.seed, if algorithm == Algorithm::Trees { SERVED_ROWS_MAX } else { 0 })?;
+    let served = Fit::on(set, &order, options.seed, trees(Trees::Served, Trees::Without))?;
     let rows: Vec<&Row> = sample(&order, PROFILE_ROWS_MAX).map(|i| set.row(i)).collect();
     let served = scorer(served, algorithm, Intervals::fit(held));
     let report = Report {

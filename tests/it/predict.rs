@@ -1,5 +1,7 @@
 //! The length-of-stay model, through its public interface, on encounters made up here.
 
+#![allow(clippy::unwrap_used)] // Clippy allows it in tests, but not in what tests share.
+
 use std::sync::OnceLock;
 
 use chrono::{Days, NaiveDate};
