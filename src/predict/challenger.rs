@@ -14,8 +14,8 @@ pub(super) const COMPARED_ROWS_MAX: usize = 10_000;
 /// Rows it is trained on to serve.
 pub(super) const SERVED_ROWS_MAX: usize = 200_000;
 
-const TREES: usize = 250;
-const LEARNING_RATE: f32 = 0.1;
+const TREES: usize = 150;
+const LEARNING_RATE: f32 = 0.15;
 const DEPTH: usize = 3;
 
 const READMISSIONS: usize = 0;

@@ -83,18 +83,19 @@ pub fn train(set: &TrainingSet, options: &TrainOptions, champion: Option<&Model>
     let candidate = Fit::on(set, earlier, options.seed, trees(Trees::Blanked, Trees::Compared))?;
     let holdout = candidate.compare(set, latest);
     let notes = notes(&candidate);
-    let held = &validated.held[usize::from(algorithm == Algorithm::Trees)];
-    let candidate = scorer(candidate, algorithm, Intervals::fit(held));
+    let side = usize::from(algorithm == Algorithm::Trees);
+    let candidate = scorer(candidate, algorithm, Intervals::fit(&validated.held[side]));
 
     let profile_rows: Vec<&Row> = sample(earlier, PROFILE_ROWS_MAX).map(|i| set.row(i)).collect();
     let evaluation = evaluate_rows(&candidate, &Profile::of(&profile_rows), latest.iter().map(|i| set.row(*i)));
     let missingness = missingness(&candidate, set, latest, options.seed);
     let (promoted, reason) = promote(&candidate, champion, set, latest);
 
-    // What serves is fitted on all rows: the latest patients are the most like tomorrow's.
+    // What serves is fitted on all rows: the latest patients are the most like tomorrow's. So are its intervals.
     let served = Fit::on(set, &order, options.seed, trees(Trees::Served, Trees::Without))?;
+    let held = cross_validate(set, &order, options.seed, trees(Trees::Blanked, Trees::Without))?.held;
     let rows: Vec<&Row> = sample(&order, PROFILE_ROWS_MAX).map(|i| set.row(i)).collect();
-    let served = scorer(served, algorithm, Intervals::fit(held));
+    let served = scorer(served, algorithm, Intervals::fit(&held[side]));
     let report = Report {
         rows: set.len() as u64,
         window: hygiene::window(set, &order),

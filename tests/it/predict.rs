@@ -334,6 +334,41 @@ fn one_facility_constant_and_missing_columns_still_give_a_sound_model() {
 }
 
 #[test]
+fn boosted_trees_serve_where_inputs_act_on_one_another() {
+    let mut crossed = patients(1200, 23);
+    let pair: Vec<Feature> = Feature::measurements().take(2).collect();
+    for patient in &mut crossed {
+        let place = |feature: Feature| {
+            let Shape::Measurement(m) = feature.spec().shape else { panic!("not a measurement") };
+            (patient.clinical.get(feature).unwrap() - m.plausible.0) / (m.plausible.1 - m.plausible.0)
+        };
+        let again = patient.clinical.get(Feature::Readmissions).unwrap();
+        let days = 2.0 + 6.0 * (again + 1.0) * place(pair[0]) * place(pair[1]);
+        patient.discharged = Some(patient.admitted + Days::new(days.round() as u64));
+    }
+    let rows = set(&crossed[..900]);
+    let trained = train(&rows, &options(), None).unwrap();
+    let report = trained.model.report();
+    assert!(trained.promoted, "{}", trained.reason);
+    assert!(report.algorithm.contains("trees"), "{}", report.choice);
+    assert!(report.holdout.challenger.as_ref().unwrap().rmse < report.holdout.primary.rmse);
+    let read = Model::from_bytes(&trained.model.to_bytes().unwrap()).unwrap();
+    for (i, patient) in crossed[900..].iter().enumerate() {
+        let mut patient = patient.clone();
+        if i % 2 == 0 {
+            patient.clinical.set(pair[i / 2 % 2], None);
+        }
+        let answer = trained.model.predict(&patient);
+        let sum = answer.baseline_days + answer.contributions.iter().map(|c| c.days).sum::<f64>();
+        assert!((sum.max(1.0) - answer.days).abs() < 1e-9, "{sum} against {}", answer.days);
+        assert_eq!(answer.missing.len(), usize::from(i % 2 == 0));
+        assert_eq!(read.predict(&patient), answer);
+    }
+    let coverage = evaluate(&trained.model, &set(&crossed[900..])).metrics.intervals["90"].coverage;
+    assert!((0.82..=0.97).contains(&coverage), "{coverage}");
+}
+
+#[test]
 fn few_rows_fall_back_to_the_elastic_net_and_say_so() {
     let trained = train(&set(&patients(TRAINING_ROWS_MIN, 18)), &options(), None).unwrap();
     assert!(trained.model.report().notes.iter().any(|note| note.contains("elastic net")), "{:?}", trained.model.report().notes);
