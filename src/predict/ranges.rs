@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::features::{MEASUREMENT_COUNT, READMISSION_LEVELS, Row};
 
 /// Rows that the search looks at; more move a cut point by less than its own uncertainty.
-pub(super) const RANGE_ROWS_MAX: usize = 50_000;
+pub(super) const RANGE_ROWS_MAX: usize = 30_000;
 
 const COARSE_CUTS: usize = 200;
 const COARSE_PASSES: usize = 3;

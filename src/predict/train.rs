@@ -82,7 +82,6 @@ pub fn train(set: &TrainingSet, options: &TrainOptions, champion: Option<&Model>
     let trees = |wins, loses| if algorithm == Algorithm::Trees { wins } else { loses };
     let candidate = Fit::on(set, earlier, options.seed, trees(Trees::Blanked, Trees::Compared))?;
     let holdout = candidate.compare(set, latest);
-    let notes = notes(&candidate);
     let side = usize::from(algorithm == Algorithm::Trees);
     let candidate = scorer(candidate, algorithm, Intervals::fit(&validated.held[side]));
 
@@ -93,6 +92,7 @@ pub fn train(set: &TrainingSet, options: &TrainOptions, champion: Option<&Model>
 
     // What serves is fitted on all rows: the latest patients are the most like tomorrow's. So are its intervals.
     let served = Fit::on(set, &order, options.seed, trees(Trees::Served, Trees::Without))?;
+    let notes = notes(&served);
     let held = cross_validate(set, &order, options.seed, trees(Trees::Blanked, Trees::Without))?.held;
     let rows: Vec<&Row> = sample(&order, PROFILE_ROWS_MAX).map(|i| set.row(i)).collect();
     let served = scorer(served, algorithm, Intervals::fit(&held[side]));

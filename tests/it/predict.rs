@@ -232,6 +232,16 @@ fn a_model_read_back_answers_bit_for_bit() {
 }
 
 #[test]
+fn a_model_may_be_shared_between_threads() {
+    fn shared<T: Send + Sync>(_: &T) {}
+    shared(&trained().model);
+    let patient = patients(1, 24).remove(0);
+    let here = trained().model.predict(&patient);
+    let there = std::thread::scope(|scope| scope.spawn(|| trained().model.predict(&patient)).join().unwrap());
+    assert_eq!(here, there);
+}
+
+#[test]
 fn a_truncated_foreign_or_altered_model_is_refused() {
     let bytes = trained().model.to_bytes().unwrap();
     let text = String::from_utf8(bytes.clone()).unwrap();
