@@ -57,10 +57,10 @@ pub const SETTINGS: [Setting; 11] = [
     setting("HDAI_LOG", "info", "Log filter, as tracing's EnvFilter reads it, for example `info,health_data_ai=debug`."),
 ];
 
-/// Variables that tell a plan of Azure's: App Service and Premium, Linux Consumption, Flex Consumption, Container Apps (functions-host,
-/// `EnvironmentExtensions`).
-const AZURE_MARKS: [&str; 6] =
-    ["WEBSITE_INSTANCE_ID", "WEBSITE_SITE_NAME", "CONTAINER_NAME", "WEBSITE_POD_NAME", "LEGION_SERVICE_HOST", "CONTAINER_APP_NAME"];
+/// Variables that tell a plan of Azure's: every Functions app has a site name; the others are App Service's, Flex Consumption's and
+/// Container Apps' (functions-host, `EnvironmentExtensions`). `CONTAINER_NAME` is left out: other systems set it too.
+const AZURE_MARKS: [&str; 5] =
+    ["WEBSITE_SITE_NAME", "WEBSITE_INSTANCE_ID", "WEBSITE_POD_NAME", "LEGION_SERVICE_HOST", "CONTAINER_APP_NAME"];
 
 /// Largest `HDAI_BODY_BYTES_MAX`: what the message decoder reads.
 const BODY_BYTES_MOST: usize = 4 * 1024 * 1024;
