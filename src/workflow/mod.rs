@@ -112,6 +112,11 @@ impl ChampionSlot {
         Some(model.clone())
     }
 
+    /// Makes the next caller ask the record.
+    fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     fn put(&self, model: Option<Arc<Model>>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), model));
     }

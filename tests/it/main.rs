@@ -9,6 +9,7 @@ mod generated;
 mod host;
 mod house;
 mod main_job;
+mod parity;
 mod predict;
 mod store_contract;
 mod support;
