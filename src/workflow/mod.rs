@@ -3,15 +3,19 @@
 
 mod admit;
 mod discharge;
+mod facilities;
 mod import;
+mod predict;
 mod read;
 mod train;
 
 pub use admit::{Admission, admit};
 pub use discharge::{Departure, discharge};
+pub use facilities::save_facilities;
 pub use import::{
     BlobAddress, Delivery, Imported, import_blob, import_delivery, receipt, receipt_name, receipts_container, rejects_name,
 };
+pub use predict::backfill;
 pub use read::{audit_trail, census, champion_report, import_entry, imports, models, rejects, totals};
 pub use train::{TrainRequest, Training, train};
 

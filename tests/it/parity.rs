@@ -19,7 +19,9 @@ fn encounters() -> Vec<Encounter> {
     let mut encounters: Vec<Encounter> = synthetic::encounters(&options).unwrap().collect();
     // Every third lacks something that a message may lack.
     for (index, encounter) in encounters.iter_mut().enumerate().filter(|(index, _)| index % 3 == 0) {
-        for feature in health_data_ai::schema::Feature::all().filter(|f| !matches!(f.spec().shape, health_data_ai::schema::Shape::Condition)) {
+        for feature in
+            health_data_ai::schema::Feature::all().filter(|f| !matches!(f.spec().shape, health_data_ai::schema::Shape::Condition))
+        {
             if (feature as usize + index).is_multiple_of(5) {
                 encounter.clinical.set(feature, None);
             }

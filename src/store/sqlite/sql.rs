@@ -64,6 +64,10 @@ statements! {
 
     ALL_FACILITIES = format!("SELECT Id, Name, Capacity FROM {FACILITIES} ORDER BY Id");
 
+    SAVE_FACILITY = format!("INSERT INTO {FACILITIES} (Id, Name, Capacity) VALUES (?1, ?2, ?3)\n\
+        ON CONFLICT (Id) DO UPDATE SET Name = excluded.Name, Capacity = excluded.Capacity\n\
+        WHERE Name IS NOT excluded.Name OR Capacity IS NOT excluded.Capacity");
+
     /// One row of an import. The prediction of an admission stays; a row that says nothing new is not written at all.
     UPSERT_ENCOUNTER = upsert();
     /// Does the id belong to another encounter, one that was admitted? An import never writes over a patient on a ward.
@@ -78,6 +82,13 @@ statements! {
     ENCOUNTER = format!("SELECT {}, prediction FROM {PATIENTS} WHERE eid = ?1", names(encounter_columns()));
     DISCHARGED_ENCOUNTERS = format!(
         "SELECT {} FROM {PATIENTS} WHERE eid > ?1 AND discharged IS NOT NULL ORDER BY eid LIMIT ?2", names(nameless_columns()));
+    UNPREDICTED_ENCOUNTERS = format!(
+        "SELECT {} FROM {PATIENTS} WHERE eid > ?1 AND discharged IS NULL AND prediction IS NULL ORDER BY eid LIMIT ?2",
+        names(nameless_columns()));
+    SAVE_PREDICTION = {
+        let set = PREDICTION_COLUMNS.iter().zip(2..).map(|(column, place)| format!("{} = ?{place}", column.0));
+        format!("UPDATE {PATIENTS} SET {} WHERE eid = ?1 AND prediction IS NULL", join(set))
+    };
     TOTALS = format!("SELECT count(*), count(discharged), count(*) - count({}) FROM {PATIENTS}", IMPORT_ID.0);
     /// The first two counts are answered from the index of open encounters, the third from one pass over the table.
     CENSUS = format!(
