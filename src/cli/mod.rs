@@ -18,6 +18,7 @@ mod host;
 mod import;
 mod local;
 mod message;
+mod model;
 mod schema;
 mod serve;
 mod train;
@@ -78,6 +79,8 @@ enum Command {
     Discharge(message::Args),
     /// Train a model on every discharged encounter in the record
     Train(train::Args),
+    /// List the models, or print the card of the one in use
+    Model(model::Args),
     /// Score a labelled CSV with the model in use; nothing is stored
     Evaluate(evaluate::Args),
     /// Write synthetic encounters, admissions, discharges or facilities
@@ -146,6 +149,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Admit(args) => message::run(config, args, message::Verb::Admit).await,
         Command::Discharge(args) => message::run(config, args, message::Verb::Discharge).await,
         Command::Train(args) => train::run(config, args).await,
+        Command::Model(args) => model::run(config, args).await,
         Command::Evaluate(args) => evaluate::run(config, args).await,
         Command::Generate(args) => generate::run(&args),
         Command::Bench(args) => bench::run(&config, args).await,

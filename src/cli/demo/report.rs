@@ -141,6 +141,7 @@ fn admission_row(answer: &Answered) -> Vec<String> {
     }
     let prediction = &body["prediction"];
     let days = |value: &Value| value.as_f64().map_or("-".to_owned(), |days| format!("{days:.1}"));
+    let predicted = |text: String| if prediction.is_null() { "no model yet".to_owned() } else { text };
     let reasons = prediction["contributions"].as_array().into_iter().flatten().take(2).map(|contribution| {
         format!("{} {:+.1}", contribution["factor"].as_str().unwrap_or("?"), contribution["days"].as_f64().unwrap_or(0.0))
     });
@@ -149,8 +150,8 @@ fn admission_row(answer: &Answered) -> Vec<String> {
         text(&body["name"]),
         answer.facility.clone(),
         date(&body["admittedOn"]),
-        format!("{} days", days(&prediction["days"])),
-        format!("{} to {}", days(&prediction["interval80"]["low"]), days(&prediction["interval80"]["high"])),
+        predicted(format!("{} days", days(&prediction["days"]))),
+        predicted(format!("{} to {}", days(&prediction["interval80"]["low"]), days(&prediction["interval80"]["high"]))),
         date(&prediction["predictedDischarge"]),
         reasons.collect::<Vec<_>>().join(", "),
     ]
