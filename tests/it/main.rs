@@ -5,9 +5,13 @@ mod blob_local;
 mod canary;
 mod codec_csv;
 mod codec_fhir;
+mod events;
 mod generated;
+mod handler;
 mod host;
 mod house;
+#[cfg(target_os = "linux")]
+mod interrupt;
 mod main_job;
 mod predict;
 mod store_contract;
