@@ -143,7 +143,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
     match command {
         Command::Serve(args) => serve::run(config, args).await,
         Command::Host(args) => host::run(config, args).await,
-        Command::Stage(args) => host::stage(&args),
+        Command::Stage(args) => host::stage(&config, &args),
         Command::Demo(args) => demo::run(config, args).await,
         Command::Import(args) => import::run(config, args).await,
         Command::Admit(args) => message::run(config, args, message::Verb::Admit).await,

@@ -21,20 +21,45 @@ use crate::domain::Caller;
 use crate::error::{Error, Kind, Result};
 use crate::workflow::{self, BlobAddress, Imported, TrainRequest, Training};
 
+/// How a function answers.
+#[derive(Clone, Copy)]
+enum Answer {
+    BlobImport,
+    QueuedImport,
+    Events,
+    Train,
+    TrainNow,
+    Http,
+}
+
+/// The functions, by the names of their folders.
+const FUNCTIONS: [(&str, Answer); 8] = [
+    ("PatientDataBulkImport", Answer::BlobImport),
+    ("PatientDataImport", Answer::QueuedImport),
+    ("PatientDataEvents", Answer::Events),
+    ("TrainLengthOfStay", Answer::Train),
+    ("TrainLengthOfStaySchedule", Answer::TrainNow),
+    ("PatientAdmissionFunc", Answer::Http),
+    ("PatientDischargeFunc", Answer::Http),
+    ("Api", Answer::Http),
+];
+
 /// Answers the host's call of `function`.
 pub(super) async fn answer(app: &App, function: &str, headers: &HeaderMap, body: &[u8]) -> ApiReply {
+    let Some(answer) = FUNCTIONS.iter().find(|(name, _)| *name == function).map(|(_, answer)| *answer) else {
+        return problem::not_found("there is no such function: compare the folder names with this binary's version");
+    };
     let caller = Caller::platform(function, auth::correlation(headers));
     let limit = Duration::from_secs(app.hospital.config.call_seconds_max);
     let work = async {
         let invocation = Invocation::decode(body)?;
-        match function {
-            "PatientDataBulkImport" => blob_import(app, &caller, invocation).await,
-            "PatientDataImport" => queued_import(app, &caller, &invocation).await,
-            "PatientDataEvents" => events(app, &invocation),
-            "TrainLengthOfStay" => train(app, &caller, &invocation).await,
-            "TrainLengthOfStaySchedule" => train_now(app, &caller, TrainRequest::default()).await,
-            "PatientAdmissionFunc" | "PatientDischargeFunc" | "Api" => http_in_envelope(app, &invocation).await,
-            _ => Err(Error::not_found("there is no such function: compare the folder names with this binary's version")),
+        match answer {
+            Answer::BlobImport => blob_import(app, &caller, invocation).await,
+            Answer::QueuedImport => queued_import(app, &caller, &invocation).await,
+            Answer::Events => events(app, &invocation),
+            Answer::Train => train(app, &caller, &invocation).await,
+            Answer::TrainNow => train_now(app, &caller, TrainRequest::default()).await,
+            Answer::Http => http_in_envelope(app, &invocation).await,
         }
     };
     let outcome = tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
@@ -44,7 +69,6 @@ pub(super) async fn answer(app: &App, function: &str, headers: &HeaderMap, body:
     });
     match outcome {
         Ok(reply) => reply_json(&reply),
-        Err(error) if error.kind() == Kind::NotFound && !is_function(function) => problem::not_found(error.message()),
         Err(error) if error.is_transient() || error.kind() == Kind::Internal => {
             // The host drops the body of a failure; this line is all that remains of it.
             tracing::error!(function, correlation = caller.correlation, %error, "the delivery failed and will be repeated");
@@ -55,20 +79,6 @@ pub(super) async fn answer(app: &App, function: &str, headers: &HeaderMap, body:
             reply_json(&Reply::done().log(error.message()))
         }
     }
-}
-
-fn is_function(name: &str) -> bool {
-    const FUNCTIONS: [&str; 8] = [
-        "PatientDataBulkImport",
-        "PatientDataImport",
-        "PatientDataEvents",
-        "TrainLengthOfStay",
-        "TrainLengthOfStaySchedule",
-        "PatientAdmissionFunc",
-        "PatientDischargeFunc",
-        "Api",
-    ];
-    FUNCTIONS.contains(&name)
 }
 
 fn reply_json(reply: &Reply) -> ApiReply {

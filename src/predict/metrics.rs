@@ -92,6 +92,18 @@ impl Errors {
         }
     }
 
+    pub(super) fn merge(&mut self, other: &Errors) {
+        self.rows += other.rows;
+        self.sum += other.sum;
+        self.absolute += other.absolute;
+        self.squared += other.squared;
+        self.within_one_day += other.within_one_day;
+        for level in 0..2 {
+            self.inside[level] += other.inside[level];
+            self.width[level] += other.width[level];
+        }
+    }
+
     fn n(&self) -> f64 {
         self.rows.max(1) as f64
     }

@@ -85,8 +85,7 @@ pub async fn import_blob(
         opened => opened?,
     };
     let content = match (opened, inline) {
-        // The blob's own bytes even if the payload carries some: the blob may have been overwritten since, and the tag that the ledger
-        // keeps must be that of the bytes that were read, or the newer content would pass for imported.
+        // The payload does not say which version of the blob it carries; what lies there does.
         (Some(opened), _) => opened,
         (None, Some(bytes)) => Opened {
             etag: format!("sha256-{}", hex(&Sha256::digest(&bytes))),
@@ -138,8 +137,10 @@ pub async fn import_delivery(
     let entry = match hospital.store.begin_import(&id, &source, now()).await? {
         Begun::Work(entry) => entry,
         Begun::Over(entry) => {
+            let audit = AuditEvent::new(caller, Action::Import, Outcome::Success, now()).detail(format!("{id} was over before"));
+            hospital.store.append_audit(&audit).await?;
             // The process may have died between the commit and the receipt.
-            write_receipt(hospital, &entry).await?;
+            leave_receipt(hospital, &entry).await;
             return Ok(Imported { import: entry, already: true, superseded: false });
         }
     };
@@ -147,14 +148,21 @@ pub async fn import_delivery(
     tracing::info!(import = %id, attempt, checkpoint = entry.checkpoint, bytes = content.length_bytes, "import begun");
     let finish = match read_file(hospital, entry, content).await {
         Ok(Some(finish)) => finish,
-        Ok(None) => return superseded(hospital, &id).await,
+        Ok(None) => return superseded(caller, hospital, &id, now()).await,
         Err(error) if error.kind() == Kind::Invalid => Finish::Failed { reason: error.message().to_owned() },
-        Err(error) => return Err(error),
+        Err(error) => {
+            let audit = AuditEvent::new(caller, Action::Import, Outcome::Failure, now()).detail(format!("{id} was interrupted"));
+            // The store itself may be what is away; the first error says more.
+            if let Err(unheard) = hospital.store.append_audit(&audit).await {
+                tracing::error!(import = %id, error = %unheard, "the interruption could not be audited");
+            }
+            return Err(error);
+        }
     };
     let outcome = if matches!(finish, Finish::Done { .. }) { Outcome::Success } else { Outcome::Failure };
     let audit = AuditEvent::new(caller, Action::Import, outcome, now()).detail(id.to_string());
     if hospital.store.finish_import(&id, attempt, &finish, &audit).await? == Step::Superseded {
-        return superseded(hospital, &id).await;
+        return superseded(caller, hospital, &id, now()).await;
     }
     let import = ledger_entry(hospital, &id).await?;
     let counts = import.counts;
@@ -162,7 +170,7 @@ pub async fn import_delivery(
         import = %id, state = import.state.name(), read = counts.read, stored = counts.stored, updated = counts.updated,
         unchanged = counts.unchanged, rejected = counts.rejected, "import over"
     );
-    write_receipt(hospital, &import).await?;
+    leave_receipt(hospital, &import).await;
     Ok(Imported { import, already: false, superseded: false })
 }
 
@@ -187,7 +195,9 @@ fn too_large(bytes_max: u64) -> Error {
     Error::invalid(format!("the file is larger than {bytes_max} bytes: split it, or raise HDAI_IMPORT_BYTES_MAX"))
 }
 
-async fn superseded(hospital: &Hospital, id: &ImportId) -> Result<Imported> {
+async fn superseded(caller: &Caller, hospital: &Hospital, id: &ImportId, now: DateTime<Utc>) -> Result<Imported> {
+    let audit = AuditEvent::new(caller, Action::Import, Outcome::Success, now).detail(format!("{id} was taken over"));
+    hospital.store.append_audit(&audit).await?;
     tracing::info!(import = %id, "another delivery of the same file has taken over");
     Ok(Imported { import: ledger_entry(hospital, id).await?, already: false, superseded: true })
 }
@@ -227,6 +237,13 @@ pub fn receipt_name(id: &ImportId) -> String {
 /// The reject file's blob name.
 pub fn rejects_name(id: &ImportId) -> String {
     format!("{id}.rejects.csv")
+}
+
+/// A receipt that cannot be written must not hold back what is committed: the ledger has it all, and a redelivery writes it again.
+async fn leave_receipt(hospital: &Hospital, import: &Import) {
+    if let Err(error) = write_receipt(hospital, import).await {
+        tracing::error!(import = %import.id, %error, "the receipt could not be written");
+    }
 }
 
 /// Writes what became of the file beside it, for whoever dropped it. Writing it twice gives the same bytes.

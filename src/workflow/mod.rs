@@ -28,7 +28,8 @@ use crate::error::{Error, Kind, Result};
 use crate::predict::Model;
 use crate::store::Store;
 
-/// What every verb works with.
+/// What every verb works with. Clones share everything.
+#[derive(Clone)]
 pub struct Hospital {
     /// The settings.
     pub config: Config,
@@ -36,13 +37,15 @@ pub struct Hospital {
     pub store: Arc<dyn Store>,
     /// The files.
     pub blobs: Arc<dyn Blobs>,
-    champion: ChampionSlot,
+    champion: Arc<ChampionSlot>,
+    /// Held while a model is trained: one at a time in a process.
+    training: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Hospital {
     /// A hospital over these seams.
     pub fn new(config: Config, store: Arc<dyn Store>, blobs: Arc<dyn Blobs>) -> Self {
-        Self { config, store, blobs, champion: ChampionSlot::default() }
+        Self { config, store, blobs, champion: Arc::default(), training: Arc::default() }
     }
 
     /// The model that predicts now. Another instance may have promoted a newer one, so the record is asked every few seconds.
@@ -58,11 +61,12 @@ impl Hospital {
             return Ok(held);
         }
         let model = match self.store.champion().await? {
-            None => None,
-            Some(record) => Some(Arc::new(blocking(move || Model::from_bytes(&record.bytes)).await?)),
+            None => Ok(None),
+            Some(record) => blocking(move || Model::from_bytes(&record.bytes)).await.map(|model| Some(Arc::new(model))),
         };
-        self.champion.put(model.clone());
-        Ok(model)
+        // A model that cannot be used is not read again for every admission.
+        self.champion.put(model.as_ref().ok().cloned().flatten());
+        model
     }
 
     /// Refuses a caller who may not do `action`, and leaves the refusal in the audit trail.
@@ -116,5 +120,5 @@ impl ChampionSlot {
 
 /// Runs CPU-bound work off the async threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|cause| Error::internal("a worker thread stopped").caused_by(cause))?
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::internal("a worker thread stopped"))?
 }

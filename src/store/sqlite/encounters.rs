@@ -6,6 +6,7 @@ use rusqlite::{Connection, Row, Transaction};
 use super::fault::Outcome;
 use super::values::{Day, bind, bind_encounter, read_encounter};
 use super::{audit, sql};
+use crate::domain::encounter::STAY_DAYS_MAX;
 use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, FacilityId, Prediction};
 use crate::store::columns::{
     PREDICTION_COLUMNS, encounter_columns, nameless_columns, prediction_from_json, prediction_json, prediction_values, unreadable,
@@ -68,6 +69,7 @@ pub(super) fn discharge(transaction: &Transaction<'_>, id: EncounterId, on: Naiv
             Some(day) if day == on => Discharged::Before(Box::new(stored)),
             Some(_) => Discharged::Conflict,
             None if on < stored.encounter.admitted => Discharged::BeforeAdmission,
+            None if (on - stored.encounter.admitted).num_days() > STAY_DAYS_MAX => Discharged::TooLong,
             None => Discharged::Now(Box::new(close(transaction, stored, on)?)),
         },
     };
