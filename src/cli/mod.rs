@@ -111,7 +111,12 @@ pub fn run() -> ExitCode {
         .enable_all()
         .build()
         .map_err(|cause| Error::internal("the runtime cannot start").caused_by(cause))
-        .and_then(|runtime| runtime.block_on(dispatch(cli)));
+        .and_then(|runtime| {
+            let outcome = runtime.block_on(dispatch(cli));
+            // Work on a blocking thread that an interruption gave up (a file being generated) must not delay the end.
+            runtime.shutdown_background();
+            outcome
+        });
     match outcome {
         Ok(code) => code,
         Err(error) => {

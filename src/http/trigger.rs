@@ -91,22 +91,24 @@ fn reply_json(reply: &Reply) -> ApiReply {
 async fn blob_import(app: &App, caller: &Caller, mut invocation: Invocation) -> Result<Reply> {
     let content = invocation.take_blob("blob")?;
     let uri = invocation.blob_uri().ok_or_else(|| Error::invalid("the blob trigger's payload carries no Uri"))?;
-    let blob = BlobUrl::parse(&uri).ok_or_else(|| Error::invalid("the blob trigger's Uri is no blob's address"))?;
     let inline = match content {
         BlobContent::Deferred => None,
         BlobContent::Inline(bytes) => Some(bytes),
     };
-    import(app, caller, blob, inline).await
+    import(app, caller, &uri, inline).await
 }
 
 /// `queueTrigger` on `import-requests`: what `PatientDataEvents` queued.
 async fn queued_import(app: &App, caller: &Caller, invocation: &Invocation) -> Result<Reply> {
-    let item = invocation.data("item").ok_or_else(|| Error::invalid("the message carries no import request"))?;
-    let blob = item["url"].as_str().and_then(BlobUrl::parse).ok_or_else(|| Error::invalid("the import request names no blob"))?;
-    import(app, caller, blob, None).await
+    let item = invocation.message("item").ok_or_else(|| Error::invalid("the message carries no import request"))?;
+    let url = item["url"].as_str().ok_or_else(|| Error::invalid("the import request names no blob"))?;
+    import(app, caller, url, None).await
 }
 
-async fn import(app: &App, caller: &Caller, blob: BlobUrl, inline: Option<Vec<u8>>) -> Result<Reply> {
+async fn import(app: &App, caller: &Caller, url: &str, inline: Option<Vec<u8>>) -> Result<Reply> {
+    let Some(blob) = BlobUrl::parse(url) else {
+        return Err(workflow::refuse_address(caller, &app.hospital, (app.now)()).await);
+    };
     let address = BlobAddress { account: blob.account_url, container: blob.container, name: blob.name };
     let imported = workflow::import_blob(caller, &app.hospital, &address, inline, app.now).await?;
     let reply = Reply::done().log(describe(&imported));
@@ -159,7 +161,7 @@ fn events(app: &App, invocation: &Invocation) -> Result<Reply> {
 
 /// `queueTrigger` on `training-requests`.
 async fn train(app: &App, caller: &Caller, invocation: &Invocation) -> Result<Reply> {
-    let changed = invocation.data("item").and_then(|item| DateTime::parse_from_rfc3339(item["dataChanged"].as_str()?).ok());
+    let changed = invocation.message("item").and_then(|item| DateTime::parse_from_rfc3339(item["dataChanged"].as_str()?).ok());
     train_now(app, caller, TrainRequest { data_changed: changed.map(|at| at.with_timezone(&Utc)) }).await
 }
 

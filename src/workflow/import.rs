@@ -71,15 +71,19 @@ pub async fn import_blob(
     hospital.allow(caller, Action::Import, now()).await?;
     let config = &hospital.config;
     if address.account != config.account_url || address.container != config.import_container {
-        let event =
-            AuditEvent::new(caller, Action::Import, Outcome::Refused, now()).detail("account or container is not configured");
-        hospital.store.append_audit(&event).await?;
+        refused(caller, hospital, "account or container is not configured", now()).await?;
         return Err(Error::invalid(
             "the blob lies outside the configured account and container: \
              filter the event subscription, or set HDAI_BLOB_ACCOUNT_URL and HDAI_IMPORT_CONTAINER",
         ));
     }
-    let opened = hospital.blobs.open(&address.container, &address.name).await?;
+    let opened = match hospital.blobs.open(&address.container, &address.name).await {
+        Err(error) if error.kind() == Kind::Invalid => {
+            refused(caller, hospital, "the blob's name is not allowed", now()).await?;
+            return Err(error);
+        }
+        opened => opened?,
+    };
     let content = match (opened, inline) {
         // The payload does not say which version of the blob it carries; what lies there does.
         (Some(opened), _) => opened,
@@ -101,6 +105,20 @@ pub async fn import_blob(
         etag: content.etag.clone(),
     };
     import_delivery(caller, hospital, Delivery { source, content }, now).await
+}
+
+/// Refuses a payload whose address is no blob's: leaves the refusal in the audit trail and answers the error to report.
+pub async fn refuse_address(caller: &Caller, hospital: &Hospital, now: DateTime<Utc>) -> Error {
+    match refused(caller, hospital, "the address is no blob's", now).await {
+        Ok(()) => {
+            Error::invalid("the delivery's address is no blob's: it must be an http or https URL of a blob, without credentials")
+        }
+        Err(error) => error,
+    }
+}
+
+async fn refused(caller: &Caller, hospital: &Hospital, why: &str, now: DateTime<Utc>) -> Result<()> {
+    hospital.store.append_audit(&AuditEvent::new(caller, Action::Import, Outcome::Refused, now).detail(why)).await
 }
 
 /// Imports one delivery of a file.

@@ -13,7 +13,8 @@ pub use admit::{Admission, admit};
 pub use discharge::{Departure, discharge};
 pub use facilities::save_facilities;
 pub use import::{
-    BlobAddress, Delivery, Imported, import_blob, import_delivery, receipt, receipt_name, receipts_container, rejects_name,
+    BlobAddress, Delivery, Imported, import_blob, import_delivery, receipt, receipt_name, receipts_container, refuse_address,
+    rejects_name,
 };
 pub use predict::backfill;
 pub use read::{audit_trail, census, champion_report, import_entry, imports, models, rejects, totals};
