@@ -10,6 +10,7 @@ macro_rules! say {
     }};
 }
 
+mod anomalies;
 mod bench;
 mod demo;
 mod evaluate;
@@ -83,6 +84,8 @@ enum Command {
     Model(model::Args),
     /// Score a labelled CSV with the model in use; nothing is stored
     Evaluate(evaluate::Args),
+    /// Find average stays that rise or decline, by facility and condition
+    Anomalies(anomalies::Args),
     /// Write synthetic encounters, admissions, discharges or facilities
     Generate(generate::Args),
     /// Bring the record's schema up to date
@@ -146,6 +149,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Train(args) => train::run(config, args).await,
         Command::Model(args) => model::run(config, args).await,
         Command::Evaluate(args) => evaluate::run(config, args).await,
+        Command::Anomalies(args) => anomalies::run(config, args).await,
         Command::Generate(args) => generate::run(&args),
         Command::Bench(args) => bench::run(&config, args).await,
         Command::Migrate => migrate(config).await,

@@ -190,6 +190,10 @@ async fn read(app: &App, caller: &Caller, request: &ApiRequest, operation: Opera
             })).collect::<Vec<_>>() })
         }
         Operation::Census => census(app, caller, request.number("days").unwrap_or(3)).await?,
+        Operation::Anomalies => {
+            let survey = workflow::anomalies(caller, hospital, limit, now).await?;
+            workflow::survey_report(survey.as_ref(), cell_min(app, caller))
+        }
         Operation::Totals => {
             let totals = workflow::totals(caller, hospital, now).await?;
             json!({ "encounters": totals.encounters, "discharged": totals.discharged, "admitted": totals.admitted })
@@ -216,9 +220,14 @@ async fn read(app: &App, caller: &Caller, request: &ApiRequest, operation: Opera
     })
 }
 
-/// Beds and patients. Whoever does not care for the patients themselves gets no small counts.
+/// Whoever does not care for the patients themselves gets no small counts.
+fn cell_min(app: &App, caller: &Caller) -> u64 {
+    if caller.roles.contains(&Role::CareLineManager) { 0 } else { app.hospital.config.cell_min }
+}
+
+/// Beds and patients.
 async fn census(app: &App, caller: &Caller, days_ahead: u64) -> Result<Value> {
-    let cell_min = if caller.roles.contains(&Role::CareLineManager) { 0 } else { app.hospital.config.cell_min };
+    let cell_min = cell_min(app, caller);
     let cell = |count: u64| (count == 0 || count >= cell_min).then_some(count);
     let census = workflow::census(caller, &app.hospital, days_ahead, (app.now)()).await?;
     let facilities = census.iter().map(|row| {

@@ -2,17 +2,19 @@
 //! for refusals and failures too. It does not know HTTP, the Functions host or the command line.
 
 mod admit;
+mod anomalies;
 mod discharge;
 mod import;
 mod read;
 mod train;
 
 pub use admit::{Admission, admit};
+pub use anomalies::{find_anomalies, survey_report};
 pub use discharge::{Departure, discharge};
 pub use import::{
     BlobAddress, Delivery, Imported, import_blob, import_delivery, receipt, receipt_name, receipts_container, rejects_name,
 };
-pub use read::{audit_trail, census, champion_report, import_entry, imports, models, rejects, totals};
+pub use read::{anomalies, audit_trail, census, champion_report, import_entry, imports, models, rejects, totals};
 pub use train::{TrainRequest, Training, train};
 
 use std::sync::{Arc, Mutex, PoisonError};
