@@ -10,6 +10,7 @@ macro_rules! say {
     }};
 }
 
+mod anomalies;
 mod bench;
 mod demo;
 mod evaluate;
@@ -89,6 +90,8 @@ enum Command {
     Facilities(facilities::Args),
     /// Score a labelled CSV with the model in use; nothing is stored
     Evaluate(evaluate::Args),
+    /// Find average stays that rise or decline, by facility and condition
+    Anomalies(anomalies::Args),
     /// Write synthetic encounters, admissions, discharges or facilities
     Generate(generate::Args),
     /// Bring the record's schema up to date
@@ -159,6 +162,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Predict(args) => predict::run(config, args).await,
         Command::Facilities(args) => facilities::run(config, args).await,
         Command::Evaluate(args) => evaluate::run(config, args).await,
+        Command::Anomalies(args) => anomalies::run(config, args).await,
         Command::Generate(args) => generate::run(&args),
         Command::Bench(args) => bench::run(&config, args).await,
         Command::Migrate => migrate(config).await,

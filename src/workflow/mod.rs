@@ -2,6 +2,7 @@
 //! for refusals and failures too. It does not know HTTP, the Functions host or the command line.
 
 mod admit;
+mod anomalies;
 mod discharge;
 mod facilities;
 mod import;
@@ -10,6 +11,7 @@ mod read;
 mod train;
 
 pub use admit::{Admission, admit};
+pub use anomalies::{find_anomalies, survey_report};
 pub use discharge::{Departure, discharge};
 pub use facilities::save_facilities;
 pub use import::{
@@ -17,7 +19,7 @@ pub use import::{
     rejects_name,
 };
 pub use predict::backfill;
-pub use read::{audit_trail, census, champion_report, import_entry, imports, models, rejects, totals};
+pub use read::{anomalies, audit_trail, census, champion_report, import_entry, imports, models, rejects, totals};
 pub use train::{TrainRequest, Training, train};
 
 use std::sync::{Arc, Mutex, PoisonError};

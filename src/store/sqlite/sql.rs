@@ -4,6 +4,7 @@
 use std::sync::LazyLock;
 
 use super::ddl;
+use crate::schema::Feature;
 use crate::store::columns::{
     EncounterColumn, FACILITIES, IMPORT_ID, PATIENTS, PREDICTION_COLUMNS, encounter_columns, nameless_columns,
 };
@@ -49,6 +50,9 @@ const IMPORT_COLUMNS: &str = "id, account, container, name, etag, state, attempt
      rejected, failure, extracolumns, sha256, started, finished";
 
 const MODEL_COLUMNS: &str = "version, trained, trainingrows, schemafingerprint, metrics, promoted, reason";
+
+const FINDING_COLUMNS: &str = "ordinal, facid, condition, direction, firstweek, lastweek, stays, meandays, expecteddays, \
+     averagedays, limitdays";
 
 statements! {
     /// On opening: whose file it is, and whether there is anything in it.
@@ -100,6 +104,18 @@ statements! {
          FROM {FACILITIES} f\n\
          LEFT JOIN (SELECT facid, count(*) AS leavers FROM {PATIENTS} WHERE discharged = ?1 GROUP BY facid) d ON d.facid = f.Id\n\
          ORDER BY f.Id");
+
+    /// One pass over the table, summed as the rows go by. There is no index to group by, and SQLite would sort a copy of every row in
+    /// memory to do it itself. The conditions come last, in the order of the clinical table.
+    STAYS = format!(
+        "SELECT facid, vdate, discharged, lengthofstay, {} FROM {PATIENTS} WHERE vdate <= ?1",
+        join(Feature::conditions().map(|feature| feature.spec().name)));
+    DELETE_FINDINGS = "DELETE FROM findings";
+    DELETE_SURVEY = "DELETE FROM survey";
+    INSERT_SURVEY = "INSERT INTO survey (one, found, firstweek, lastweek, charted, uncharted) VALUES (1, ?1, ?2, ?3, ?4, ?5)";
+    INSERT_FINDING = format!("INSERT INTO findings ({FINDING_COLUMNS}) VALUES ({})", places(11));
+    SURVEY = "SELECT found, firstweek, lastweek, charted, uncharted FROM survey";
+    FINDINGS = format!("SELECT {FINDING_COLUMNS} FROM findings ORDER BY ordinal LIMIT ?1");
 
     IMPORT = format!("SELECT {IMPORT_COLUMNS} FROM imports WHERE id = ?1");
     IMPORTS = format!("SELECT {IMPORT_COLUMNS} FROM imports ORDER BY seq DESC LIMIT ?1");
