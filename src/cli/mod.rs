@@ -13,6 +13,7 @@ macro_rules! say {
 mod bench;
 mod demo;
 mod evaluate;
+mod experiment;
 mod generate;
 mod host;
 mod import;
@@ -83,6 +84,8 @@ enum Command {
     Model(model::Args),
     /// Score a labelled CSV with the model in use; nothing is stored
     Evaluate(evaluate::Args),
+    /// Run and compare experiments: models of other targets or features, described by TOML files
+    Experiment(experiment::Args),
     /// Write synthetic encounters, admissions, discharges or facilities
     Generate(generate::Args),
     /// Bring the record's schema up to date
@@ -146,6 +149,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Train(args) => train::run(config, args).await,
         Command::Model(args) => model::run(config, args).await,
         Command::Evaluate(args) => evaluate::run(config, args).await,
+        Command::Experiment(args) => experiment::run(config, args).await,
         Command::Generate(args) => generate::run(&args),
         Command::Bench(args) => bench::run(&config, args).await,
         Command::Migrate => migrate(config).await,

@@ -55,8 +55,9 @@ pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
 
 /// A model card in the sense of Mitchell et al., "Model Cards for Model Reporting" (2019).
 fn card(record: &ModelRecord) -> Result<String> {
-    let report: Report = serde_json::from_str(&record.metrics)
-        .map_err(|cause| Error::conflict("the model's report is of another version of this program: train again").caused_by(cause))?;
+    let report: Report = serde_json::from_str(&record.metrics).map_err(|cause| {
+        Error::conflict("the model's report is of another version of this program: train again").caused_by(cause)
+    })?;
     let mut text = String::new();
     // Writing to a String cannot fail.
     let _ = write_card(&mut text, record, &report);
@@ -68,7 +69,12 @@ fn write_card(text: &mut String, record: &ModelRecord, report: &Report) -> std::
     writeln!(text, "Predicts the length of a hospital stay in days at admission, with 80 and 90 % intervals and reasons.\n")?;
     writeln!(text, "## Data\n")?;
     writeln!(text, "- {} discharged encounters, admitted {} to {}", report.rows, report.window.first, report.window.last)?;
-    writeln!(text, "- trained {}; schema fingerprint `{}`", record.trained.format("%Y-%m-%d %H:%M UTC"), record.schema_fingerprint)?;
+    writeln!(
+        text,
+        "- trained {}; schema fingerprint `{}`",
+        record.trained.format("%Y-%m-%d %H:%M UTC"),
+        record.schema_fingerprint
+    )?;
     writeln!(text, "- duplicates {}, unusually long stays {}", report.hygiene.duplicates, report.hygiene.long_stays)?;
     for (feature, share) in &report.hygiene.missing {
         writeln!(text, "- `{feature}` is missing in {:.1} %", share * 100.0)?;

@@ -6,6 +6,7 @@ mod challenger;
 mod design;
 mod drift;
 mod evaluate;
+pub mod experiment;
 mod explain;
 mod features;
 mod fit;

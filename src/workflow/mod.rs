@@ -3,12 +3,14 @@
 
 mod admit;
 mod discharge;
+mod experiment;
 mod import;
 mod read;
 mod train;
 
 pub use admit::{Admission, admit};
 pub use discharge::{Departure, discharge};
+pub use experiment::{Experimented, all_experiment_results, experiment_results, run_experiment};
 pub use import::{
     BlobAddress, Delivery, Imported, import_blob, import_delivery, receipt, receipt_name, receipts_container, rejects_name,
 };
