@@ -14,6 +14,7 @@ mod anomalies;
 mod bench;
 mod demo;
 mod evaluate;
+mod experiment;
 mod facilities;
 mod generate;
 mod host;
@@ -92,6 +93,8 @@ enum Command {
     Evaluate(evaluate::Args),
     /// Find average stays that rise or decline, by facility and condition
     Anomalies(anomalies::Args),
+    /// Run and compare experiments: models of other targets or features, described by TOML files
+    Experiment(experiment::Args),
     /// Write synthetic encounters, admissions, discharges or facilities
     Generate(generate::Args),
     /// Bring the record's schema up to date
@@ -163,6 +166,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Facilities(args) => facilities::run(config, args).await,
         Command::Evaluate(args) => evaluate::run(config, args).await,
         Command::Anomalies(args) => anomalies::run(config, args).await,
+        Command::Experiment(args) => experiment::run(config, args).await,
         Command::Generate(args) => generate::run(&args),
         Command::Bench(args) => bench::run(&config, args).await,
         Command::Migrate => migrate(config).await,

@@ -4,6 +4,7 @@
 mod admit;
 mod anomalies;
 mod discharge;
+mod experiment;
 mod facilities;
 mod import;
 mod predict;
@@ -13,6 +14,7 @@ mod train;
 pub use admit::{Admission, admit};
 pub use anomalies::{find_anomalies, survey_report};
 pub use discharge::{Departure, discharge};
+pub use experiment::{Experimented, all_experiment_results, experiment_results, run_experiment};
 pub use facilities::save_facilities;
 pub use import::{
     BlobAddress, Delivery, Imported, import_blob, import_delivery, receipt, receipt_name, receipts_container, refuse_address,
