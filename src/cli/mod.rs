@@ -10,15 +10,18 @@ macro_rules! say {
     }};
 }
 
+mod anomalies;
 mod bench;
 mod demo;
 mod evaluate;
+mod facilities;
 mod generate;
 mod host;
 mod import;
 mod local;
 mod message;
 mod model;
+mod predict;
 mod schema;
 mod serve;
 mod train;
@@ -81,8 +84,14 @@ enum Command {
     Train(train::Args),
     /// List the models, or print the card of the one in use
     Model(model::Args),
+    /// Predict in bulk: for a file, or for the encounters in the record that have no prediction
+    Predict(predict::Args),
+    /// List the facilities, or add and change them from a CSV
+    Facilities(facilities::Args),
     /// Score a labelled CSV with the model in use; nothing is stored
     Evaluate(evaluate::Args),
+    /// Find average stays that rise or decline, by facility and condition
+    Anomalies(anomalies::Args),
     /// Write synthetic encounters, admissions, discharges or facilities
     Generate(generate::Args),
     /// Bring the record's schema up to date
@@ -150,7 +159,10 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Discharge(args) => message::run(config, args, message::Verb::Discharge).await,
         Command::Train(args) => train::run(config, args).await,
         Command::Model(args) => model::run(config, args).await,
+        Command::Predict(args) => predict::run(config, args).await,
+        Command::Facilities(args) => facilities::run(config, args).await,
         Command::Evaluate(args) => evaluate::run(config, args).await,
+        Command::Anomalies(args) => anomalies::run(config, args).await,
         Command::Generate(args) => generate::run(&args),
         Command::Bench(args) => bench::run(&config, args).await,
         Command::Migrate => migrate(config).await,

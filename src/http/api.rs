@@ -197,6 +197,10 @@ async fn read(app: &App, caller: &Caller, request: &ApiRequest, operation: Opera
             })).collect::<Vec<_>>() })
         }
         Operation::Census => census(app, caller, request.number("days").unwrap_or(CENSUS_DAYS)).await?,
+        Operation::Anomalies => {
+            let survey = workflow::anomalies(caller, hospital, limit, now).await?;
+            workflow::survey_report(survey.as_ref(), cell_min(app, caller))
+        }
         Operation::Totals => {
             let totals = workflow::totals(caller, hospital, now).await?;
             json!({ "encounters": totals.encounters, "discharged": totals.discharged, "admitted": totals.admitted })
@@ -223,12 +227,16 @@ async fn read(app: &App, caller: &Caller, request: &ApiRequest, operation: Opera
     })
 }
 
-/// Beds and patients. Whoever does not care for the patients themselves gets no small counts.
+/// Whoever does not care for the patients themselves gets no small counts.
+fn cell_min(app: &App, caller: &Caller) -> u64 {
+    if caller.roles.contains(&Role::CareLineManager) { 0 } else { app.hospital.config.cell_min }
+}
+
+/// Beds and patients.
 async fn census(app: &App, caller: &Caller, days_ahead: u64) -> Result<Value> {
-    let care = caller.roles.contains(&Role::CareLineManager);
-    let cell_min = if care { 0 } else { app.hospital.config.cell_min };
+    let cell_min = cell_min(app, caller);
     // Two windows that differ by a day would show by their difference what is suppressed.
-    let days_ahead = if care { days_ahead } else { CENSUS_DAYS };
+    let days_ahead = if cell_min == 0 { days_ahead } else { CENSUS_DAYS };
     let cell = |count: u64| (count == 0 || count >= cell_min).then_some(count);
     let census = workflow::census(caller, &app.hospital, days_ahead, (app.now)()).await?;
     let facilities = census.iter().map(|row| {

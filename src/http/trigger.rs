@@ -167,6 +167,12 @@ async fn train(app: &App, caller: &Caller, invocation: &Invocation) -> Result<Re
 
 async fn train_now(app: &App, caller: &Caller, request: TrainRequest) -> Result<Reply> {
     let trained = workflow::train(caller, &app.hospital, request, (app.now)()).await?;
+    if matches!(trained, Training::Trained(_))
+        && let Err(error) = workflow::find_anomalies(caller, &app.hospital, (app.now)()).await
+    {
+        // The model is kept whatever comes of this; the next training looks again.
+        tracing::error!(correlation = caller.correlation, %error, "the survey of the stays failed");
+    }
     Ok(Reply::done().log(match trained {
         Training::UpToDate => "a newer model exists".to_owned(),
         Training::Trained(record) => {

@@ -2,18 +2,24 @@
 //! for refusals and failures too. It does not know HTTP, the Functions host or the command line.
 
 mod admit;
+mod anomalies;
 mod discharge;
+mod facilities;
 mod import;
+mod predict;
 mod read;
 mod train;
 
 pub use admit::{Admission, admit};
+pub use anomalies::{find_anomalies, survey_report};
 pub use discharge::{Departure, discharge};
+pub use facilities::save_facilities;
 pub use import::{
     BlobAddress, Delivery, Imported, import_blob, import_delivery, receipt, receipt_name, receipts_container, refuse_address,
     rejects_name,
 };
-pub use read::{audit_trail, census, champion_report, import_entry, imports, models, rejects, totals};
+pub use predict::backfill;
+pub use read::{anomalies, audit_trail, census, champion_report, import_entry, imports, models, rejects, totals};
 pub use train::{TrainRequest, Training, train};
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -111,6 +117,11 @@ impl ChampionSlot {
         }
         *asked = Instant::now();
         Some(model.clone())
+    }
+
+    /// Makes the next caller ask the record.
+    fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
     }
 
     fn put(&self, model: Option<Arc<Model>>) {

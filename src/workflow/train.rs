@@ -55,6 +55,7 @@ async fn train_alone(caller: &Caller, hospital: &Hospital, request: TrainRequest
         Ok(record) => {
             let audit = AuditEvent::new(caller, Action::Train, Outcome::Success, now).detail(record.version.clone());
             hospital.store.save_model(&record, &audit).await?;
+            hospital.champion.forget();
             tracing::info!(
                 model = record.version,
                 rows = record.rows,

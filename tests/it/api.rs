@@ -16,13 +16,14 @@ fn host_as(role: &str) -> (tempfile::TempDir, Host) {
 const MAY: [(&str, &[&str]); 6] = [
     ("SiteAdministrator", &["/api/imports"]),
     ("DatabaseAnalyst", &["/api/imports"]),
-    ("DataScientist", &["/api/imports", "/api/models", "/api/models/champion"]),
-    ("ChiefMedicalInformationOfficer", &["/api/census", "/api/totals", "/api/models", "/api/models/champion"]),
+    ("DataScientist", &["/api/imports", "/api/models", "/api/models/champion", "/api/anomalies"]),
+    ("ChiefMedicalInformationOfficer", &["/api/census", "/api/totals", "/api/anomalies", "/api/models", "/api/models/champion"]),
     (
         "CareLineManager",
         &[
             "/api/census",
             "/api/totals",
+            "/api/anomalies",
             "/api/models",
             "/api/models/champion",
             "/api/PatientAdmissionFunc",
@@ -34,7 +35,8 @@ const MAY: [(&str, &[&str]); 6] = [
 
 #[test]
 fn every_role_may_do_what_its_list_says_and_nothing_else() {
-    let reads = ["/api/imports", "/api/census", "/api/totals", "/api/models", "/api/models/champion", "/api/audit"];
+    let reads =
+        ["/api/imports", "/api/census", "/api/totals", "/api/anomalies", "/api/models", "/api/models/champion", "/api/audit"];
     for (role, may) in MAY {
         let (_folder, host) = host_as(role);
         for path in reads {

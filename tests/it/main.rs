@@ -16,6 +16,7 @@ mod house;
 #[cfg(target_os = "linux")]
 mod interrupt;
 mod main_job;
+mod parity;
 mod predict;
 mod store_contract;
 mod support;

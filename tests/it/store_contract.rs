@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod anomalies;
 mod encounters;
 mod ledger;
 mod place;
@@ -45,6 +46,12 @@ macro_rules! contract {
                 a_prediction_that_is_not_finite_is_refused_whole,
                 discharged_encounters_are_paged_without_names,
                 the_census_counts_by_facility,
+            );
+            contract!(@ $backend anomalies:
+                the_stay_history_is_what_the_encounters_say,
+                the_newest_weeks_are_kept,
+                a_survey_takes_the_place_of_the_one_before,
+                a_survey_that_is_not_finite_leaves_the_one_before,
             );
             contract!(@ $backend records:
                 two_processes_migrate_at_once,

@@ -104,6 +104,45 @@ pub(super) fn discharged(connection: &Connection, after: Option<EncounterId>, li
         .collect()
 }
 
+/// Open encounters without a prediction by id after `after`, without names.
+pub(super) fn unpredicted(connection: &Connection, after: Option<EncounterId>, limit: u32) -> Outcome<Vec<Encounter>> {
+    connection
+        .prepare_cached(&sql::UNPREDICTED_ENCOUNTERS)?
+        .query_and_then((after.map_or(0, EncounterId::get), limit), |row| read_encounter(row, nameless_columns()))?
+        .collect()
+}
+
+/// Gives encounters that have none a prediction.
+pub(super) fn save_predictions(
+    transaction: &Transaction<'_>,
+    predictions: &[(EncounterId, Prediction)],
+    event: &AuditEvent,
+) -> Outcome<u64> {
+    let mut statement = transaction.prepare_cached(&sql::SAVE_PREDICTION)?;
+    let mut taken = 0;
+    for (id, prediction) in predictions {
+        let json = prediction_json(prediction)?;
+        bind(&mut statement, 1, crate::store::columns::Value::Integer(id.get().into()))?;
+        for (place, value) in (2..).zip(prediction_values(prediction, &json)) {
+            bind(&mut statement, place, value)?;
+        }
+        taken += u64::try_from(statement.raw_execute()?).unwrap_or_default();
+    }
+    audit::append(transaction, event)?;
+    Ok(taken)
+}
+
+/// Adds facilities, or changes their names and beds.
+pub(super) fn save_facilities(transaction: &Transaction<'_>, facilities: &[Facility], event: &AuditEvent) -> Outcome<u64> {
+    let mut statement = transaction.prepare_cached(&sql::SAVE_FACILITY)?;
+    let mut changed = 0;
+    for facility in facilities {
+        changed += statement.execute((facility.id.to_string(), &facility.name, facility.capacity))?;
+    }
+    audit::append(transaction, event)?;
+    Ok(u64::try_from(changed).unwrap_or_default())
+}
+
 /// How many encounters there are.
 pub(super) fn totals(connection: &Connection) -> Outcome<Totals> {
     let totals = |row: &Row<'_>| -> Outcome<Totals> {
