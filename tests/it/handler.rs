@@ -190,10 +190,9 @@ fn raw(port: u16, request: &[u8]) -> String {
     let _ = stream.write_all(request);
     let (mut answer, mut piece) = (Vec::new(), [0; 4096]);
     // Closing while something is unread is a reset, after the answer.
-    while let Ok(1..) = stream.read(&mut piece).map(|length| {
+    while let Ok(length @ 1..) = stream.read(&mut piece) {
         answer.extend_from_slice(&piece[..length]);
-        length
-    }) {}
+    }
     String::from_utf8_lossy(&answer).into_owned()
 }
 
