@@ -155,7 +155,7 @@ impl Config {
         Ok(Self {
             port,
             folder: PathBuf::from(text("HDAI_FOLDER")?),
-            account_url: text("HDAI_BLOB_ACCOUNT_URL")?.trim().trim_end_matches('/').to_owned(),
+            account_url: text("HDAI_BLOB_ACCOUNT_URL")?.trim().trim_end_matches('/').to_ascii_lowercase(),
             import_container: text("HDAI_IMPORT_CONTAINER")?.trim().to_owned(),
             import_bytes_max: number("HDAI_IMPORT_BYTES_MAX")?,
             body_bytes_max,

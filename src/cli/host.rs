@@ -79,7 +79,7 @@ pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
 }
 
 /// Ctrl-C, or a polite signal from whoever started us.
-async fn asked_to_stop() {
+pub(super) async fn asked_to_stop() {
     let terminated = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
             Ok(mut signal) => {

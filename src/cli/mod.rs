@@ -192,7 +192,7 @@ fn caller() -> Caller {
 async fn open(config: Config) -> Result<Hospital> {
     let folder = config.folder.clone();
     create_private(&folder)?;
-    let store = Sqlite::open(&config.database_path())?;
+    let store = Sqlite::open(config.database_path())?;
     store.migrate().await?;
     let blobs = Local::new(config.blob_root());
     Ok(Hospital::new(config, Arc::new(store), Arc::new(blobs)))
@@ -211,7 +211,7 @@ fn create_private(folder: &std::path::Path) -> Result<()> {
 
 async fn migrate(config: Config) -> Result<ExitCode> {
     create_private(&config.folder)?;
-    let store = Sqlite::open(&config.database_path())?;
+    let store = Sqlite::open(config.database_path())?;
     let ran = store.migrate().await?;
     match ran.len() {
         0 => say!("The schema is up to date."),

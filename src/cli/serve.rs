@@ -10,7 +10,7 @@ use crate::http::{self, App};
 
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct Args {
-    /// Port on 127.0.0.1; 0 is a free one. The Functions host's FUNCTIONS_CUSTOMHANDLER_PORT wins
+    /// Port on 127.0.0.1; 0 is a free one. The Functions host's choice wins
     #[arg(long, default_value_t = 8080)]
     port: u16,
 }

@@ -31,7 +31,7 @@ fn encounters() -> Vec<Encounter> {
 }
 
 fn champion(host: &Host) -> Model {
-    let store = Sqlite::open(&host.folder.join("hdai.db")).unwrap();
+    let store = Sqlite::open(host.folder.join("hdai.db")).unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let record = runtime.block_on(store.champion()).unwrap().unwrap();
     Model::from_bytes(&record.bytes).unwrap()

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// The binary under test with its state in `folder` and no setting of whoever runs the tests.
+#[expect(clippy::disallowed_methods, reason = "to keep settings of whoever runs the tests away from the binary")]
 pub(crate) fn hdai(folder: impl AsRef<Path>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hdai"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HDAI_") || name.starts_with("FUNCTIONS_")) {

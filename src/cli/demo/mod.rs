@@ -1,5 +1,5 @@
 //! `hdai demo`: the whole system at work. It starts the local host on free ports, drops a file, and plays the care line manager over HTTP;
-//! or it plays the same steps against any deployment, as the blueprint's HealthcareDemo did.
+//! or it plays the same steps against any deployment, as the blueprint's `HealthcareDemo` did.
 
 pub(super) mod client;
 mod progress;
@@ -43,7 +43,7 @@ pub(super) struct Args {
     /// Run one step only, against --url or --container-url
     #[arg(long, value_enum)]
     operation: Option<Operation>,
-    /// A deployment's URL, for example http://127.0.0.1:7071
+    /// A deployment's URL, for example `http://127.0.0.1:7071`
     #[arg(long)]
     url: Option<Url>,
     /// URL of a deployment's import container with a SAS that may create blobs, or a local container folder
@@ -95,7 +95,7 @@ pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
         None => whole_story(&config, &args, today, &progress).await,
         Some(operation) => tokio::select! {
             outcome = one_step(&args, operation, today, &progress) => outcome,
-            _ = tokio::signal::ctrl_c() => {
+            () = super::host::asked_to_stop() => {
                 eprintln!("\nhdai: stopped");
                 Ok(ExitCode::FAILURE)
             }
