@@ -68,6 +68,27 @@ FROM MetaData_Facilities f
 LEFT JOIN (SELECT facid, count(*) AS leavers FROM PatientData WHERE discharged = ?1 GROUP BY facid) d ON d.facid = f.Id
 ORDER BY f.Id
 
+-- STAYS
+SELECT facid, vdate, discharged, lengthofstay, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo FROM PatientData WHERE vdate <= ?1
+
+-- DELETE_FINDINGS
+DELETE FROM findings
+
+-- DELETE_SURVEY
+DELETE FROM survey
+
+-- INSERT_SURVEY
+INSERT INTO survey (one, found, firstweek, lastweek, charted, uncharted) VALUES (1, ?1, ?2, ?3, ?4, ?5)
+
+-- INSERT_FINDING
+INSERT INTO findings (ordinal, facid, condition, direction, firstweek, lastweek, stays, meandays, expecteddays, averagedays, limitdays) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+
+-- SURVEY
+SELECT found, firstweek, lastweek, charted, uncharted FROM survey
+
+-- FINDINGS
+SELECT ordinal, facid, condition, direction, firstweek, lastweek, stays, meandays, expecteddays, averagedays, limitdays FROM findings ORDER BY ordinal LIMIT ?1
+
 -- IMPORT
 SELECT id, account, container, name, etag, state, attempt, checkpoint, rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, started, finished FROM imports WHERE id = ?1
 
@@ -255,4 +276,30 @@ INSERT INTO MetaData_Facilities (Id, Name, Capacity) VALUES ('B', 'Pulmonary 2 W
 INSERT INTO MetaData_Facilities (Id, Name, Capacity) VALUES ('C', 'General Medicine 3 South', 30) ON CONFLICT (Id) DO NOTHING;
 INSERT INTO MetaData_Facilities (Id, Name, Capacity) VALUES ('D', 'Geriatrics 2 East', 100) ON CONFLICT (Id) DO NOTHING;
 INSERT INTO MetaData_Facilities (Id, Name, Capacity) VALUES ('E', 'Behavioral 1 East', 95) ON CONFLICT (Id) DO NOTHING;
+
+-- Migration 0003-anomalies
+CREATE TABLE survey (
+  one INTEGER PRIMARY KEY CHECK (one = 1), -- there is one
+  found TEXT NOT NULL,
+  firstweek TEXT, -- Monday of the first week that was looked at
+  lastweek TEXT,
+  charted INTEGER NOT NULL,
+  uncharted INTEGER NOT NULL,
+  CHECK (firstweek <= lastweek)
+) STRICT;
+
+CREATE TABLE findings (
+  ordinal INTEGER PRIMARY KEY, -- latest first
+  facid TEXT NOT NULL,
+  condition TEXT, -- a column of PatientData; NULL for every patient
+  direction TEXT NOT NULL CHECK (direction IN ('rise', 'decline')),
+  firstweek TEXT NOT NULL,
+  lastweek TEXT NOT NULL,
+  stays INTEGER NOT NULL CHECK (stays >= 1),
+  meandays REAL NOT NULL,
+  expecteddays REAL NOT NULL,
+  averagedays REAL NOT NULL,
+  limitdays REAL NOT NULL,
+  CHECK (firstweek <= lastweek)
+) STRICT;
 
