@@ -87,7 +87,8 @@ fn to_json(value: &impl serde::Serialize) -> Result<String> {
     serde_json::to_string_pretty(value).map_err(|cause| Error::internal("the report cannot be written").caused_by(cause))
 }
 
-async fn read(hospital: &Hospital, path: &PathBuf) -> Result<TrainingSet> {
+/// The labelled encounters of a CSV.
+pub(super) async fn read(hospital: &Hospital, path: &PathBuf) -> Result<TrainingSet> {
     let facilities = hospital.store.facilities().await?.into_iter().map(|facility| facility.id).collect::<Vec<_>>();
     let file = File::open(path).map_err(|cause| Error::not_found(format!("{} cannot be read", path.display())).caused_by(cause))?;
     let mut reader = csv::Reader::new(BufReader::new(file), &facilities)?;
@@ -102,10 +103,10 @@ async fn read(hospital: &Hospital, path: &PathBuf) -> Result<TrainingSet> {
         }
     }
     if rejected + unlabelled > 0 {
-        eprintln!("hdai: {rejected} rows were rejected and {unlabelled} carry no stay: they are not scored");
+        eprintln!("hdai: {rejected} rows were rejected and {unlabelled} carry no stay: they are not used");
     }
     if set.len() == 0 {
-        return Err(Error::invalid("no row of the file can be scored: it needs discharged encounters"));
+        return Err(Error::invalid("no row of the file can be used: it needs discharged encounters"));
     }
     Ok(set)
 }

@@ -7,6 +7,7 @@ pub mod control_chart;
 mod design;
 mod drift;
 mod evaluate;
+pub mod experiment;
 mod explain;
 mod features;
 mod fit;

@@ -26,6 +26,8 @@ macro_rules! contract {
                 sixteen_deliveries_at_once_end_in_one_table,
                 a_finished_import_is_over,
                 a_failed_import_says_why,
+                an_entry_of_a_replaced_file_is_closed,
+                a_row_with_the_id_of_another_admission_is_a_reject,
                 rejects_are_read_in_line_order_and_capped,
                 a_batch_with_an_impossible_value_leaves_nothing,
                 an_import_nobody_began_is_not_found,

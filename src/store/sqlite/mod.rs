@@ -92,6 +92,11 @@ impl Store for Sqlite {
         self.read(encounters::facilities).await
     }
 
+    async fn save_facilities(&self, facilities: &[Facility], audit: &AuditEvent) -> Result<u64> {
+        let (facilities, audit) = (facilities.to_vec(), audit.clone());
+        self.writer.write(move |transaction| encounters::save_facilities(transaction, &facilities, &audit)).await
+    }
+
     async fn begin_import(&self, id: &ImportId, source: &Source, at: DateTime<Utc>) -> Result<Begun> {
         let (id, source) = (id.clone(), source.clone());
         self.writer.write(move |transaction| imports::begin(transaction, &id, &source, at)).await
@@ -145,6 +150,15 @@ impl Store for Sqlite {
 
     async fn discharged_encounters(&self, after: Option<EncounterId>, limit: u32) -> Result<Vec<Encounter>> {
         self.read(move |connection| encounters::discharged(connection, after, limit)).await
+    }
+
+    async fn unpredicted_encounters(&self, after: Option<EncounterId>, limit: u32) -> Result<Vec<Encounter>> {
+        self.read(move |connection| encounters::unpredicted(connection, after, limit)).await
+    }
+
+    async fn save_predictions(&self, predictions: &[(EncounterId, Prediction)], audit: &AuditEvent) -> Result<u64> {
+        let (predictions, audit) = (predictions.to_vec(), audit.clone());
+        self.writer.write(move |transaction| encounters::save_predictions(transaction, &predictions, &audit)).await
     }
 
     async fn stay_history(&self, today: NaiveDate, weeks_max: u32) -> Result<StayHistory> {

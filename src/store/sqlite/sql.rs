@@ -68,8 +68,15 @@ statements! {
 
     ALL_FACILITIES = format!("SELECT Id, Name, Capacity FROM {FACILITIES} ORDER BY Id");
 
+    SAVE_FACILITY = format!("INSERT INTO {FACILITIES} (Id, Name, Capacity) VALUES (?1, ?2, ?3)\n\
+        ON CONFLICT (Id) DO UPDATE SET Name = excluded.Name, Capacity = excluded.Capacity\n\
+        WHERE Name IS NOT excluded.Name OR Capacity IS NOT excluded.Capacity");
+
     /// One row of an import. The prediction of an admission stays; a row that says nothing new is not written at all.
     UPSERT_ENCOUNTER = upsert();
+    /// Does the id belong to another encounter, one that was admitted? An import never writes over a patient on a ward.
+    ADMITTED_ANOTHER = format!(
+        "SELECT 1 FROM {PATIENTS} WHERE eid = ?1 AND {} IS NULL AND (vdate <> ?2 OR facid <> ?3 OR gender <> ?4)", IMPORT_ID.0);
     ENCOUNTER_EXISTS = format!("SELECT 1 FROM {PATIENTS} WHERE eid = ?1");
     INSERT_ADMISSION = {
         let names = || encounter_columns().iter().map(|c| c.name).chain(PREDICTION_COLUMNS.iter().map(|c| c.0));
@@ -79,6 +86,13 @@ statements! {
     ENCOUNTER = format!("SELECT {}, prediction FROM {PATIENTS} WHERE eid = ?1", names(encounter_columns()));
     DISCHARGED_ENCOUNTERS = format!(
         "SELECT {} FROM {PATIENTS} WHERE eid > ?1 AND discharged IS NOT NULL ORDER BY eid LIMIT ?2", names(nameless_columns()));
+    UNPREDICTED_ENCOUNTERS = format!(
+        "SELECT {} FROM {PATIENTS} WHERE eid > ?1 AND discharged IS NULL AND prediction IS NULL ORDER BY eid LIMIT ?2",
+        names(nameless_columns()));
+    SAVE_PREDICTION = {
+        let set = PREDICTION_COLUMNS.iter().zip(2..).map(|(column, place)| format!("{} = ?{place}", column.0));
+        format!("UPDATE {PATIENTS} SET {} WHERE eid = ?1 AND prediction IS NULL", join(set))
+    };
     TOTALS = format!("SELECT count(*), count(discharged), count(*) - count({}) FROM {PATIENTS}", IMPORT_ID.0);
     /// The first two counts are answered from the index of open encounters, the third from one pass over the table.
     CENSUS = format!(
@@ -108,7 +122,10 @@ statements! {
     BEGIN_IMPORT = "INSERT INTO imports (id, account, container, name, etag, state, attempt, checkpoint, rowsread, stored, updated, \
         unchanged, rejected, rejectskept, failure, extracolumns, sha256, started) \
         VALUES (?1, ?2, ?3, ?4, ?5, 'running', 1, 0, 0, 0, 0, 0, 0, 0, '', '', '', ?6)";
-    TAKE_OVER_IMPORT = "UPDATE imports SET attempt = attempt + 1 WHERE id = ?1 AND state = 'running'";
+    TAKE_OVER_IMPORT = "UPDATE imports SET attempt = attempt + 1, state = 'running', failure = '', finished = NULL \
+        WHERE id = ?1 AND state <> 'done'";
+    CLOSE_REPLACED_IMPORTS = "UPDATE imports SET state = 'failed', failure = 'the file was replaced by a newer version', finished = ?5 \
+        WHERE account = ?1 AND container = ?2 AND name = ?3 AND etag <> ?4 AND state = 'running'";
     FENCE = "SELECT state = 'running' AND attempt = ?2, checkpoint, rejectskept FROM imports WHERE id = ?1";
     ADVANCE_IMPORT = "UPDATE imports SET checkpoint = checkpoint + ?2, rowsread = rowsread + ?2, stored = stored + ?3, \
         updated = updated + ?4, unchanged = unchanged + ?5, rejected = rejected + ?6, rejectskept = rejectskept + ?7 WHERE id = ?1";
@@ -136,9 +153,13 @@ fn upsert() -> String {
     let import = IMPORT_ID.0;
     let others = || columns.iter().map(|c| c.name).filter(|name| *name != "eid");
     let set = join(others().map(|name| format!("{name} = {}", incoming(name))).chain([format!("{import} = excluded.{import}")]));
+    let another = format!(
+        "{PATIENTS}.{import} IS NULL AND ({PATIENTS}.vdate <> excluded.vdate OR {PATIENTS}.facid <> excluded.facid \
+         OR {PATIENTS}.gender <> excluded.gender)"
+    );
     let differs: Vec<_> = others().map(|name| format!("{PATIENTS}.{name} IS NOT {}", incoming(name))).collect();
     format!(
-        "INSERT INTO {PATIENTS} ({}, {import}) VALUES ({})\nON CONFLICT (eid) DO UPDATE SET {set}\nWHERE {}",
+        "INSERT INTO {PATIENTS} ({}, {import}) VALUES ({})\nON CONFLICT (eid) DO UPDATE SET {set}\nWHERE ({}) AND NOT ({another})",
         names(columns),
         places(columns.len() + 1),
         differs.join(" OR ")
