@@ -15,8 +15,9 @@ const LAMBDA: f64 = 0.2;
 const WIDTH: f64 = 3.0;
 /// A baseline is the first third of a group's weeks, at least and at most so many.
 const BASELINE_WEEKS: (usize, usize) = (8, 26);
-/// Fewest stays of a baseline; it takes more weeks until it has them.
-const BASELINE_STAYS_MIN: u64 = 30;
+/// Fewest degrees of freedom of a baseline's spread, its stays less its weeks: 30 stays in 8 weeks have so many. A baseline takes more
+/// weeks until it has them; a spread from fewer is a guess.
+const BASELINE_FREEDOM_MIN: u64 = 22;
 /// First weeks of a record that nobody is judged by: whoever leaves in them after a long stay was admitted before the record began.
 const SETTLING_WEEKS: usize = 4;
 /// A week with fewer admissions than the median week divided by this is not judged: where a record has ended, only long stays are left
@@ -72,18 +73,14 @@ impl Baseline {
     fn of(weeks: &[WeekOfStays]) -> Option<Self> {
         let (least, most) = BASELINE_WEEKS;
         let mut taken = (weeks.len() / 3).clamp(least, most);
-        while weeks.get(..taken)?.iter().map(|week| week.stays).sum::<u64>() < BASELINE_STAYS_MIN {
+        while weeks.get(..taken)?.iter().map(|week| week.stays).sum::<u64>() < taken as u64 + BASELINE_FREEDOM_MIN {
             taken += 1;
         }
         let baseline = weeks.get(..taken).filter(|baseline| baseline.len() < weeks.len())?;
         let stays = baseline.iter().map(|week| week.stays).sum::<u64>() as f64;
-        let freedom = stays - taken as f64;
-        if freedom < 1.0 {
-            return None;
-        }
         let mean_days = baseline.iter().map(|week| week.days).sum::<u64>() as f64 / stays;
         let within = |week: &WeekOfStays| week.days_squared as f64 - (week.days as f64).powi(2) / week.stays as f64;
-        let variance = baseline.iter().map(within).sum::<f64>().max(0.0) / freedom;
+        let variance = baseline.iter().map(within).sum::<f64>().max(0.0) / (stays - taken as f64);
         Some(Self { weeks: taken, stays, mean_days, spread_days: variance.sqrt().max(SPREAD_DAYS_MIN) })
     }
 
@@ -303,8 +300,8 @@ mod tests {
         };
         assert_eq!(uncharted(&vec![vec![2, 4, 4, 6]; 8]), (0, 1), "nothing left to watch");
         assert_eq!(uncharted(&vec![vec![2, 4, 4, 6]; 9]), (1, 0));
-        assert_eq!(uncharted(&vec![vec![2, 4]; 15]), (0, 1), "30 stays are the baseline alone");
-        assert_eq!(uncharted(&vec![vec![2, 4]; 16]), (1, 0), "a baseline takes more weeks until it has 30 stays");
+        assert_eq!(uncharted(&vec![vec![2, 4]; 22]), (0, 1), "44 stays in 22 weeks are the baseline alone");
+        assert_eq!(uncharted(&vec![vec![2, 4]; 23]), (1, 0), "a baseline takes more weeks until it is enough");
         assert_eq!(uncharted(&vec![vec![4]; 60]), (0, 1), "one stay a week says nothing of the spread");
         assert_eq!(look(&StayHistory::default()), Survey { found: DateTime::UNIX_EPOCH, ..Survey::default() });
     }

@@ -78,3 +78,35 @@ pub fn survey_report(survey: Option<&Survey>, cell_min: u64) -> Value {
         "findings": survey.findings.iter().map(finding).collect::<Vec<_>>(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::FacilityId;
+    use crate::domain::anomaly::{Direction, Group};
+
+    #[test]
+    fn averages_of_a_few_stays_are_suppressed_with_their_number() {
+        let finding = |stays| Finding {
+            group: Group { facility: FacilityId::parse("A").unwrap(), condition: None },
+            direction: Direction::Rise,
+            first_week: Default::default(),
+            last_week: Default::default(),
+            stays,
+            mean_days: 9.0,
+            expected_days: 4.0,
+            average_days: 5.0,
+            limit_days: 4.5,
+        };
+        let survey = Survey { findings: vec![finding(4), finding(5)], ..Survey::default() };
+        for (cell_min, shown) in [(5, [false, true]), (0, [true, true])] {
+            let report = survey_report(Some(&survey), cell_min);
+            for (finding, shown) in report["findings"].as_array().unwrap().iter().zip(shown) {
+                for member in ["stays", "meanDays", "averageDays"] {
+                    assert_eq!(!finding[member].is_null(), shown, "{member} {finding}");
+                }
+                assert_eq!(finding["expectedDays"], 4.0);
+            }
+        }
+    }
+}

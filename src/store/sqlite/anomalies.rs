@@ -47,7 +47,7 @@ pub(super) fn history(connection: &Connection, today: NaiveDate, weeks_max: u32)
         }
     }
     let weeks: BTreeSet<NaiveDate> = admissions.keys().copied().chain(discharges.keys().map(|(_, week)| *week)).collect();
-    let Some(first) = weeks.iter().rev().take(weeks_max as usize).last() else { return Ok(StayHistory::default()) };
+    let Some(first) = weeks.iter().rev().take(weeks_max as usize).next_back() else { return Ok(StayHistory::default()) };
     let groups = std::iter::once(None).chain(conditions.iter().copied().map(Some));
     let mut stays = Vec::new();
     for ((facility, week), cell) in discharges.iter().filter(|((_, week), _)| week >= first) {
