@@ -5,6 +5,7 @@ mod blob_local;
 mod canary;
 mod codec_csv;
 mod codec_fhir;
+mod experiment;
 mod generated;
 mod host;
 mod house;
