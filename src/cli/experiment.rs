@@ -101,7 +101,7 @@ fn read(path: &Path) -> Result<Experiment> {
     let mut text = String::new();
     // One byte more than allowed is enough to be refused.
     File::open(path).map_err(missing)?.take(EXPERIMENT_BYTES_MAX as u64 + 1).read_to_string(&mut text).map_err(missing)?;
-    Experiment::from_toml(&text).map_err(|cause| Error::invalid(path.display().to_string()).caused_by(cause))
+    Experiment::from_toml(&text).map_err(|cause| Error::new(cause.kind(), format!("{}: {}", path.display(), cause.message())))
 }
 
 fn figure(figure: Option<&FoldMean>) -> String {
@@ -167,6 +167,9 @@ fn compare(results: Vec<ExperimentReport>) {
             line
         };
         table(head, results.iter().map(line).collect());
+        for result in &results {
+            result.notes.iter().for_each(|note| say!("{}: {note}", result.name));
+        }
         if results.iter().any(|result| result.data_fingerprint != results[0].data_fingerprint) {
             say!("These ran on different encounters (column data): run them on the same before you choose.");
         }

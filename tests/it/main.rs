@@ -9,6 +9,7 @@ mod canary;
 mod codec_csv;
 mod codec_fhir;
 mod events;
+mod experiment;
 mod generated;
 mod handler;
 mod host;

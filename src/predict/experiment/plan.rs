@@ -3,7 +3,7 @@
 //! A transform says one thing about its inputs; their order in the file does not matter.
 
 use super::input::{CONDITION_COUNT, Input};
-use super::spec::{Algorithm, File, ImputeWith, TransformKeys, TransformKind, wrong};
+use super::spec::{Algorithm, File, ImputeWith, TransformKeys, TransformKind, shown, wrong};
 use super::target::Target;
 use crate::error::{Error, Result};
 use crate::schema::Feature;
@@ -128,7 +128,7 @@ impl Plan {
                     true => "add a transform of kind count_conditions",
                     false => "add it to the experiment's `features`, or leave it out here",
                 };
-                return Err(format!("{name:?} is none of the experiment's inputs: {remedy}"));
+                return Err(format!("{} is none of the experiment's inputs: {remedy}", shown(name)));
             }
             inputs.extend(mine);
         }
@@ -153,7 +153,8 @@ impl Plan {
 
 fn unknown(name: &str) -> String {
     format!(
-        "there is no input {name:?}; `hdai schema` lists the features, and the groups are *, conditions, measurements, gender, facility"
+        "there is no input {}; `hdai schema` lists the features, and the groups are *, conditions, measurements, gender, facility",
+        shown(name)
     )
 }
 
@@ -174,7 +175,7 @@ fn inputs(file: &File, target: Target) -> Result<Vec<Input>> {
     for name in &file.exclude {
         let of_name = readable(name).map_err(|problem| wrong("exclude", problem))?;
         if !of_name.iter().any(|input| chosen.contains(input)) {
-            return Err(wrong("exclude", format!("{name:?} is not among `features`: leave it out")));
+            return Err(wrong("exclude", format!("{} is not among `features`: leave it out", shown(name))));
         }
         excluded.extend(of_name);
     }
@@ -201,7 +202,8 @@ fn readable(name: &str) -> Result<Vec<Input>, String> {
     });
     if gives_away || lower == "stay_days" {
         return Err(format!(
-            "{name:?} can never be an input: names, ids, dates and the stay identify a patient or give the outcome away"
+            "{} can never be an input: names, ids, dates and the stay identify a patient or give the outcome away",
+            shown(name)
         ));
     }
     match Input::named(name) {

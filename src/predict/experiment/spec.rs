@@ -194,9 +194,7 @@ impl Experiment {
         if text.len() > EXPERIMENT_BYTES_MAX {
             return Err(Error::invalid(format!("the experiment file is larger than {EXPERIMENT_BYTES_MAX} bytes: shorten it")));
         }
-        let file: File = toml::from_str(text).map_err(|cause| {
-            Error::invalid("the experiment file cannot be read; docs/experiments.md lists its keys").caused_by(cause)
-        })?;
+        let file: File = toml::from_str(text).map_err(|cause| unreadable(text, &cause))?;
         check_name(&file.name)?;
         if !(2..=20).contains(&file.folds) {
             return Err(wrong("folds", "must be from 2 to 20"));
@@ -235,6 +233,26 @@ impl Experiment {
     pub fn id(&self) -> String {
         format!("{}-{}", self.file.name, self.fingerprint)
     }
+}
+
+/// Most characters of the file's words that a message repeats.
+const SHOWN_CHARS_MAX: usize = 60;
+
+/// A name of the file, short enough for a message.
+pub(super) fn shown(name: &str) -> String {
+    format!("{:?}", name.chars().take(SHOWN_CHARS_MAX).collect::<String>())
+}
+
+/// What the TOML reader found, on one line, with the line and key it stands at. The rest of the line is not repeated: the file may be
+/// another one, handed over by mistake.
+fn unreadable(text: &str, cause: &toml::de::Error) -> Error {
+    let start = cause.span().map_or(0, |span| span.start);
+    let line = text.get(..start).map_or(0, |before| before.matches('\n').count());
+    let plain = |key: &&str| key.len() <= SHOWN_CHARS_MAX && key.chars().all(|c| c.is_ascii_alphanumeric() || "_-.[]".contains(c));
+    let at = text.lines().nth(line).and_then(|line| line.split_once('=')).map(|(key, _)| key.trim()).filter(plain);
+    let key = at.map_or(String::new(), |key| format!(", key `{key}`"));
+    let what: String = cause.message().lines().collect::<Vec<_>>().join("; ").chars().take(400).collect();
+    Error::invalid(format!("the experiment file, line {}{key}: {what} (docs/experiments.md lists the keys)", line + 1))
 }
 
 /// The name becomes part of a file's name, so it holds nothing that a path could mean.

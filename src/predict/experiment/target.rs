@@ -1,7 +1,7 @@
 //! What an experiment predicts.
 
 use super::input::value;
-use super::spec::{ReadAs, TargetKeys, TargetKind, wrong};
+use super::spec::{ReadAs, TargetKeys, TargetKind, shown, wrong};
 use crate::error::Result;
 use crate::predict::features::Row;
 use crate::schema::{Feature, READMISSIONS_TOP, Shape};
@@ -35,7 +35,7 @@ impl Target {
             }
         };
         let feature = Feature::by_name(name)
-            .ok_or_else(|| wrong("target.feature", format!("there is no feature {name:?}; `hdai schema` lists them")))?;
+            .ok_or_else(|| wrong("target.feature", format!("there is no feature {}; `hdai schema` lists them", shown(name))))?;
         match (feature.spec().shape, read_as) {
             (Shape::Measurement(_), ReadAs::Class) => {
                 Err(wrong("target.as", "a measurement has no classes: write as = \"number\""))

@@ -232,7 +232,7 @@ fn a_mistake_is_refused_with_its_key() {
         (toml(STAY, all, "fold = 3", TREES), "unknown field `fold`"),
         (toml(STAY, all, "folds = 1", TREES), "`folds`: must be from 2 to 20"),
         (toml(STAY, all, "rows_max = 0", TREES), "`rows_max`: must be from 1 to"),
-        (toml(STAY, all, "seed = -1", TREES), "seed"),
+        (toml(STAY, all, "seed = -1", TREES), "line 4, key `seed`: invalid value"),
         (toml(STAY, all, "", "[algorithm]\nkind = \"forest\""), "unknown variant `forest`"),
         (toml(STAY, all, "", "[algorithm]\nkind = \"linear\"\ndepth = 3"), "`algorithm.depth`: does not belong"),
         (toml(STAY, all, "", "[algorithm]\nkind = \"elastic_net\"\nl1_ratio = 2.0"), "`algorithm.l1_ratio`: must be from 0 to 1"),
@@ -275,7 +275,9 @@ fn a_mistake_is_refused_with_its_key() {
         ),
         (toml(STAY, all, "", TREES).replace("\"x\"", "\"../x\""), "`name`: must be"),
         ("a".repeat(100_000), "larger than"),
-        ("name = ".to_owned(), "cannot be read"),
+        ("name = ".to_owned(), "the experiment file, line 1"),
+        (toml(STAY, all, "fold = 3", TREES), "the experiment file, line 4"),
+        ("name = \"x\"".to_owned(), "missing field `target`"),
     ];
     for (text, expected) in cases {
         let message = refusal(&text);
