@@ -67,12 +67,16 @@ fn the_same_file_twice_changes_nothing_and_says_so() {
 fn an_import_killed_anywhere_ends_in_the_same_table_and_ledger() {
     let folder = tempfile::tempdir().unwrap();
     let csv = generate(folder.path(), 30_000, 11);
+    // Every hundredth row has too few cells and becomes a reject.
+    let text = std::fs::read_to_string(&csv).unwrap();
+    let spoilt = text.lines().enumerate().map(|(index, line)| if index % 100 == 50 { "spoilt,row" } else { line });
+    std::fs::write(&csv, spoilt.collect::<Vec<_>>().join("\n")).unwrap();
     let clean = folder.path().join("clean");
     let begun = Instant::now();
     assert!(hdai(&clean).arg("import").arg(&csv).stdout(Stdio::null()).status().unwrap().success());
     let full = begun.elapsed();
     let expected = Records::read(&clean);
-    assert_eq!(expected.patients.len(), 30_000);
+    assert_eq!((expected.patients.len(), expected.rejects.len()), (29_700, 300));
     let mut killed = 0;
     for seed in 0..16_u64 {
         let state = folder.path().join(format!("killed-{seed}"));
@@ -91,6 +95,7 @@ fn an_import_killed_anywhere_ends_in_the_same_table_and_ledger() {
         let records = Records::read(&state);
         assert_eq!(records.patients, expected.patients, "seed {seed}");
         assert_eq!(records.imports, expected.imports, "seed {seed}");
+        assert_eq!(records.rejects, expected.rejects, "seed {seed}");
     }
     assert!(killed >= 8, "the test killed too few imports to mean anything: {killed}");
 }

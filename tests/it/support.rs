@@ -35,6 +35,7 @@ pub(crate) fn generate(folder: &Path, rows: u32, seed: u32) -> PathBuf {
 pub(crate) struct Records {
     pub(crate) patients: Vec<String>,
     pub(crate) imports: Vec<String>,
+    pub(crate) rejects: Vec<String>,
 }
 
 impl Records {
@@ -55,6 +56,7 @@ impl Records {
         };
         Self {
             patients: rows("SELECT * FROM PatientData ORDER BY eid", &[]),
+            rejects: rows("SELECT * FROM rejects ORDER BY importid, line, ordinal", &[]),
             imports: rows("SELECT * FROM imports ORDER BY id", &["attempt", "started", "finished"]),
         }
     }
