@@ -43,7 +43,7 @@ pub const SETTINGS: [Setting; 11] = [
     setting("HDAI_BODY_BYTES_MAX", "1048576", "Largest body of an admission, a discharge or another call, in bytes."),
     setting(
         "HDAI_TRIGGER_BYTES_MAX",
-        "157286400",
+        "67108864",
         "Largest body of a trigger's call (an inline blob is in it, in base64), in bytes.",
     ),
     setting("HDAI_CALL_SECONDS_MAX", "900", "Longest work on one trigger call, in seconds; below the host's functionTimeout."),
@@ -56,6 +56,14 @@ pub const SETTINGS: [Setting; 11] = [
     ),
     setting("HDAI_LOG", "info", "Log filter, as tracing's EnvFilter reads it, for example `info,health_data_ai=debug`."),
 ];
+
+/// Variables that tell a plan of Azure's: every Functions app has a site name; the others are App Service's, Flex Consumption's and
+/// Container Apps' (functions-host, `EnvironmentExtensions`). `CONTAINER_NAME` is left out: other systems set it too.
+const AZURE_MARKS: [&str; 5] =
+    ["WEBSITE_SITE_NAME", "WEBSITE_INSTANCE_ID", "WEBSITE_POD_NAME", "LEGION_SERVICE_HOST", "CONTAINER_APP_NAME"];
+
+/// Largest `HDAI_BODY_BYTES_MAX`: what the message decoder reads.
+const BODY_BYTES_MOST: usize = 4 * 1024 * 1024;
 
 /// Whose identity headers count.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -137,16 +145,20 @@ impl Config {
             };
         let platform = flag("WEBSITE_AUTH_ENABLED")?;
         let local = flag("HDAI_TRUST_LOCAL_IDENTITY")?;
-        if local && (platform || lookup("WEBSITE_INSTANCE_ID").is_some()) {
+        if local && (platform || AZURE_MARKS.iter().any(|mark| lookup(mark).is_some())) {
             return Err(Error::invalid("the setting HDAI_TRUST_LOCAL_IDENTITY must not be set in Azure: remove it"));
+        }
+        let body_bytes_max = size("HDAI_BODY_BYTES_MAX")?;
+        if body_bytes_max > BODY_BYTES_MOST {
+            return Err(Error::invalid(format!("the setting HDAI_BODY_BYTES_MAX must be at most {BODY_BYTES_MOST}")));
         }
         Ok(Self {
             port,
             folder: PathBuf::from(text("HDAI_FOLDER")?),
-            account_url: text("HDAI_BLOB_ACCOUNT_URL")?.trim().trim_end_matches('/').to_owned(),
+            account_url: text("HDAI_BLOB_ACCOUNT_URL")?.trim().trim_end_matches('/').to_ascii_lowercase(),
             import_container: text("HDAI_IMPORT_CONTAINER")?.trim().to_owned(),
             import_bytes_max: number("HDAI_IMPORT_BYTES_MAX")?,
-            body_bytes_max: size("HDAI_BODY_BYTES_MAX")?,
+            body_bytes_max,
             trigger_bytes_max: size("HDAI_TRIGGER_BYTES_MAX")?,
             call_seconds_max: number("HDAI_CALL_SECONDS_MAX")?.max(1),
             training_seed: number("HDAI_TRAINING_SEED")?,
@@ -233,7 +245,7 @@ mod tests {
     #[test]
     fn the_local_identity_switch_is_refused_in_azure() {
         assert!(with(&[("HDAI_TRUST_LOCAL_IDENTITY", "true")]).is_ok());
-        for azure in ["WEBSITE_AUTH_ENABLED", "WEBSITE_INSTANCE_ID"] {
+        for azure in AZURE_MARKS.into_iter().chain(["WEBSITE_AUTH_ENABLED"]) {
             let both = Config::from_vars(|name| (name == "HDAI_TRUST_LOCAL_IDENTITY" || name == azure).then(|| "true".into()));
             assert!(both.is_err(), "{azure}");
         }

@@ -72,7 +72,7 @@ async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + '
 struct Place {
     root: PathBuf,
     file: PathBuf,
-    /// `container/name`, for messages.
+    /// What messages call it. Never its name: hospitals name files after patients.
     shown: String,
 }
 
@@ -90,7 +90,7 @@ impl Place {
                  backslash; rename the file"
             )));
         }
-        Ok(Self { root: root.to_owned(), file: root.join(container).join(name), shown: format!("{container}/{name}") })
+        Ok(Self { root: root.to_owned(), file: root.join(container).join(name), shown: format!("a file in {container}") })
     }
 
     fn open(self) -> Result<Option<Reading>> {
@@ -205,7 +205,9 @@ impl Reading {
         if chunk.is_empty() {
             return self.check_unchanged().map(|()| None);
         }
-        if self.read_bytes > self.opened.len() {
+        // After each chunk, so that no row is made of two versions.
+        let now = self.handle.metadata().map_err(|error| self.place.failed("read", error))?;
+        if self.read_bytes > self.opened.len() || etag_of(&now) != etag_of(&self.opened) {
             return Err(self.place.overwritten());
         }
         Ok(Some((Bytes::from(chunk), self)))

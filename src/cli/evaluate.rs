@@ -105,7 +105,7 @@ pub(super) async fn read(hospital: &Hospital, path: &PathBuf) -> Result<Training
     if rejected + unlabelled > 0 {
         eprintln!("hdai: {rejected} rows were rejected and {unlabelled} carry no stay: they are not used");
     }
-    if set.len() == 0 {
+    if set.is_empty() {
         return Err(Error::invalid("no row of the file can be used: it needs discharged encounters"));
     }
     Ok(set)

@@ -64,7 +64,7 @@ pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
         Mode::Proxy => HttpMode::Proxy,
     });
     options.blob_payload = args.inline_blobs.then_some(BlobPayload::Inline);
-    stage_into(args.sources.as_deref(), &options.app_dir)?;
+    stage_into(args.sources.as_deref(), &config.import_container, &options.app_dir)?;
     let container = options.blob_dir.join(&config.import_container);
     super::create_private(&container)?;
     let mut running = host::start(options).await?;
@@ -79,7 +79,7 @@ pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
 }
 
 /// Ctrl-C, or a polite signal from whoever started us.
-async fn asked_to_stop() {
+pub(super) async fn asked_to_stop() {
     let terminated = async {
         match tokio::signal::unix::signal(tokio::signal::unix::SignalKind::terminate()) {
             Ok(mut signal) => {
@@ -94,19 +94,28 @@ async fn asked_to_stop() {
     }
 }
 
-pub(super) fn stage(args: &StageArgs) -> Result<ExitCode> {
-    stage_into(args.sources.as_deref(), &args.out)?;
+pub(super) fn stage(config: &Config, args: &StageArgs) -> Result<ExitCode> {
+    stage_into(args.sources.as_deref(), &config.import_container, &args.out)?;
     say!("Staged {}: run `func start` there, or zip it and deploy it.", args.out.display());
     Ok(ExitCode::SUCCESS)
 }
 
-/// Stages this binary.
-pub(super) fn stage_into(sources: Option<&Path>, out: &Path) -> Result<()> {
+/// The blob trigger's sources and the container that they name.
+const BLOB_TRIGGER: &str = "functions/PatientDataBulkImport/function.json";
+const BLOB_TRIGGER_CONTAINER: &str = "\"trainingdata/";
+
+/// Stages this binary, with its blob trigger on the configured container.
+pub(super) fn stage_into(sources: Option<&Path>, container: &str, out: &Path) -> Result<()> {
     let binary =
         std::env::current_exe().map_err(|cause| Error::internal("the path of this program is unknown").caused_by(cause))?;
     let sources = match sources {
         Some(folder) => host::from_dir(folder)?,
         None => host::embedded(),
+    };
+    let trigger = sources.files().iter().find(|(path, _)| path == BLOB_TRIGGER).map(|(_, text)| text.clone());
+    let sources = match trigger {
+        Some(text) => sources.with(BLOB_TRIGGER, text.replace(BLOB_TRIGGER_CONTAINER, &format!("\"{container}/"))),
+        None => sources,
     };
     super::create_private(out)?;
     host::stage(&sources, &binary, out)
@@ -115,6 +124,7 @@ pub(super) fn stage_into(sources: Option<&Path>, out: &Path) -> Result<()> {
 /// A host whose state, containers and handler's state lie in the configured folder, for nobody yet.
 pub(super) fn options(config: &Config) -> Result<host::Options> {
     super::create_private(&config.folder)?;
+    super::create_private(&config.folder.join("host"))?;
     let folder = config
         .folder
         .canonicalize()
@@ -127,6 +137,7 @@ pub(super) fn options(config: &Config) -> Result<host::Options> {
     options.handler_env = vec![
         ("HDAI_FOLDER".into(), text),
         ("HDAI_BLOB_ACCOUNT_URL".into(), config.account_url.clone()),
+        ("HDAI_IMPORT_CONTAINER".into(), config.import_container.clone()),
         ("HDAI_TRUST_LOCAL_IDENTITY".into(), "true".into()),
         ("HDAI_LOG".into(), config.log.clone()),
     ];

@@ -32,17 +32,23 @@ impl Drop for Scratch {
     }
 }
 
+/// Starts the local host in `folder` and waits until its handler takes calls.
+pub(super) async fn start_host(config: &Config, folder: &Path) -> Result<(host::Running, Url)> {
+    let (running, url) = launch_host(config, folder).await?;
+    running.ready().await?;
+    Ok((running, url))
+}
+
 /// Starts the local host in `folder` on a free port, with this binary as its handler and a developer of every role; answers it and its
 /// address. Files are dropped by a rename here, so they need no time to settle.
-pub(super) async fn start_host(config: &Config, folder: &Path) -> Result<(host::Running, Url)> {
+pub(super) async fn launch_host(config: &Config, folder: &Path) -> Result<(host::Running, Url)> {
     let mut options = super::host::options(&Config { folder: folder.to_owned(), ..config.clone() })?;
     options.port = 0;
     options.identity = Some(super::host::developer(&Role::ALL));
     options.timing.blob_poll = Duration::from_millis(100);
     options.timing.blob_settle = Duration::from_millis(200);
-    super::host::stage_into(None, &options.app_dir)?;
+    super::host::stage_into(None, &config.import_container, &options.app_dir)?;
     let running = host::start(options).await?;
-    running.ready().await?;
     let url = Url::parse(&format!("http://{}", running.http()))
         .map_err(|cause| Error::internal("the local host's address is no URL").caused_by(cause))?;
     Ok((running, url))

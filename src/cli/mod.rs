@@ -10,16 +10,19 @@ macro_rules! say {
     }};
 }
 
+mod anomalies;
 mod bench;
 mod demo;
 mod evaluate;
 mod experiment;
+mod facilities;
 mod generate;
 mod host;
 mod import;
 mod local;
 mod message;
 mod model;
+mod predict;
 mod schema;
 mod serve;
 mod train;
@@ -82,8 +85,14 @@ enum Command {
     Train(train::Args),
     /// List the models, or print the card of the one in use
     Model(model::Args),
+    /// Predict in bulk: for a file, or for the encounters in the record that have no prediction
+    Predict(predict::Args),
+    /// List the facilities, or add and change them from a CSV
+    Facilities(facilities::Args),
     /// Score a labelled CSV with the model in use; nothing is stored
     Evaluate(evaluate::Args),
+    /// Find average stays that rise or decline, by facility and condition
+    Anomalies(anomalies::Args),
     /// Run and compare experiments: models of other targets or features, described by TOML files
     Experiment(experiment::Args),
     /// Write synthetic encounters, admissions, discharges or facilities
@@ -108,7 +117,12 @@ pub fn run() -> ExitCode {
         .enable_all()
         .build()
         .map_err(|cause| Error::internal("the runtime cannot start").caused_by(cause))
-        .and_then(|runtime| runtime.block_on(dispatch(cli)));
+        .and_then(|runtime| {
+            let outcome = runtime.block_on(dispatch(cli));
+            // Work on a blocking thread that an interruption gave up (a file being generated) must not delay the end.
+            runtime.shutdown_background();
+            outcome
+        });
     match outcome {
         Ok(code) => code,
         Err(error) => {
@@ -141,14 +155,17 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
     match command {
         Command::Serve(args) => serve::run(config, args).await,
         Command::Host(args) => host::run(config, args).await,
-        Command::Stage(args) => host::stage(&args),
+        Command::Stage(args) => host::stage(&config, &args),
         Command::Demo(args) => demo::run(config, args).await,
         Command::Import(args) => import::run(config, args).await,
         Command::Admit(args) => message::run(config, args, message::Verb::Admit).await,
         Command::Discharge(args) => message::run(config, args, message::Verb::Discharge).await,
         Command::Train(args) => train::run(config, args).await,
         Command::Model(args) => model::run(config, args).await,
+        Command::Predict(args) => predict::run(config, args).await,
+        Command::Facilities(args) => facilities::run(config, args).await,
         Command::Evaluate(args) => evaluate::run(config, args).await,
+        Command::Anomalies(args) => anomalies::run(config, args).await,
         Command::Experiment(args) => experiment::run(config, args).await,
         Command::Generate(args) => generate::run(&args),
         Command::Bench(args) => bench::run(&config, args).await,
@@ -175,7 +192,7 @@ fn caller() -> Caller {
 async fn open(config: Config) -> Result<Hospital> {
     let folder = config.folder.clone();
     create_private(&folder)?;
-    let store = Sqlite::open(&config.database_path())?;
+    let store = Sqlite::open(config.database_path())?;
     store.migrate().await?;
     let blobs = Local::new(config.blob_root());
     Ok(Hospital::new(config, Arc::new(store), Arc::new(blobs)))
@@ -194,7 +211,7 @@ fn create_private(folder: &std::path::Path) -> Result<()> {
 
 async fn migrate(config: Config) -> Result<ExitCode> {
     create_private(&config.folder)?;
-    let store = Sqlite::open(&config.database_path())?;
+    let store = Sqlite::open(config.database_path())?;
     let ran = store.migrate().await?;
     match ran.len() {
         0 => say!("The schema is up to date."),

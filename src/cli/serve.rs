@@ -10,12 +10,17 @@ use crate::http::{self, App};
 
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct Args {
-    /// Port on 127.0.0.1; 0 is a free one. The Functions host's FUNCTIONS_CUSTOMHANDLER_PORT wins
+    /// Port on 127.0.0.1; 0 is a free one. The Functions host's choice wins
     #[arg(long, default_value_t = 8080)]
     port: u16,
 }
 
 pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
+    // A panic's message may quote what it met.
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(|place| format!("{}:{}", place.file(), place.line())).unwrap_or_default();
+        tracing::error!(place, "a part of the program stopped by a fault of ours");
+    }));
     let port = config.port.unwrap_or(args.port);
     // The port opens only once the record is usable: an accepting socket is the host's only sign of readiness.
     let app = Arc::new(App { hospital: super::open(config).await?, now: super::now });

@@ -65,6 +65,10 @@ pub enum Action {
     ReadModel,
     /// Read the census: counts by facility.
     ReadCensus,
+    /// Look for average stays that rise or decline.
+    FindAnomalies,
+    /// Read what was found of them: aggregates.
+    ReadAnomalies,
     /// Read the audit trail.
     ReadAudit,
     /// Change the schema of the store.
@@ -73,7 +77,7 @@ pub enum Action {
 
 impl Action {
     /// All of them.
-    pub const ALL: [Action; 9] = [
+    pub const ALL: [Action; 11] = [
         Action::Admit,
         Action::Discharge,
         Action::Import,
@@ -81,6 +85,8 @@ impl Action {
         Action::Train,
         Action::ReadModel,
         Action::ReadCensus,
+        Action::FindAnomalies,
+        Action::ReadAnomalies,
         Action::ReadAudit,
         Action::Migrate,
     ];
@@ -95,6 +101,8 @@ impl Action {
             Action::Train => "train",
             Action::ReadModel => "read-model",
             Action::ReadCensus => "read-census",
+            Action::FindAnomalies => "find-anomalies",
+            Action::ReadAnomalies => "read-anomalies",
             Action::ReadAudit => "read-audit",
             Action::Migrate => "migrate",
         }
@@ -107,9 +115,9 @@ pub const fn may(role: Role, action: Action) -> bool {
     match role {
         Role::SiteAdministrator => matches!(action, A::ReadImports | A::Migrate),
         Role::DatabaseAnalyst => matches!(action, A::ReadImports | A::Migrate),
-        Role::DataScientist => matches!(action, A::Train | A::ReadModel | A::ReadImports),
-        Role::ChiefMedicalInformationOfficer => matches!(action, A::ReadModel | A::ReadCensus),
-        Role::CareLineManager => matches!(action, A::Admit | A::Discharge | A::ReadCensus | A::ReadModel),
+        Role::DataScientist => matches!(action, A::Train | A::ReadModel | A::ReadImports | A::FindAnomalies | A::ReadAnomalies),
+        Role::ChiefMedicalInformationOfficer => matches!(action, A::ReadModel | A::ReadCensus | A::ReadAnomalies),
+        Role::CareLineManager => matches!(action, A::Admit | A::Discharge | A::ReadCensus | A::ReadModel | A::ReadAnomalies),
         Role::Auditor => matches!(action, A::ReadAudit | A::ReadImports),
     }
 }
@@ -153,7 +161,7 @@ pub struct Caller {
 }
 
 impl Caller {
-    /// The platform acting for a trigger: it imports and trains, and nothing else.
+    /// The platform acting for a trigger: it imports, trains and looks for anomalies, and nothing else.
     pub fn platform(function: &str, correlation: impl Into<String>) -> Self {
         Self { id: function.to_owned(), roles: Vec::new(), proof: Proof::Platform, correlation: correlation.into() }
     }
@@ -166,7 +174,7 @@ impl Caller {
     /// May this caller do `action`?
     pub fn may(&self, action: Action) -> bool {
         match self.proof {
-            Proof::Platform => matches!(action, Action::Import | Action::Train),
+            Proof::Platform => matches!(action, Action::Import | Action::Train | Action::FindAnomalies),
             Proof::CommandLine => true,
             Proof::Entra | Proof::Local => self.roles.iter().any(|role| may(*role, action)),
         }
@@ -190,6 +198,14 @@ mod tests {
                 assert_eq!(may(role, action), role == Role::CareLineManager, "{role} {action:?}");
             }
         }
+    }
+
+    #[test]
+    fn whoever_answers_for_care_or_for_the_model_reads_anomalies() {
+        let readers: Vec<Role> = Role::ALL.into_iter().filter(|role| may(*role, Action::ReadAnomalies)).collect();
+        assert_eq!(readers, [Role::DataScientist, Role::ChiefMedicalInformationOfficer, Role::CareLineManager]);
+        let platform = Caller::platform("timer", "c");
+        assert!(platform.may(Action::FindAnomalies) && !platform.may(Action::ReadAnomalies));
     }
 
     #[test]

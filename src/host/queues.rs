@@ -2,6 +2,7 @@
 //! for a lease, comes back if it is neither deleted nor kept, and counts how often it was taken.
 //! It does not know what a message means or who takes it.
 
+use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -110,7 +111,12 @@ impl Queues {
         std::fs::create_dir_all(state_dir).map_err(|error| {
             Error::unavailable(format!("the state folder {} cannot be made", state_dir.display())).caused_by(error)
         })?;
-        let connection = Connection::open(state_dir.join("queues.db")).map_err(failed)?;
+        let path = state_dir.join("queues.db");
+        // Messages name files; SQLite gives its side files the mode of the main one.
+        std::fs::OpenOptions::new().write(true).create(true).truncate(false).mode(0o600).open(&path).map_err(|error| {
+            Error::unavailable(format!("the host's queue file {} cannot be made", path.display())).caused_by(error)
+        })?;
+        let connection = Connection::open(path).map_err(failed)?;
         connection.busy_timeout(Duration::from_secs(10)).map_err(failed)?;
         let version: i64 = connection.query_row("PRAGMA user_version", [], |row| row.get(0)).map_err(failed)?;
         if version > 1 {

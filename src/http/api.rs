@@ -16,6 +16,8 @@ use crate::workflow::{self, Admission, Departure};
 
 /// Entries of a list when the caller names no limit.
 const ENTRIES: u64 = 50;
+/// Days ahead that the census looks for discharges when the caller names none, or may name none.
+const CENSUS_DAYS: u64 = 3;
 /// Media types of a message. A body without one is taken for JSON.
 const JSON_TYPES: [&str; 4] = ["application/json", "application/fhir+json", "text/json", "application/json+fhir"];
 
@@ -150,6 +152,11 @@ pub async fn discharge_reply(app: &App, caller: &Caller, body: &[u8]) -> ApiRepl
             Refusal::BadRequest,
             "the day of discharge lies before the admission: correct encounter.period.end",
         ),
+        Ok(Departure::TooLong) => refuse(
+            StatusCode::UNPROCESSABLE_ENTITY,
+            Refusal::BadRequest,
+            "the stay would be longer than ten years: correct encounter.period.end, or the admission",
+        ),
         Ok(Departure::InFuture) => refuse(
             StatusCode::UNPROCESSABLE_ENTITY,
             Refusal::BadRequest,
@@ -189,7 +196,11 @@ async fn read(app: &App, caller: &Caller, request: &ApiRequest, operation: Opera
                 "line": reject.line, "column": reject.column, "rule": reject.rule, "remedy": reject.remedy,
             })).collect::<Vec<_>>() })
         }
-        Operation::Census => census(app, caller, request.number("days").unwrap_or(3)).await?,
+        Operation::Census => census(app, caller, request.number("days").unwrap_or(CENSUS_DAYS)).await?,
+        Operation::Anomalies => {
+            let survey = workflow::anomalies(caller, hospital, limit, now).await?;
+            workflow::survey_report(survey.as_ref(), cell_min(app, caller))
+        }
         Operation::Totals => {
             let totals = workflow::totals(caller, hospital, now).await?;
             json!({ "encounters": totals.encounters, "discharged": totals.discharged, "admitted": totals.admitted })
@@ -216,9 +227,16 @@ async fn read(app: &App, caller: &Caller, request: &ApiRequest, operation: Opera
     })
 }
 
-/// Beds and patients. Whoever does not care for the patients themselves gets no small counts.
+/// Whoever does not care for the patients themselves gets no small counts.
+fn cell_min(app: &App, caller: &Caller) -> u64 {
+    if caller.roles.contains(&Role::CareLineManager) { 0 } else { app.hospital.config.cell_min }
+}
+
+/// Beds and patients.
 async fn census(app: &App, caller: &Caller, days_ahead: u64) -> Result<Value> {
-    let cell_min = if caller.roles.contains(&Role::CareLineManager) { 0 } else { app.hospital.config.cell_min };
+    let cell_min = cell_min(app, caller);
+    // Two windows that differ by a day would show by their difference what is suppressed.
+    let days_ahead = if cell_min == 0 { days_ahead } else { CENSUS_DAYS };
     let cell = |count: u64| (count == 0 || count >= cell_min).then_some(count);
     let census = workflow::census(caller, &app.hospital, days_ahead, (app.now)()).await?;
     let facilities = census.iter().map(|row| {

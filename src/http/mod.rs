@@ -117,6 +117,9 @@ pub(crate) enum BodyRefused {
     Broken,
 }
 
+/// How much of a body that is too large is read on, in bytes: a caller that is still writing does not see the answer.
+const DRAINED_BYTES_MAX: usize = 64 * 1024 * 1024;
+
 /// Reads a body, counting: the Functions host sends chunked bodies without a `Content-Length`.
 async fn read_body<B: Buf>(
     body: impl Stream<Item = std::result::Result<B, warp::Error>>,
@@ -124,9 +127,15 @@ async fn read_body<B: Buf>(
 ) -> std::result::Result<Bytes, BodyRefused> {
     let mut body = std::pin::pin!(body);
     let mut bytes = BytesMut::new();
+    let mut drained = 0;
     while let Some(chunk) = body.try_next().await.map_err(|_| BodyRefused::Broken)? {
-        if bytes.len() + chunk.remaining() > bytes_max {
-            return Err(BodyRefused::TooLarge(bytes_max));
+        if drained > 0 || bytes.len() + chunk.remaining() > bytes_max {
+            bytes = BytesMut::new();
+            drained += chunk.remaining();
+            if drained > DRAINED_BYTES_MAX {
+                return Err(BodyRefused::TooLarge(bytes_max));
+            }
+            continue;
         }
         bytes.reserve(chunk.remaining());
         let mut chunk = chunk;
@@ -137,7 +146,7 @@ async fn read_body<B: Buf>(
             chunk.advance(length);
         }
     }
-    Ok(bytes.freeze())
+    if drained > 0 { Err(BodyRefused::TooLarge(bytes_max)) } else { Ok(bytes.freeze()) }
 }
 
 impl Reply for ApiReply {

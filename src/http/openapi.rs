@@ -5,7 +5,7 @@ use serde_json::{Map, Value, json};
 use super::routes::{Operation, ROUTES, Route};
 use crate::domain::Role;
 use crate::domain::access::may;
-use crate::schema::{FEATURES, Shape};
+use crate::schema::{FEATURES, Feature, Shape};
 
 /// The document.
 pub fn document() -> Value {
@@ -90,7 +90,7 @@ fn parameters(route: &Route) -> Value {
         );
     }
     match route.operation {
-        Operation::Imports | Operation::Models | Operation::Audit => {
+        Operation::Imports | Operation::Anomalies | Operation::Models | Operation::Audit => {
             parameters.push(number("limit", "Most entries, at most 1000."))
         }
         Operation::Rejects => {
@@ -107,6 +107,7 @@ fn content(operation: Operation) -> Value {
     let schema = match operation {
         Operation::Admit => json!({ "$ref": "#/components/schemas/AdmissionAnswer" }),
         Operation::Discharge => json!({ "$ref": "#/components/schemas/DischargeAnswer" }),
+        Operation::Anomalies => json!({ "$ref": "#/components/schemas/Anomalies" }),
         _ => json!({ "type": "object" }),
     };
     json!({ "application/json": { "schema": schema } })
@@ -134,6 +135,7 @@ fn schemas() -> Value {
         })
         .collect();
     json!({
+        "Anomalies": anomalies(),
         "Problem": { "type": "object", "required": ["title", "status"], "properties": {
             "type": { "type": "string" }, "title": { "type": "string" }, "status": { "type": "integer" }, "detail": { "type": "string" },
             "result": { "type": "string", "description": "The blueprint's word." },
@@ -161,4 +163,25 @@ fn schemas() -> Value {
             "daysStayed": { "type": "integer" }, "result": { "type": "string" }, "predictionErrorDays": { "type": ["number", "null"] },
             "prediction": { "oneOf": [{ "$ref": "#/components/schemas/Prediction" }, { "type": "null" }] } } },
     })
+}
+
+fn anomalies() -> Value {
+    let day = json!({ "type": ["string", "null"], "format": "date" });
+    let days = json!({ "type": ["number", "null"], "description": "Days; null where there are fewer stays than suppressedBelow." });
+    let conditions: Vec<&str> = Feature::conditions().map(|feature| feature.spec().name).chain(["all"]).collect();
+    json!({ "type": "object", "required": ["found", "charts", "tooShortForAChart", "findings"], "properties": {
+        "found": { "type": ["string", "null"], "format": "date-time", "description": "When the stays were looked at; null before the first time." },
+        "firstWeek": day, "lastWeek": day,
+        "charts": { "type": "integer", "description": "Groups (a facility, all patients or one condition) with a control chart." },
+        "tooShortForAChart": { "type": "integer", "description": "Groups whose history is too short for one." },
+        "suppressedBelow": { "type": "integer" },
+        "findings": { "type": "array", "items": { "type": "object", "properties": {
+            "condition": { "enum": conditions }, "label": { "type": "string" }, "facility": { "type": "string" },
+            "direction": { "enum": ["rise", "decline"] },
+            "firstWeek": { "type": "string", "format": "date", "description": "Monday of the first week out of the limits." },
+            "lastWeek": { "type": "string", "format": "date", "description": "Monday of the last week out of the limits." },
+            "expectedDays": { "type": "number", "description": "The baseline's average, days." },
+            "meanDays": days, "averageDays": days,
+            "limitDays": { "type": "number", "description": "The limit that the moving average left, days." },
+            "stays": { "type": ["integer", "null"] } } } } } })
 }

@@ -27,6 +27,7 @@ pub(super) const fn status(kind: Kind) -> StatusCode {
 /// What the caller may read of an error: our own faults are told in the log only.
 fn detail(error: &Error) -> &str {
     match error.kind() {
+        Kind::Unavailable => "a part that this needs is away: try again in a few seconds",
         Kind::Internal => "the request could not be carried out; the log says why under this call's id",
         _ => error.message(),
     }

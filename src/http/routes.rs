@@ -25,6 +25,8 @@ pub enum Operation {
     Census,
     /// How many encounters there are.
     Totals,
+    /// Average stays that rise or decline.
+    Anomalies,
     /// The newest models.
     Models,
     /// The champion's report.
@@ -59,7 +61,7 @@ const fn route(
 }
 
 /// The list.
-pub const ROUTES: [Route; 12] = [
+pub const ROUTES: [Route; 13] = [
     route("GET", "/api/health", Operation::Health, None, "Is the service up, and what is its version?"),
     route("GET", "/api/openapi.json", Operation::OpenApi, None, "This API as an OpenAPI 3.1 document."),
     route("POST", "/api/PatientAdmissionFunc", Operation::Admit, Some(Action::Admit), "Admit a patient and predict the stay."),
@@ -75,6 +77,13 @@ pub const ROUTES: [Route; 12] = [
     ),
     route("GET", "/api/census", Operation::Census, Some(Action::ReadCensus), "Beds and patients by facility, today."),
     route("GET", "/api/totals", Operation::Totals, Some(Action::ReadCensus), "How many encounters there are."),
+    route(
+        "GET",
+        "/api/anomalies",
+        Operation::Anomalies,
+        Some(Action::ReadAnomalies),
+        "Average stays that rise or decline, by facility and condition, latest first.",
+    ),
     route("GET", "/api/models", Operation::Models, Some(Action::ReadModel), "The newest models, newest first."),
     route(
         "GET",

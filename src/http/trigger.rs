@@ -21,20 +21,45 @@ use crate::domain::Caller;
 use crate::error::{Error, Kind, Result};
 use crate::workflow::{self, BlobAddress, Imported, TrainRequest, Training};
 
+/// How a function answers.
+#[derive(Clone, Copy)]
+enum Answer {
+    BlobImport,
+    QueuedImport,
+    Events,
+    Train,
+    TrainNow,
+    Http,
+}
+
+/// The functions, by the names of their folders.
+const FUNCTIONS: [(&str, Answer); 8] = [
+    ("PatientDataBulkImport", Answer::BlobImport),
+    ("PatientDataImport", Answer::QueuedImport),
+    ("PatientDataEvents", Answer::Events),
+    ("TrainLengthOfStay", Answer::Train),
+    ("TrainLengthOfStaySchedule", Answer::TrainNow),
+    ("PatientAdmissionFunc", Answer::Http),
+    ("PatientDischargeFunc", Answer::Http),
+    ("Api", Answer::Http),
+];
+
 /// Answers the host's call of `function`.
 pub(super) async fn answer(app: &App, function: &str, headers: &HeaderMap, body: &[u8]) -> ApiReply {
+    let Some(answer) = FUNCTIONS.iter().find(|(name, _)| *name == function).map(|(_, answer)| *answer) else {
+        return problem::not_found("there is no such function: compare the folder names with this binary's version");
+    };
     let caller = Caller::platform(function, auth::correlation(headers));
     let limit = Duration::from_secs(app.hospital.config.call_seconds_max);
     let work = async {
         let invocation = Invocation::decode(body)?;
-        match function {
-            "PatientDataBulkImport" => blob_import(app, &caller, invocation).await,
-            "PatientDataImport" => queued_import(app, &caller, &invocation).await,
-            "PatientDataEvents" => events(app, &invocation),
-            "TrainLengthOfStay" => train(app, &caller, &invocation).await,
-            "TrainLengthOfStaySchedule" => train_now(app, &caller, TrainRequest::default()).await,
-            "PatientAdmissionFunc" | "PatientDischargeFunc" | "Api" => http_in_envelope(app, &invocation).await,
-            _ => Err(Error::not_found("there is no such function: compare the folder names with this binary's version")),
+        match answer {
+            Answer::BlobImport => blob_import(app, &caller, invocation).await,
+            Answer::QueuedImport => queued_import(app, &caller, &invocation).await,
+            Answer::Events => events(app, &invocation),
+            Answer::Train => train(app, &caller, &invocation).await,
+            Answer::TrainNow => train_now(app, &caller, TrainRequest::default()).await,
+            Answer::Http => http_in_envelope(app, &invocation).await,
         }
     };
     let outcome = tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
@@ -44,7 +69,6 @@ pub(super) async fn answer(app: &App, function: &str, headers: &HeaderMap, body:
     });
     match outcome {
         Ok(reply) => reply_json(&reply),
-        Err(error) if error.kind() == Kind::NotFound && !is_function(function) => problem::not_found(error.message()),
         Err(error) if error.is_transient() || error.kind() == Kind::Internal => {
             // The host drops the body of a failure; this line is all that remains of it.
             tracing::error!(function, correlation = caller.correlation, %error, "the delivery failed and will be repeated");
@@ -57,20 +81,6 @@ pub(super) async fn answer(app: &App, function: &str, headers: &HeaderMap, body:
     }
 }
 
-fn is_function(name: &str) -> bool {
-    const FUNCTIONS: [&str; 8] = [
-        "PatientDataBulkImport",
-        "PatientDataImport",
-        "PatientDataEvents",
-        "TrainLengthOfStay",
-        "TrainLengthOfStaySchedule",
-        "PatientAdmissionFunc",
-        "PatientDischargeFunc",
-        "Api",
-    ];
-    FUNCTIONS.contains(&name)
-}
-
 fn reply_json(reply: &Reply) -> ApiReply {
     let mut answer = ApiReply::text(StatusCode::OK, "application/json", String::new());
     answer.body = reply.to_json();
@@ -81,22 +91,24 @@ fn reply_json(reply: &Reply) -> ApiReply {
 async fn blob_import(app: &App, caller: &Caller, mut invocation: Invocation) -> Result<Reply> {
     let content = invocation.take_blob("blob")?;
     let uri = invocation.blob_uri().ok_or_else(|| Error::invalid("the blob trigger's payload carries no Uri"))?;
-    let blob = BlobUrl::parse(&uri).ok_or_else(|| Error::invalid("the blob trigger's Uri is no blob's address"))?;
     let inline = match content {
         BlobContent::Deferred => None,
         BlobContent::Inline(bytes) => Some(bytes),
     };
-    import(app, caller, blob, inline).await
+    import(app, caller, &uri, inline).await
 }
 
 /// `queueTrigger` on `import-requests`: what `PatientDataEvents` queued.
 async fn queued_import(app: &App, caller: &Caller, invocation: &Invocation) -> Result<Reply> {
-    let item = invocation.data("item").ok_or_else(|| Error::invalid("the message carries no import request"))?;
-    let blob = item["url"].as_str().and_then(BlobUrl::parse).ok_or_else(|| Error::invalid("the import request names no blob"))?;
-    import(app, caller, blob, None).await
+    let item = invocation.message("item").ok_or_else(|| Error::invalid("the message carries no import request"))?;
+    let url = item["url"].as_str().ok_or_else(|| Error::invalid("the import request names no blob"))?;
+    import(app, caller, url, None).await
 }
 
-async fn import(app: &App, caller: &Caller, blob: BlobUrl, inline: Option<Vec<u8>>) -> Result<Reply> {
+async fn import(app: &App, caller: &Caller, url: &str, inline: Option<Vec<u8>>) -> Result<Reply> {
+    let Some(blob) = BlobUrl::parse(url) else {
+        return Err(workflow::refuse_address(caller, &app.hospital, (app.now)()).await);
+    };
     let address = BlobAddress { account: blob.account_url, container: blob.container, name: blob.name };
     let imported = workflow::import_blob(caller, &app.hospital, &address, inline, app.now).await?;
     let reply = Reply::done().log(describe(&imported));
@@ -149,12 +161,18 @@ fn events(app: &App, invocation: &Invocation) -> Result<Reply> {
 
 /// `queueTrigger` on `training-requests`.
 async fn train(app: &App, caller: &Caller, invocation: &Invocation) -> Result<Reply> {
-    let changed = invocation.data("item").and_then(|item| DateTime::parse_from_rfc3339(item["dataChanged"].as_str()?).ok());
+    let changed = invocation.message("item").and_then(|item| DateTime::parse_from_rfc3339(item["dataChanged"].as_str()?).ok());
     train_now(app, caller, TrainRequest { data_changed: changed.map(|at| at.with_timezone(&Utc)) }).await
 }
 
 async fn train_now(app: &App, caller: &Caller, request: TrainRequest) -> Result<Reply> {
     let trained = workflow::train(caller, &app.hospital, request, (app.now)()).await?;
+    if matches!(trained, Training::Trained(_))
+        && let Err(error) = workflow::find_anomalies(caller, &app.hospital, (app.now)()).await
+    {
+        // The model is kept whatever comes of this; the next training looks again.
+        tracing::error!(correlation = caller.correlation, %error, "the survey of the stays failed");
+    }
     Ok(Reply::done().log(match trained {
         Training::UpToDate => "a newer model exists".to_owned(),
         Training::Trained(record) => {

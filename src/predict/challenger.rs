@@ -9,11 +9,13 @@ use super::design::{CONDITION_LEVELS, Design, Encoded, FLAGS};
 use super::features::{CONDITION_COUNT, FACILITY_COUNT, MEASUREMENT_COUNT, Row};
 use crate::error::{Error, Result};
 
-/// Rows the challenger is trained on; more are sampled down to this.
-pub(super) const CHALLENGER_ROWS_MAX: usize = 40_000;
+/// Rows the challenger is trained on to be compared; more are sampled down to this.
+pub(super) const COMPARED_ROWS_MAX: usize = 10_000;
+/// Rows it is trained on to serve.
+pub(super) const SERVED_ROWS_MAX: usize = 200_000;
 
-const TREES: usize = 500;
-const LEARNING_RATE: f32 = 0.05;
+const TREES: usize = 150;
+const LEARNING_RATE: f32 = 0.15;
 const DEPTH: usize = 3;
 
 const READMISSIONS: usize = 0;

@@ -1,8 +1,11 @@
 //! The design: how a row becomes the numbers that the models weigh. Fitted on training rows only, and stored with the model.
 //!
-//! Its columns, in blocks: readmission class x condition count cells; abnormal flags; abnormal count; numbers; conditions; genders;
-//! facilities; and one indicator for each input that was missing in training. Where an input is missing, each column it touches holds
-//! its *expectation* given the inputs that are known, so a linear model answers its expected answer.
+//! Its columns, in blocks: readmission class x condition count, as steps; abnormal flags; abnormal count, as steps; numbers; conditions;
+//! genders; facilities; and one indicator for each input that was missing in training. Where an input is missing, each column it touches
+//! holds its *expectation* given the inputs that are known, so a linear model answers its expected answer.
+//!
+//! A step says "of this class, and this many or more". Steps that few rows know are drawn towards zero, so a rare patient is answered
+//! like the nearest common one and never like the reference.
 
 use serde::{Deserialize, Serialize};
 
@@ -25,7 +28,7 @@ pub(super) const INDICATORS: usize = FACILITIES + FACILITY_COUNT;
 /// Columns of the design.
 pub(super) const WIDTH: usize = INDICATORS + FEATURE_COUNT;
 
-/// Rows that a cell, count, gender, facility or indicator needs for a column of its own.
+/// Rows that a gender, facility or indicator needs for a column of its own.
 const LEVEL_ROWS_MIN: f64 = 20.0;
 
 /// Inputs of [`Moments`]: numbers, flags, conditions, genders, facilities.
@@ -37,10 +40,6 @@ pub(super) struct Design {
     pub(super) ranges: [Range; MEASUREMENT_COUNT],
     /// Mean, standard deviation, least and greatest of each measurement in training.
     scales: Vec<[f64; 4]>,
-    /// Column of each readmission x condition-count cell.
-    cell_column: Vec<usize>,
-    /// Column of each abnormal count; `None` for 0 and 1, which the flags alone describe.
-    count_column: Vec<Option<usize>>,
     /// Facilities met often enough to have a column.
     facilities: Vec<bool>,
     genders: Vec<bool>,
@@ -83,8 +82,6 @@ impl Design {
         let mut design = Design {
             scales: (0..MEASUREMENT_COUNT).map(|m| scale(rows, m)).collect(),
             ranges,
-            cell_column: (0..CELL_COUNT).collect(),
-            count_column: vec![None; MEASUREMENT_COUNT + 1],
             facilities: vec![false; FACILITY_COUNT],
             genders: vec![false; GENDER_COUNT],
             joint: Vec::new(),
@@ -99,10 +96,9 @@ impl Design {
         design
     }
 
-    /// Decides which cells, counts, genders, facilities and indicators have rows enough for a column, and drops one of each as reference.
+    /// Decides which genders, facilities and indicators have rows enough for a column, and drops one of each as reference.
     fn count_levels(&mut self, rows: &[&Row]) {
         let mut cells = [0.0; CELL_COUNT];
-        let mut counts = [0.0; MEASUREMENT_COUNT + 1];
         let (mut conditions, mut genders) = ([0.0; CONDITION_COUNT], [0.0; GENDER_COUNT]);
         let (mut facilities, mut missing) = ([0.0; FACILITY_COUNT], [0.0; FEATURE_COUNT]);
         for row in rows {
@@ -110,8 +106,6 @@ impl Design {
             if let Some(class) = row.readmissions() {
                 cells[class * CONDITION_LEVELS + level] += 1.0;
             }
-            counts[(0..MEASUREMENT_COUNT).filter(|m| row.number(*m).is_some_and(|v| self.ranges[*m].is_abnormal(v))).count()] +=
-                1.0;
             (0..CONDITION_COUNT).for_each(|c| conditions[c] += f64::from(u8::from(row.condition(c) == Some(true))));
             row.gender().into_iter().for_each(|gender| genders[gender] += 1.0);
             facilities[usize::from(row.facility)] += 1.0;
@@ -119,11 +113,9 @@ impl Design {
             (0..FEATURE_COUNT).for_each(|f| missing[f] += f64::from(mask >> f & 1));
         }
         let often = |n: &f64| *n >= LEVEL_ROWS_MIN;
-        self.cell_column = merge_cells(&cells);
-        self.merge_counts(&counts);
         self.genders = genders.iter().map(often).collect();
         self.facilities = facilities.iter().map(often).collect();
-        // One row of doubt, spread as if readmissions and conditions were independent.
+        // A little doubt, spread as if readmissions and conditions were independent.
         let total = cells.iter().sum::<f64>().max(1.0);
         let by = |class: usize, level: usize| {
             let p_class: f64 = (0..CONDITION_LEVELS).map(|l| cells[class * CONDITION_LEVELS + l]).sum::<f64>() / total;
@@ -145,35 +137,22 @@ impl Design {
                 && has(*column, FACILITIES, &self.facilities)
                 && has(*column, INDICATORS, &indicators)
         };
-        let reference_cell = most(&cells);
         let reference_condition = CONDITION_FLAGS + most(&conditions);
         self.columns = (0..WIDTH)
             .filter(common)
             .filter(|column| match *column {
-                c if c < FLAGS => c != reference_cell && self.cell_column[c] == c,
-                c if (COUNTS..NUMBERS).contains(&c) => self.count_column.contains(&Some(c)),
+                // No readmission and no condition is the reference; the flags alone describe the first abnormal measurement.
+                0 | COUNTS => false,
                 c => c != reference_condition,
             })
             .collect();
-        let reference_class = most(&cells) / CONDITION_LEVELS;
         self.baseline_columns = (0..WIDTH)
             .filter(|column| match *column {
-                c if c < FLAGS => c % CONDITION_LEVELS == 0 && c / CONDITION_LEVELS != reference_class,
+                c if c < FLAGS => c % CONDITION_LEVELS == 0 && c > 0,
                 c => (NUMBERS..INDICATORS).contains(&c),
             })
             .filter(common)
             .collect();
-    }
-
-    /// A rare abnormal count shares the column of the count below; the flags carry the slope on.
-    fn merge_counts(&mut self, counts: &[f64]) {
-        let mut last = None;
-        for (k, n) in counts.iter().enumerate().skip(2) {
-            if *n >= LEVEL_ROWS_MIN {
-                last = Some(COUNTS + k - 1);
-            }
-            self.count_column[k] = last;
-        }
     }
 
     /// The inputs of [`Moments`]; NaN is missing.
@@ -182,7 +161,7 @@ impl Design {
         for m in 0..MEASUREMENT_COUNT {
             if let Some(value) = row.number(m) {
                 inputs[m] = self.standard(m, value);
-                inputs[MEASUREMENT_COUNT + m] = f64::from(u8::from(self.ranges[m].is_abnormal(value)));
+                inputs[MEASUREMENT_COUNT + m] = self.ranges[m].share(value);
             }
         }
         let (conditions, rest) = inputs[2 * MEASUREMENT_COUNT..].split_at_mut(CONDITION_COUNT);
@@ -235,10 +214,10 @@ impl Design {
         }
         out.conditions = sum_of(&out.values[CONDITION_FLAGS..GENDERS]);
         out.values[GENDERS..INDICATORS].copy_from_slice(rest);
-        for (k, p) in out.abnormal.iter().enumerate() {
-            if let Some(column) = self.count_column[k] {
-                out.values[column] += p;
-            }
+        let mut above = 0.0;
+        for k in (1..=MEASUREMENT_COUNT).rev() {
+            above += out.abnormal[k];
+            out.values[COUNTS + k - 1] = above;
         }
         self.fill_cells(row, &mut out);
         if !complete {
@@ -249,17 +228,25 @@ impl Design {
     }
 
     fn fill_cells(&self, row: &Row, out: &mut Encoded) {
-        for (level, p_level) in out.conditions.iter().enumerate().filter(|(_, p)| **p > 0.0) {
-            let total: f64 = (0..READMISSION_LEVELS).map(|class| self.joint[class * CONDITION_LEVELS + level]).sum();
-            for class in 0..READMISSION_LEVELS {
-                let p_class = match row.readmissions() {
-                    Some(known) => f64::from(u8::from(known == class)),
-                    None => self.joint[class * CONDITION_LEVELS + level] / total,
-                };
-                out.readmissions[class] += p_level * p_class;
-                out.values[self.cell_column[class * CONDITION_LEVELS + level]] += p_level * p_class;
+        let mut above = [0.0; READMISSION_LEVELS];
+        for level in (0..CONDITION_LEVELS).rev() {
+            let p_level = out.conditions[level];
+            if p_level > 0.0 {
+                let total: f64 = (0..READMISSION_LEVELS).map(|class| self.joint[class * CONDITION_LEVELS + level]).sum();
+                for (class, above) in above.iter_mut().enumerate() {
+                    *above += p_level
+                        * match row.readmissions() {
+                            Some(known) => f64::from(u8::from(known == class)),
+                            None => self.joint[class * CONDITION_LEVELS + level] / total,
+                        };
+                }
             }
+            for (class, above) in above.iter().enumerate().skip(1) {
+                out.values[class * CONDITION_LEVELS + level] = *above;
+            }
+            out.values[level] = above.iter().sum();
         }
+        out.readmissions = above;
     }
 
     /// The plain one-hot columns of the baseline: readmissions alone, no learned feature.
@@ -272,16 +259,6 @@ impl Design {
         out
     }
 
-    /// Column of a cell.
-    pub(super) fn cell_column(&self, class: usize, level: usize) -> usize {
-        self.cell_column[class * CONDITION_LEVELS + level]
-    }
-
-    /// Column of an abnormal count.
-    pub(super) fn count_column(&self, count: usize) -> Option<usize> {
-        self.count_column[count]
-    }
-
     /// Share of training rows in each cell.
     pub(super) fn cell_shares(&self) -> impl Iterator<Item = f64> + '_ {
         let total: f64 = self.joint.iter().sum();
@@ -290,13 +267,10 @@ impl Design {
 
     /// Has everything the size and the finite values that encoding relies on?
     pub(super) fn is_sound(&self) -> bool {
-        let columns = self.cell_column.iter().chain(self.count_column.iter().flatten());
-        let mut columns = columns.chain(&self.columns).chain(&self.baseline_columns);
+        let mut columns = self.columns.iter().chain(&self.baseline_columns);
         self.scales.len() == MEASUREMENT_COUNT
             && self.scales.iter().flatten().all(|v| v.is_finite())
             && self.scales.iter().all(|scale| scale[1] > 0.0 && scale[2] <= scale[3])
-            && self.cell_column.len() == CELL_COUNT
-            && self.count_column.len() == MEASUREMENT_COUNT + 1
             && self.facilities.len() == FACILITY_COUNT
             && self.genders.len() == GENDER_COUNT
             && self.joint.len() == CELL_COUNT
@@ -336,25 +310,6 @@ fn scale(rows: &[&Row], m: usize) -> [f64; 4] {
     [mean, if deviation > 1e-9 * mean.abs().max(1.0) { deviation } else { 1.0 }, least, greatest]
 }
 
-/// A rare cell shares the column of its neighbour with one condition fewer (of the first kept one, if there is none), but never the
-/// reference's: rare patients would otherwise be called average.
-fn merge_cells(cells: &[f64; CELL_COUNT]) -> Vec<usize> {
-    let reference = most(cells);
-    let mut column: Vec<usize> = (0..CELL_COUNT).collect();
-    for class in 0..READMISSION_LEVELS {
-        let first = class * CONDITION_LEVELS;
-        let kept = (first..first + CONDITION_LEVELS).filter(|cell| cells[*cell] >= LEVEL_ROWS_MIN && *cell != reference);
-        let kept: Vec<usize> = kept.collect();
-        for cell in first..first + CONDITION_LEVELS {
-            let below = kept.iter().rev().find(|k| **k <= cell).or(kept.first());
-            if cell != reference {
-                column[cell] = below.copied().unwrap_or(first + CONDITION_LEVELS - 1);
-            }
-        }
-    }
-    column
-}
-
 /// Distribution of the sum of independent yes-or-no values (Poisson binomial); the last place holds that many and more.
 fn sum_of<const N: usize>(chances: &[f64]) -> [f64; N] {
     let mut out = [0.0; N];
@@ -367,4 +322,18 @@ fn sum_of<const N: usize>(chances: &[f64]) -> [f64; N] {
         out[0] *= 1.0 - p;
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_number_of_conditions_is_distributed_as_its_chances_say() {
+        assert_eq!(sum_of::<4>(&[1.0, 0.0, 1.0]), [0.0, 0.0, 1.0, 0.0]);
+        let halves: [f64; 4] = sum_of(&[0.5, 0.5]);
+        assert_eq!(halves, [0.25, 0.5, 0.25, 0.0]);
+        let capped: [f64; 2] = sum_of(&[0.5, 0.5, 1.0]);
+        assert_eq!(capped, [0.0, 1.0]);
+    }
 }

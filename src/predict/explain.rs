@@ -2,8 +2,8 @@
 //!
 //! For the linear model each column's part is `weight x (value - training mean)`. Columns that two inputs share are divided: a
 //! readmission x condition-count cell by Shapley's rule for two players (Shapley 1953), the abnormal count among the measurements that
-//! are abnormal. For the trees, each split's change of the mean answer goes to the input that was asked (Saabas 2014; XGBoost's
-//! `approx_contribs`).
+//! are abnormal. For the trees, each split's change of the mean answer goes to the input that was asked (Saabas 2014; the
+//! `approx_contribs` of `XGBoost`).
 
 use super::challenger::{Challenger, Topic};
 use super::design::{
@@ -77,7 +77,7 @@ impl Reasons {
     }
 
     fn add_cells(&mut self, design: &Design, linear: &Linear, encoded: &Encoded) {
-        let days = |class: usize, level: usize| linear.weights[design.cell_column(class, level)];
+        let days = linear.cells();
         let (mut by_class, mut by_level) = ([0.0; READMISSION_LEVELS], [0.0; CONDITION_LEVELS]);
         for (cell, share) in design.cell_shares().enumerate() {
             by_class[cell / CONDITION_LEVELS] += share;
@@ -86,7 +86,7 @@ impl Reasons {
         let (mut class_alone, mut level_alone, mut neither) = (0.0, 0.0, 0.0);
         for class in 0..READMISSION_LEVELS {
             for level in 0..CONDITION_LEVELS {
-                let days = days(class, level);
+                let days = days[class][level];
                 class_alone += encoded.readmissions[class] * by_level[level] * days;
                 level_alone += by_class[class] * encoded.conditions[level] * days;
                 neither += by_class[class] * by_level[level] * days;

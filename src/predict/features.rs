@@ -82,6 +82,9 @@ pub(super) struct Row {
     pub(super) facility: u8,
 }
 
+// Ten million rows within a gigabyte, with room to sort them.
+const _: () = assert!(size_of::<Row>() <= 56);
+
 impl Row {
     /// Reads an encounter. A value that [`crate::schema::Spec::check`] calls impossible is missing.
     pub(super) fn of(encounter: &Encounter) -> Self {

@@ -1,6 +1,6 @@
 //! One fit of every model on some rows, and seeded cross-validation of such fits.
 
-use super::challenger::{CHALLENGER_ROWS_MAX, Challenger};
+use super::challenger::{COMPARED_ROWS_MAX, Challenger, SERVED_ROWS_MAX};
 use super::design::Design;
 use super::features::{Row, mix, unit};
 use super::interval::{Held, open_variance};
@@ -9,17 +9,30 @@ use super::metrics::{Errors, Spread};
 use super::report::Comparison;
 use super::scorer::{abnormal, clip};
 use super::set::TrainingSet;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::schema::Feature;
 
 /// Rows a design is fitted on; more are sampled down to this.
 const DESIGN_ROWS_MAX: usize = 200_000;
 /// Rows of a cross-validation; more are sampled down to this.
-const CROSS_VALIDATION_ROWS_MAX: usize = 20_000;
+const CROSS_VALIDATION_ROWS_MAX: usize = 10_000;
 /// Folds of a cross-validation.
 pub(super) const FOLDS: u64 = 5;
 /// Blanked copies of each held-out row, to learn intervals for missing inputs.
 const COPIES: u64 = 2;
+
+/// Which trees to fit.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub(super) enum Trees {
+    /// None.
+    Without,
+    /// To be compared on rows as they are.
+    Compared,
+    /// To be compared, and to answer when inputs are missing: half the rows are blanked copies.
+    Blanked,
+    /// To serve: as [`Trees::Blanked`], on more rows.
+    Served,
+}
 
 /// Every model, fitted on the same rows.
 pub(super) struct Fit {
@@ -39,7 +52,7 @@ impl Fit {
     ///
     /// # Errors
     /// Internal, when a solver fails.
-    pub(super) fn on(set: &TrainingSet, order: &[u32], seed: u64, with_challenger: bool) -> Result<Self> {
+    pub(super) fn on(set: &TrainingSet, order: &[u32], seed: u64, trees: Trees) -> Result<Self> {
         let rows: Vec<&Row> = sample(order, DESIGN_ROWS_MAX).map(|i| set.row(i)).collect();
         let design = Design::fit(&rows);
         let (mut sums, mut baseline_sums) = (Sums::new(), Sums::new());
@@ -51,18 +64,8 @@ impl Fit {
         }
         let linear = Linear::fit(&sums, &design.columns)?;
         let baseline = Linear::fit(&baseline_sums, &design.baseline_columns)?;
-        let challenger = if with_challenger {
-            let mut rows: Vec<Row> = Vec::new();
-            for i in sample(order, CHALLENGER_ROWS_MAX) {
-                let row = *set.row(i);
-                rows.push(row);
-                // The trees must meet missing inputs in training to answer them in service.
-                rows.push(blanked(row, mix(seed ^ row.hash())));
-            }
-            Some(Challenger::fit(&design, &rows, seed)?)
-        } else {
-            None
-        };
+        let challenger = (trees != Trees::Without).then(|| Challenger::fit(&design, &tree_rows(set, order, seed, trees), seed));
+        let challenger = challenger.transpose()?;
         Ok(Self { design, linear, baseline, challenger })
     }
 
@@ -96,12 +99,23 @@ impl Fit {
             let encoded = self.design.encode(&row);
             let linear = clip(self.linear.predict(&encoded.values));
             let trees = self.challenger.as_ref().map_or(linear, |trees| clip(trees.predict(&row, &encoded)));
-            let open = open_variance(&self.design, &self.linear, &encoded);
+            let open = open_variance(&self.linear, &encoded);
             for (held, days) in held.iter_mut().zip([linear, trees]) {
                 held.push(Held { error: row.stay_days() - days, abnormal: abnormal(&encoded), open });
             }
         }
     }
+}
+
+fn tree_rows(set: &TrainingSet, order: &[u32], seed: u64, trees: Trees) -> Vec<Row> {
+    let max = if trees == Trees::Served { SERVED_ROWS_MAX } else { COMPARED_ROWS_MAX };
+    let mut rows: Vec<Row> = sample(order, max).map(|i| *set.row(i)).collect();
+    if trees != Trees::Compared {
+        // Trees must meet missing inputs in training to answer them in service.
+        let copies: Vec<Row> = rows.iter().map(|row| blanked(*row, mix(seed ^ row.hash()))).collect();
+        rows.extend(copies);
+    }
+    rows
 }
 
 /// Paired differences: mean and its standard error.
@@ -117,6 +131,12 @@ impl Paired {
         self.n += 1.0;
         self.sum += difference;
         self.squares += difference * difference;
+    }
+
+    fn merge(&mut self, other: &Paired) {
+        self.n += other.n;
+        self.sum += other.sum;
+        self.squares += other.squares;
     }
 
     pub(super) fn mean(&self) -> f64 {
@@ -141,6 +161,13 @@ pub(super) struct Compared {
 }
 
 impl Compared {
+    fn add(&mut self, other: &Compared) {
+        self.linear.merge(&other.linear);
+        self.challenger.merge(&other.challenger);
+        self.baseline.merge(&other.baseline);
+        self.advantage.merge(&other.advantage);
+    }
+
     pub(super) fn report(&self) -> Comparison {
         let metrics = |errors: &Errors| errors.metrics(&self.spread);
         Comparison {
@@ -164,23 +191,42 @@ pub(super) struct Validated {
 ///
 /// # Errors
 /// Internal, when a solver fails.
-pub(super) fn cross_validate(set: &TrainingSet, order: &[u32], seed: u64) -> Result<Validated> {
+pub(super) fn cross_validate(set: &TrainingSet, order: &[u32], seed: u64, trees: Trees) -> Result<Validated> {
     let rows: Vec<u32> = sample(order, CROSS_VALIDATION_ROWS_MAX).collect();
     let fold_of = |i: &u32| mix(seed ^ set.row(*i).hash()) % FOLDS;
-    let (mut compared, mut held) = (Compared::default(), [Vec::new(), Vec::new()]);
-    for fold in 0..FOLDS {
+    let one = |fold: u64| -> Result<Validated> {
         let (test, train): (Vec<u32>, Vec<u32>) = rows.iter().partition(|i| fold_of(i) == fold);
-        if test.is_empty() || train.is_empty() {
-            continue;
+        let mut out = Validated { compared: Compared::default(), held: [Vec::new(), Vec::new()] };
+        if !test.is_empty() && !train.is_empty() {
+            let fit = Fit::on(set, &train, seed, trees)?;
+            for i in &test {
+                fit.score(set.row(*i), &mut out.compared);
+                fit.hold(set.row(*i), seed, &mut out.held);
+            }
         }
-        let fit = Fit::on(set, &train, seed, true)?;
-        for i in &test {
-            fit.score(set.row(*i), &mut compared);
-            fit.hold(set.row(*i), seed, &mut held);
-        }
+        Ok(out)
+    };
+    // A thread a fold, joined in order: the result does not depend on who finishes first.
+    let folds: Vec<Result<Validated>> = std::thread::scope(|scope| {
+        let threads: Vec<_> = (0..FOLDS)
+            .map(|fold| {
+                scope.spawn({
+                    let one = &one;
+                    move || one(fold)
+                })
+            })
+            .collect();
+        let lost = |_| Err(Error::internal("A fold of the cross-validation stopped; see the log."));
+        threads.into_iter().map(|thread| thread.join().unwrap_or_else(lost)).collect()
+    });
+    let mut all = Validated { compared: Compared::default(), held: [Vec::new(), Vec::new()] };
+    for fold in folds {
+        let fold = fold?;
+        all.compared.add(&fold.compared);
+        all.held.iter_mut().zip(fold.held).for_each(|(all, fold)| all.extend(fold));
     }
-    compared.spread = Spread::of(rows.iter().map(|i| set.row(*i).stay_days()));
-    Ok(Validated { compared, held })
+    all.compared.spread = Spread::of(rows.iter().map(|i| set.row(*i).stay_days()));
+    Ok(all)
 }
 
 /// A copy with inputs blanked: the readmission count alone, or a tenth or three tenths of the inputs, or the count and a fifth.

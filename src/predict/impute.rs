@@ -17,6 +17,9 @@ pub(super) struct Tally {
     width: usize,
     n: Vec<f64>,
     sum: Vec<f64>,
+    /// Rows that miss nothing; they count in every pair.
+    complete: f64,
+    /// Other rows, by pair of known inputs.
     pair_n: Matrix,
     pair_sum: Matrix,
 }
@@ -26,32 +29,35 @@ const SHRINK: f64 = 1e-3;
 
 impl Tally {
     pub(super) fn new(width: usize) -> Self {
-        Self { width, n: vec![0.0; width], sum: vec![0.0; width], pair_n: Matrix::zero(width), pair_sum: Matrix::zero(width) }
+        let zeros = vec![0.0; width];
+        Self { width, n: zeros.clone(), sum: zeros, complete: 0.0, pair_n: Matrix::zero(width), pair_sum: Matrix::zero(width) }
     }
 
-    /// Adds a row; NaN is missing.
+    /// Adds a row; NaN is missing. Most inputs are zero, so the cost is that of what is filled.
     pub(super) fn add(&mut self, inputs: &[f64]) {
-        for a in 0..self.width {
-            if inputs[a].is_nan() {
-                continue;
+        let known: Vec<usize> = (0..self.width).filter(|a| !inputs[*a].is_nan()).collect();
+        if known.len() == self.width {
+            self.complete += 1.0;
+        } else {
+            for (k, a) in known.iter().enumerate() {
+                self.n[*a] += 1.0;
+                known[..=k].iter().for_each(|b| *self.pair_n.at(*a, *b) += 1.0);
             }
-            self.n[a] += 1.0;
-            self.sum[a] += inputs[a];
-            for b in 0..=a {
-                if !inputs[b].is_nan() {
-                    *self.pair_n.at(a, b) += 1.0;
-                    *self.pair_sum.at(a, b) += inputs[a] * inputs[b];
-                }
-            }
+        }
+        let filled: Vec<usize> = known.into_iter().filter(|a| inputs[*a] != 0.0).collect();
+        for (k, a) in filled.iter().enumerate() {
+            self.sum[*a] += inputs[*a];
+            filled[..=k].iter().for_each(|b| *self.pair_sum.at(*a, *b) += inputs[*a] * inputs[*b]);
         }
     }
 
     pub(super) fn finish(mut self) -> Moments {
-        let mean: Vec<f64> = self.sum.iter().zip(&self.n).map(|(sum, n)| sum / n.max(1.0)).collect();
+        let complete = self.complete;
+        let mean: Vec<f64> = self.sum.iter().zip(&self.n).map(|(sum, n)| sum / (n + complete).max(1.0)).collect();
         let mut covariance = Matrix::zero(self.width);
         for a in 0..self.width {
             for b in 0..=a {
-                let n = *self.pair_n.at(a, b);
+                let n = *self.pair_n.at(a, b) + complete;
                 let value = if n < 2.0 { 0.0 } else { *self.pair_sum.at(a, b) / n - mean[a] * mean[b] };
                 *covariance.at(a, b) = value;
                 *covariance.at(b, a) = value;
@@ -112,5 +118,30 @@ impl Moments {
         for (i, a) in missing.iter().enumerate() {
             inputs[*a] = self.mean[*a] + shift.as_ref().map_or(0.0, |shift| shift[i]);
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::predict::features::{mix, unit};
+
+    #[test]
+    fn a_missing_input_is_what_the_known_ones_lead_to_expect() {
+        let mut tally = Tally::new(3);
+        for i in 0..2000 {
+            let a = unit(mix(i));
+            // The third input is missing in every other row.
+            let c = if i % 2 == 0 { f64::NAN } else { unit(mix(i + 9000)) };
+            tally.add(&[a, 3.0 * a + 0.1 * unit(mix(i + 5000)), c]);
+        }
+        let moments = tally.finish();
+        let mut row = [0.8, f64::NAN, f64::NAN];
+        moments.fill(&mut row);
+        assert!((row[1] - 2.45).abs() < 0.05, "{}", row[1]);
+        assert!((row[2] - 0.5).abs() < 0.05, "{}", row[2]);
+        let mut nothing = [f64::NAN; 3];
+        moments.fill(&mut nothing);
+        assert!((nothing[0] - 0.5).abs() < 0.05, "{}", nothing[0]);
     }
 }

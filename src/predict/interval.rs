@@ -5,8 +5,8 @@
 
 use serde::{Deserialize, Serialize};
 
-use super::design::{CONDITION_LEVELS, Design, Encoded, FLAGS};
-use super::features::{MEASUREMENT_COUNT, READMISSION_LEVELS};
+use super::design::{Encoded, FLAGS};
+use super::features::MEASUREMENT_COUNT;
 use super::linear::Linear;
 use crate::domain::Interval;
 
@@ -55,20 +55,16 @@ pub(super) struct Intervals {
 }
 
 /// How much of the answer the missing inputs leave open: its variance over readmission class, condition count and abnormal count.
-pub(super) fn open_variance(design: &Design, linear: &Linear, encoded: &Encoded) -> f64 {
+pub(super) fn open_variance(linear: &Linear, encoded: &Encoded) -> f64 {
     if encoded.complete {
         return 0.0;
     }
     let (mut mean, mut square) = (0.0, 0.0);
-    let known = encoded.readmissions.iter().any(|p| *p == 1.0);
-    for class in 0..READMISSION_LEVELS {
-        for level in 0..CONDITION_LEVELS {
-            let p = encoded.readmissions[class] * encoded.conditions[level];
-            if p > 0.0 {
-                let days = linear.weights[design.cell_column(class, level)];
-                mean += p * days;
-                square += p * days * days;
-            }
+    let known = encoded.readmissions.contains(&1.0);
+    for (p_class, days) in encoded.readmissions.iter().zip(linear.cells()) {
+        for (p_level, days) in encoded.conditions.iter().zip(days) {
+            mean += p_class * p_level * days;
+            square += p_class * p_level * days * days;
         }
     }
     let cells = if known && encoded.conditions.contains(&1.0) { 0.0 } else { square - mean * mean };
@@ -76,8 +72,8 @@ pub(super) fn open_variance(design: &Design, linear: &Linear, encoded: &Encoded)
     let used = flags.iter().filter(|w| **w != 0.0).count().max(1);
     let slope = flags.iter().sum::<f64>() / used as f64;
     let (mut mean, mut square) = (0.0, 0.0);
-    for (k, p) in encoded.abnormal.iter().enumerate() {
-        let days = k as f64 * slope + design.count_column(k).map_or(0.0, |column| linear.weights[column]);
+    for (k, (p, beyond)) in encoded.abnormal.iter().zip(linear.counts()).enumerate() {
+        let days = k as f64 * slope + beyond;
         mean += p * days;
         square += p * days * days;
     }
@@ -186,4 +182,30 @@ fn quantiles(errors: &[f64], level: f64) -> (f64, f64) {
     let holds = (((n + 1) as f64 * level).ceil() as usize).clamp(1, n);
     let ranges = (0..=n - holds).map(|i| (errors[i], errors[i + holds - 1]));
     ranges.fold((errors[0], errors[n - 1]), |best, range| if range.1 - range.0 < best.1 - best.0 { range } else { best })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn groups_too_small_for_quantiles_join_their_neighbours() {
+        let groups: Vec<Vec<f64>> = [10, 60, 100, 5].iter().map(|n| vec![0.0; *n]).collect();
+        assert_eq!(runs(&groups), [(0, 1), (2, 3)]);
+    }
+
+    #[test]
+    fn the_band_holds_its_share_of_errors() {
+        let errors: Vec<f64> = (0..100).map(f64::from).collect();
+        let (low, high) = quantiles(&errors, 0.90);
+        assert_eq!(errors.iter().filter(|e| (low..=high).contains(*e)).count(), 91);
+        assert_eq!(quantiles(&[2.0, 3.0], 0.90), (2.0, 3.0));
+    }
+
+    #[test]
+    fn an_interval_holds_its_answer_and_starts_at_one_day() {
+        let held: Vec<Held> = (0..200).map(|i| Held { error: f64::from(i) / 50.0 + 1.0, abnormal: 1, open: 0.0 }).collect();
+        let (at80, at90) = Intervals::fit(&held).around(1.2, 1, 0.0);
+        assert!(at80.low >= STAY_MIN && at80.low <= 1.2 && at80.high > 1.2 && at90.high >= at80.high);
+    }
 }

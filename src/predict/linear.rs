@@ -11,7 +11,8 @@ use ndarray::{Array1, Array2};
 use serde::{Deserialize, Serialize};
 
 use super::algebra::{Matrix, forward, semi_cholesky};
-use super::design::WIDTH;
+use super::design::{CONDITION_LEVELS, COUNTS, FLAGS, NUMBERS, WIDTH};
+use super::features::{MEASUREMENT_COUNT, READMISSION_LEVELS};
 use crate::error::{Error, Result};
 
 /// Sums over rows.
@@ -77,9 +78,16 @@ pub(super) struct Linear {
 
 /// Rows a column needs before plain least squares is trusted.
 const ROWS_PER_COLUMN: f64 = 5.0;
+/// Weight, in rows, of the belief that a step adds nothing: what a ridge penalty of this size on its days means.
+const STEP_PRIOR_ROWS: f64 = 1.0;
 /// Elastic net's penalty, in standard deviations of the stay, and its share of absolute values.
 const PENALTY: f64 = 0.002;
 const L1_RATIO: f64 = 0.5;
+
+/// Steps on top of others: condition counts within a readmission class, and abnormal counts.
+fn is_step(column: usize) -> bool {
+    column < FLAGS && !column.is_multiple_of(CONDITION_LEVELS) || (COUNTS..NUMBERS).contains(&column)
+}
 
 impl Linear {
     /// Fits `columns` of the design.
@@ -99,6 +107,9 @@ impl Linear {
         for (a, i) in used.iter().enumerate() {
             for (b, j) in used.iter().enumerate() {
                 *correlation.at(a, b) = covariance(*i, *j) / (deviation[a] * deviation[b]);
+            }
+            if is_step(*i) {
+                *correlation.at(a, a) += STEP_PRIOR_ROWS / (n * deviation[a] * deviation[a]);
             }
             with_days.push((sums.with_days[*i] / n - means[*i] * mean_days) / deviation[a]);
         }
@@ -123,6 +134,26 @@ impl Linear {
     pub(super) fn predict(&self, values: &[f64; WIDTH]) -> f64 {
         let terms = self.weights.iter().zip(values).zip(&self.means).map(|((w, x), m)| w * (x - m));
         self.mean_days + terms.sum::<f64>()
+    }
+
+    /// Days of each readmission class and condition count, against none of either.
+    pub(super) fn cells(&self) -> [[f64; CONDITION_LEVELS]; READMISSION_LEVELS] {
+        let mut cells = [[0.0; CONDITION_LEVELS]; READMISSION_LEVELS];
+        for (class, days) in cells.iter_mut().enumerate() {
+            let mut sum = 0.0;
+            for (level, days) in days.iter_mut().enumerate() {
+                sum += self.weights[level] + if class > 0 { self.weights[class * CONDITION_LEVELS + level] } else { 0.0 };
+                *days = sum;
+            }
+        }
+        cells
+    }
+
+    /// Days of each number of abnormal measurements beyond what the flags say.
+    pub(super) fn counts(&self) -> [f64; MEASUREMENT_COUNT + 1] {
+        let mut counts = [0.0; MEASUREMENT_COUNT + 1];
+        (1..=MEASUREMENT_COUNT).for_each(|k| counts[k] = counts[k - 1] + self.weights[COUNTS + k - 1]);
+        counts
     }
 
     pub(super) fn is_sound(&self) -> bool {
@@ -159,5 +190,49 @@ fn least_squares(factor: &Matrix, target: &[f64], solver: Solver) -> Result<Vec<
                 .map_err(|e| failed(e.to_string()))?;
             Ok(model.hyperplane().to_vec())
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::predict::features::{mix, unit};
+
+    #[test]
+    fn streamed_sums_give_linfas_solution_on_all_rows() {
+        let columns = [NUMBERS, NUMBERS + 1, NUMBERS + 2];
+        let rows = 200;
+        let cell = |i: usize, j: usize| unit(mix((3 * i + j) as u64)) * 10.0_f64.powi(j as i32);
+        let days = |i: usize| 4.0 + 2.0 * cell(i, 0) - 0.3 * cell(i, 1) + unit(mix(10_000 + i as u64));
+        let mut sums = Sums::new();
+        for i in 0..rows {
+            let mut values = [0.0; WIDTH];
+            columns.iter().enumerate().for_each(|(j, column)| values[*column] = cell(i, j));
+            sums.add(&values, days(i));
+        }
+        let ours = Linear::fit(&sums, &columns).unwrap();
+        assert_eq!(ours.solver, Solver::LeastSquares);
+        let records = Array2::from_shape_fn((rows, 3), |(i, j)| cell(i, j));
+        let theirs = LinearRegression::default().fit(&Dataset::new(records, Array1::from_shape_fn(rows, days))).unwrap();
+        for (j, column) in columns.iter().enumerate() {
+            assert!((ours.weights[*column] - theirs.params()[j]).abs() < 1e-9);
+        }
+        assert!((ours.predict(&[0.0; WIDTH]) - theirs.intercept()).abs() < 1e-8);
+    }
+
+    #[test]
+    fn dependent_columns_fall_back_to_the_elastic_net() {
+        let mut sums = Sums::new();
+        for i in 0..100 {
+            let mut values = [0.0; WIDTH];
+            values[NUMBERS] = unit(mix(i));
+            values[NUMBERS + 1] = 2.0 * values[NUMBERS];
+            sums.add(&values, 5.0 + values[NUMBERS]);
+        }
+        let fitted = Linear::fit(&sums, &[NUMBERS, NUMBERS + 1]).unwrap();
+        assert_eq!(fitted.solver, Solver::ElasticNet);
+        let mut values = [0.0; WIDTH];
+        (values[NUMBERS], values[NUMBERS + 1]) = (0.5, 1.0);
+        assert!((fitted.predict(&values) - 5.5).abs() < 0.05, "{}", fitted.predict(&values));
     }
 }

@@ -28,7 +28,7 @@ pub struct Metrics {
     pub rae: Option<f64>,
     /// Relative squared error: against always answering the mean of these rows.
     pub rse: Option<f64>,
-    /// Share of answers at most one day off.
+    /// Share of answers, in whole days, at most one day off.
     pub within_one_day: f64,
     /// Coverage and width by level: `"80"` and `"90"`. Empty for models without intervals.
     pub intervals: BTreeMap<String, Coverage>,
@@ -83,12 +83,25 @@ impl Errors {
         self.sum += error;
         self.absolute += error.abs();
         self.squared += error * error;
-        self.within_one_day += u64::from(error.abs() <= 1.0);
+        // Of the answer in whole days, as a ward reads it.
+        self.within_one_day += u64::from((days.round() - stay).abs() <= 1.0);
         if let Some((at80, at90)) = intervals {
             for (level, interval) in [at80, at90].iter().enumerate() {
                 self.inside[level] += u64::from((interval.low..=interval.high).contains(&stay));
                 self.width[level] += interval.high - interval.low;
             }
+        }
+    }
+
+    pub(super) fn merge(&mut self, other: &Errors) {
+        self.rows += other.rows;
+        self.sum += other.sum;
+        self.absolute += other.absolute;
+        self.squared += other.squared;
+        self.within_one_day += other.within_one_day;
+        for level in 0..2 {
+            self.inside[level] += other.inside[level];
+            self.width[level] += other.width[level];
         }
     }
 

@@ -3,6 +3,7 @@
 
 mod algebra;
 mod challenger;
+pub mod control_chart;
 mod design;
 mod drift;
 mod evaluate;

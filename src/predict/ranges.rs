@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::features::{MEASUREMENT_COUNT, READMISSION_LEVELS, Row};
 
 /// Rows that the search looks at; more move a cut point by less than its own uncertainty.
-pub(super) const RANGE_ROWS_MAX: usize = 50_000;
+pub(super) const RANGE_ROWS_MAX: usize = 30_000;
 
 const COARSE_CUTS: usize = 200;
 const COARSE_PASSES: usize = 3;
@@ -24,10 +24,18 @@ pub(super) struct Range {
     pub(super) low: Option<f32>,
     /// Values above are abnormal.
     pub(super) high: Option<f32>,
+    /// Rounded values next to a cut, and the share of them that is abnormal: 60 beats a minute are 59.6 or 60.4.
+    edges: [Option<(f32, f32)>; 4],
 }
 
 impl Range {
-    pub(super) fn is_abnormal(&self, value: f32) -> bool {
+    /// How abnormal a value is, 0 to 1.
+    pub(super) fn share(&self, value: f32) -> f64 {
+        let edge = self.edges.iter().flatten().find(|edge| edge.0 == value);
+        edge.map_or_else(|| f64::from(u8::from(self.is_outside(value))), |edge| f64::from(edge.1))
+    }
+
+    fn is_outside(&self, value: f32) -> bool {
         self.low.is_some_and(|low| value < low) || self.high.is_some_and(|high| value > high)
     }
 
@@ -69,6 +77,7 @@ pub(super) fn learn(rows: &[&Row]) -> [Range; MEASUREMENT_COUNT] {
     for _ in 0..FINE_PASSES {
         search.fine();
     }
+    search.soften();
     search.ranges
 }
 
@@ -104,16 +113,19 @@ impl Search<'_> {
         let mut effect = [0.0; MEASUREMENT_COUNT];
         self.remove_cell_means(&mut residual);
         for _ in 0..COARSE_PASSES {
-            for m in 0..MEASUREMENT_COUNT {
-                for (r, row) in residual.iter_mut().zip(self.rows) {
-                    *r += effect[m] * f64::from(u8::from(row.number(m).is_some_and(|v| self.ranges[m].is_abnormal(v))));
-                }
-                (self.ranges[m], effect[m]) = self.best_step(m, &residual);
-                for (r, row) in residual.iter_mut().zip(self.rows) {
-                    *r -= effect[m] * f64::from(u8::from(row.number(m).is_some_and(|v| self.ranges[m].is_abnormal(v))));
-                }
+            for (m, effect) in effect.iter_mut().enumerate() {
+                self.shift(&mut residual, m, *effect);
+                (self.ranges[m], *effect) = self.best_step(m, &residual);
+                self.shift(&mut residual, m, -*effect);
             }
             self.remove_cell_means(&mut residual);
+        }
+    }
+
+    /// Adds `days` to what is left of each row that is abnormal in measurement `m`.
+    fn shift(&self, residual: &mut [f64], m: usize, days: f64) {
+        for (r, row) in residual.iter_mut().zip(self.rows) {
+            *r += days * self.abnormal(row, m) as f64;
         }
     }
 
@@ -152,8 +164,8 @@ impl Search<'_> {
             let cuts = f64::from(u8::from(!low_open) + u8::from(!high_open));
             let gain = effect * effect * n_out * n_in / n as f64 - price * cuts;
             if gain > best.0 {
-                let range =
-                    Range { low: (!low_open).then(|| self.between(m, low)), high: (!high_open).then(|| self.between(m, high)) };
+                let (low, high) = ((!low_open).then(|| self.between(m, low)), (!high_open).then(|| self.between(m, high)));
+                let range = Range { low, high, ..Range::default() };
                 best = (gain, range, effect);
             }
         };
@@ -171,33 +183,73 @@ impl Search<'_> {
         (best.1, best.2)
     }
 
+    fn abnormal(&self, row: &Row, m: usize) -> usize {
+        usize::from(row.number(m).is_some_and(|value| self.ranges[m].is_outside(value)))
+    }
+
+    fn abnormal_counts(&self) -> Vec<usize> {
+        self.rows.iter().map(|row| (0..MEASUREMENT_COUNT).map(|m| self.abnormal(row, m)).sum()).collect()
+    }
+
+    /// For each row, what is left to explain without measurement `m`, and what its being abnormal would add.
+    fn without(&self, m: usize, count: &[usize]) -> (Vec<(f64, f64)>, f64) {
+        let (effect, residual) = self.count_effect(count);
+        let price = self.price(&residual);
+        let rows = self.rows.iter().zip(&residual).zip(count);
+        let left = rows.map(|((row, residual), count)| {
+            let others = count - self.abnormal(row, m);
+            (residual + effect[*count] - effect[others], effect[others + 1] - effect[others])
+        });
+        (left.collect(), price)
+    }
+
     /// Moves each range to where the number of abnormal measurements explains most, given the others.
     fn fine(&mut self) {
-        let abnormal = |ranges: &[Range; MEASUREMENT_COUNT], row: &Row, m: usize| {
-            usize::from(row.number(m).is_some_and(|value| ranges[m].is_abnormal(value)))
-        };
-        let mut count: Vec<usize> =
-            self.rows.iter().map(|row| (0..MEASUREMENT_COUNT).map(|m| abnormal(&self.ranges, row, m)).sum()).collect();
+        let mut count = self.abnormal_counts();
         for m in 0..MEASUREMENT_COUNT {
             if self.ranges[m].is_open() {
                 continue;
             }
-            let (effect, residual) = self.count_effect(&count);
-            let price = self.price(&residual);
-            let mut scores = vec![0.0; self.rows.len()];
-            for (i, row) in self.rows.iter().enumerate() {
-                let others = count[i] - abnormal(&self.ranges, row, m);
-                let left = residual[i] + effect[count[i]] - effect[others];
-                let step = effect[others + 1] - effect[others];
-                // How much squared error falls if this row is called abnormal.
-                scores[i] = 2.0 * left * step - step * step;
-            }
+            let (left, price) = self.without(m, &count);
+            // How much squared error falls if a row is called abnormal.
+            let scores: Vec<f64> = left.iter().map(|(left, step)| 2.0 * left * step - step * step).collect();
             let range = self.best_outside(m, &scores, price);
-            for (i, row) in self.rows.iter().enumerate() {
-                count[i] -= abnormal(&self.ranges, row, m);
-                count[i] += usize::from(row.number(m).is_some_and(|value| range.is_abnormal(value)));
+            for (row, count) in self.rows.iter().zip(&mut count) {
+                *count -= self.abnormal(row, m);
+                *count += usize::from(row.number(m).is_some_and(|value| range.is_outside(value)));
             }
             self.ranges[m] = range;
+        }
+    }
+
+    /// Finds rounded values next to a cut of which only a share is abnormal.
+    fn soften(&mut self) {
+        let count = self.abnormal_counts();
+        for m in 0..MEASUREMENT_COUNT {
+            if self.ranges[m].is_open() {
+                continue;
+            }
+            let (left, price) = self.without(m, &count);
+            let sorted = &self.sorted[m];
+            let mut edges = [None; 4];
+            for (side, cut) in [self.ranges[m].low, self.ranges[m].high].into_iter().enumerate() {
+                let Some(cut) = cut else { continue };
+                let place = sorted.partition_point(|i| self.rows[*i as usize].numbers[m] < cut);
+                for (beyond, neighbour) in [place.checked_sub(1), Some(place)].into_iter().enumerate() {
+                    let Some(value) = neighbour.filter(|k| *k < sorted.len()).map(|k| self.value(m, k)) else { continue };
+                    let hard = f64::from(u8::from(self.ranges[m].is_outside(value)));
+                    let same = sorted.iter().filter(|i| self.rows[**i as usize].numbers[m] == value);
+                    let (product, square) = same.fold((0.0, 0.0), |(product, square), i| {
+                        let (left, step) = left[*i as usize];
+                        (product + left * step, square + step * step)
+                    });
+                    let share = (product / square.max(f64::MIN_POSITIVE)).clamp(0.0, 1.0);
+                    if (hard - share).powi(2) * square > price {
+                        edges[2 * side + beyond] = Some((value, share as f32));
+                    }
+                }
+            }
+            self.ranges[m].edges = edges;
         }
     }
 
@@ -242,7 +294,9 @@ impl Search<'_> {
         match (best_side(true), best_side(false)) {
             // Sides that meet leave nothing normal: keep what backfitting found.
             (Some(low), Some(high)) if low >= high => self.ranges[m],
-            (low, high) => Range { low: low.map(|p| self.between(m, p)), high: high.map(|p| self.between(m, p)) },
+            (low, high) => {
+                Range { low: low.map(|p| self.between(m, p)), high: high.map(|p| self.between(m, p)), ..Range::default() }
+            }
         }
     }
 }

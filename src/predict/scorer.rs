@@ -58,7 +58,7 @@ impl Scorer {
             _ => self.linear.predict(&encoded.values),
         };
         let (days, abnormal) = (clip(days), abnormal(&encoded));
-        let open = open_variance(&self.design, &self.linear, &encoded);
+        let open = open_variance(&self.linear, &encoded);
         Answer { days, intervals: self.intervals.around(days, abnormal, open), abnormal, encoded }
     }
 

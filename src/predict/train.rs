@@ -5,7 +5,7 @@
 use super::drift::Profile;
 use super::evaluate::evaluate_rows;
 use super::features::{MEASUREMENTS, Row};
-use super::fit::{Compared, FOLDS, Fit, Paired, Validated, cross_validate, sample};
+use super::fit::{Compared, FOLDS, Fit, Paired, Trees, Validated, cross_validate, sample};
 use super::hygiene;
 use super::interval::Intervals;
 use super::linear::Solver;
@@ -72,23 +72,30 @@ pub fn train(set: &TrainingSet, options: &TrainOptions, champion: Option<&Model>
     hygiene::refuse_leaks(set, &order)?;
 
     let (earlier, latest, holdout_rule) = hold_out(set, &order);
-    let validated = cross_validate(set, earlier, options.seed)?;
-    let (algorithm, choice) = choose(&validated);
-    let candidate = Fit::on(set, earlier, options.seed, true)?;
+    let mut validated = cross_validate(set, earlier, options.seed, Trees::Compared)?;
+    let (mut algorithm, mut choice) = choose(&validated);
+    if algorithm == Algorithm::Trees {
+        // They must still win once they can answer when inputs are missing.
+        validated = cross_validate(set, earlier, options.seed, Trees::Blanked)?;
+        (algorithm, choice) = choose(&validated);
+    }
+    let trees = |wins, loses| if algorithm == Algorithm::Trees { wins } else { loses };
+    let candidate = Fit::on(set, earlier, options.seed, trees(Trees::Blanked, Trees::Compared))?;
     let holdout = candidate.compare(set, latest);
-    let notes = notes(&candidate);
-    let held = &validated.held[usize::from(algorithm == Algorithm::Trees)];
-    let candidate = scorer(candidate, algorithm, Intervals::fit(held));
+    let side = usize::from(algorithm == Algorithm::Trees);
+    let candidate = scorer(candidate, algorithm, Intervals::fit(&validated.held[side]));
 
     let profile_rows: Vec<&Row> = sample(earlier, PROFILE_ROWS_MAX).map(|i| set.row(i)).collect();
     let evaluation = evaluate_rows(&candidate, &Profile::of(&profile_rows), latest.iter().map(|i| set.row(*i)));
     let missingness = missingness(&candidate, set, latest, options.seed);
     let (promoted, reason) = promote(&candidate, champion, set, latest);
 
-    // What serves is fitted on all rows: the latest patients are the most like tomorrow's.
-    let served = Fit::on(set, &order, options.seed, algorithm == Algorithm::Trees)?;
+    // What serves is fitted on all rows: the latest patients are the most like tomorrow's. So are its intervals.
+    let served = Fit::on(set, &order, options.seed, trees(Trees::Served, Trees::Without))?;
+    let notes = notes(&served);
+    let held = cross_validate(set, &order, options.seed, trees(Trees::Blanked, Trees::Without))?.held;
     let rows: Vec<&Row> = sample(&order, PROFILE_ROWS_MAX).map(|i| set.row(i)).collect();
-    let served = scorer(served, algorithm, Intervals::fit(held));
+    let served = scorer(served, algorithm, Intervals::fit(&held[side]));
     let report = Report {
         rows: set.len() as u64,
         window: hygiene::window(set, &order),

@@ -7,6 +7,7 @@ pub mod sqlite;
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
 
+use crate::domain::anomaly::{StayHistory, Survey};
 use crate::domain::import::{Counts, Import, ImportId, Reject, Source};
 use crate::domain::model::ModelRecord;
 use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, Prediction};
@@ -32,6 +33,8 @@ pub struct Batch {
     pub after: u64,
     /// The rows that passed, in file order.
     pub encounters: Vec<Encounter>,
+    /// The line of the file that each of them starts on, for a reject that only the store can see.
+    pub lines: Vec<u64>,
     /// The rows that did not. `encounters.len()` plus the rejected rows is the number of data rows of the batch.
     pub rejects: Vec<Reject>,
     /// Rejected data rows (a row may break several rules and so leave several rejects).
@@ -98,6 +101,8 @@ pub enum Discharged {
     Conflict,
     /// The day lies before the admission.
     BeforeAdmission,
+    /// The stay would be longer than is believed, [`crate::domain::encounter::STAY_DAYS_MAX`].
+    TooLong,
     /// No encounter has this id.
     Unknown,
 }
@@ -135,10 +140,16 @@ pub trait Store: Send + Sync {
     /// The facilities, by id.
     async fn facilities(&self) -> Result<Vec<Facility>>;
 
-    /// Opens or takes over the ledger entry of a file; a new attempt supersedes an older one of the same file.
+    /// Adds the facilities, and gives those that are there their new name and beds, with the audit event, in one transaction. None goes:
+    /// encounters refer to them. Answers how many changed.
+    async fn save_facilities(&self, facilities: &[Facility], audit: &AuditEvent) -> Result<u64>;
+
+    /// Opens or takes over the ledger entry of a file; a new attempt supersedes an older one of the same file, and goes on with one that
+    /// failed (the reason may be cured). Entries of older versions of the file that still run are closed as failed.
     async fn begin_import(&self, id: &ImportId, source: &Source, at: DateTime<Utc>) -> Result<Begun>;
 
-    /// Upserts a batch and moves the checkpoint, in one transaction. A row equal to what is stored changes nothing.
+    /// Upserts a batch and moves the checkpoint, in one transaction. A row equal to what is stored changes nothing; a row whose id
+    /// belongs to another encounter, one that was admitted, becomes a reject.
     async fn import_batch(&self, batch: &Batch) -> Result<Step>;
 
     /// Closes the ledger entry and leaves the audit event, in one transaction.
@@ -171,6 +182,21 @@ pub trait Store: Send + Sync {
 
     /// Discharged encounters by id after `after`, without names: what a model learns from.
     async fn discharged_encounters(&self, after: Option<EncounterId>, limit: u32) -> Result<Vec<Encounter>>;
+
+    /// Open encounters without a prediction by id after `after`, without names.
+    async fn unpredicted_encounters(&self, after: Option<EncounterId>, limit: u32) -> Result<Vec<Encounter>>;
+
+    /// Gives encounters that have none a prediction, with the audit event, in one transaction; answers how many took it.
+    async fn save_predictions(&self, predictions: &[(EncounterId, Prediction)], audit: &AuditEvent) -> Result<u64>;
+
+    /// What control charts of the stays are drawn from: the newest `weeks_max` weeks that saw an admission or a discharge, up to `today`.
+    async fn stay_history(&self, today: NaiveDate, weeks_max: u32) -> Result<StayHistory>;
+
+    /// Puts a survey of the stays in the place of the one before, with its audit event, in one transaction.
+    async fn replace_survey(&self, survey: &Survey, audit: &AuditEvent) -> Result<()>;
+
+    /// The survey, with at most `limit` findings, latest first; `None` before the first survey.
+    async fn survey(&self, limit: u32) -> Result<Option<Survey>>;
 
     /// Keeps a model and its audit event, in one transaction. If it is promoted it is the champion from now on.
     async fn save_model(&self, model: &ModelRecord, audit: &AuditEvent) -> Result<()>;

@@ -18,6 +18,8 @@ pub enum Departure {
     Conflict,
     /// The day lies before the admission.
     BeforeAdmission,
+    /// The stay would be longer than is believed.
+    TooLong,
     /// The day lies in the future.
     InFuture,
     /// No encounter has this id.
@@ -47,6 +49,7 @@ pub async fn discharge(
         Discharged::Before(stored) => Departure::Repeated(stored),
         Discharged::Conflict => Departure::Conflict,
         Discharged::BeforeAdmission => Departure::BeforeAdmission,
+        Discharged::TooLong => Departure::TooLong,
         Discharged::Unknown => Departure::Unknown,
     })
 }

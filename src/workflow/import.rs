@@ -71,18 +71,21 @@ pub async fn import_blob(
     hospital.allow(caller, Action::Import, now()).await?;
     let config = &hospital.config;
     if address.account != config.account_url || address.container != config.import_container {
-        let event =
-            AuditEvent::new(caller, Action::Import, Outcome::Refused, now()).detail("account or container is not configured");
-        hospital.store.append_audit(&event).await?;
+        refused(caller, hospital, "account or container is not configured", now()).await?;
         return Err(Error::invalid(
             "the blob lies outside the configured account and container: \
              filter the event subscription, or set HDAI_BLOB_ACCOUNT_URL and HDAI_IMPORT_CONTAINER",
         ));
     }
-    let opened = hospital.blobs.open(&address.container, &address.name).await?;
+    let opened = match hospital.blobs.open(&address.container, &address.name).await {
+        Err(error) if error.kind() == Kind::Invalid => {
+            refused(caller, hospital, "the blob's name is not allowed", now()).await?;
+            return Err(error);
+        }
+        opened => opened?,
+    };
     let content = match (opened, inline) {
-        // The payload's bytes are the blob's as the trigger saw it; the tag identifies them.
-        (Some(opened), Some(bytes)) if opened.length_bytes == bytes.len() as u64 => Opened { chunks: one_chunk(bytes), ..opened },
+        // The payload does not say which version of the blob it carries; what lies there does.
         (Some(opened), _) => opened,
         (None, Some(bytes)) => Opened {
             etag: format!("sha256-{}", hex(&Sha256::digest(&bytes))),
@@ -104,6 +107,20 @@ pub async fn import_blob(
     import_delivery(caller, hospital, Delivery { source, content }, now).await
 }
 
+/// Refuses a payload whose address is no blob's: leaves the refusal in the audit trail and answers the error to report.
+pub async fn refuse_address(caller: &Caller, hospital: &Hospital, now: DateTime<Utc>) -> Error {
+    match refused(caller, hospital, "the address is no blob's", now).await {
+        Ok(()) => {
+            Error::invalid("the delivery's address is no blob's: it must be an http or https URL of a blob, without credentials")
+        }
+        Err(error) => error,
+    }
+}
+
+async fn refused(caller: &Caller, hospital: &Hospital, why: &str, now: DateTime<Utc>) -> Result<()> {
+    hospital.store.append_audit(&AuditEvent::new(caller, Action::Import, Outcome::Refused, now).detail(why)).await
+}
+
 /// Imports one delivery of a file.
 ///
 /// # Errors
@@ -120,8 +137,10 @@ pub async fn import_delivery(
     let entry = match hospital.store.begin_import(&id, &source, now()).await? {
         Begun::Work(entry) => entry,
         Begun::Over(entry) => {
+            let audit = AuditEvent::new(caller, Action::Import, Outcome::Success, now()).detail(format!("{id} was over before"));
+            hospital.store.append_audit(&audit).await?;
             // The process may have died between the commit and the receipt.
-            write_receipt(hospital, &entry).await?;
+            leave_receipt(hospital, &entry).await;
             return Ok(Imported { import: entry, already: true, superseded: false });
         }
     };
@@ -129,14 +148,21 @@ pub async fn import_delivery(
     tracing::info!(import = %id, attempt, checkpoint = entry.checkpoint, bytes = content.length_bytes, "import begun");
     let finish = match read_file(hospital, entry, content).await {
         Ok(Some(finish)) => finish,
-        Ok(None) => return superseded(hospital, &id).await,
+        Ok(None) => return superseded(caller, hospital, &id, now()).await,
         Err(error) if error.kind() == Kind::Invalid => Finish::Failed { reason: error.message().to_owned() },
-        Err(error) => return Err(error),
+        Err(error) => {
+            let audit = AuditEvent::new(caller, Action::Import, Outcome::Failure, now()).detail(format!("{id} was interrupted"));
+            // The store itself may be what is away; the first error says more.
+            if let Err(unheard) = hospital.store.append_audit(&audit).await {
+                tracing::error!(import = %id, error = %unheard, "the interruption could not be audited");
+            }
+            return Err(error);
+        }
     };
     let outcome = if matches!(finish, Finish::Done { .. }) { Outcome::Success } else { Outcome::Failure };
     let audit = AuditEvent::new(caller, Action::Import, outcome, now()).detail(id.to_string());
     if hospital.store.finish_import(&id, attempt, &finish, &audit).await? == Step::Superseded {
-        return superseded(hospital, &id).await;
+        return superseded(caller, hospital, &id, now()).await;
     }
     let import = ledger_entry(hospital, &id).await?;
     let counts = import.counts;
@@ -144,7 +170,7 @@ pub async fn import_delivery(
         import = %id, state = import.state.name(), read = counts.read, stored = counts.stored, updated = counts.updated,
         unchanged = counts.unchanged, rejected = counts.rejected, "import over"
     );
-    write_receipt(hospital, &import).await?;
+    leave_receipt(hospital, &import).await;
     Ok(Imported { import, already: false, superseded: false })
 }
 
@@ -169,7 +195,9 @@ fn too_large(bytes_max: u64) -> Error {
     Error::invalid(format!("the file is larger than {bytes_max} bytes: split it, or raise HDAI_IMPORT_BYTES_MAX"))
 }
 
-async fn superseded(hospital: &Hospital, id: &ImportId) -> Result<Imported> {
+async fn superseded(caller: &Caller, hospital: &Hospital, id: &ImportId, now: DateTime<Utc>) -> Result<Imported> {
+    let audit = AuditEvent::new(caller, Action::Import, Outcome::Success, now).detail(format!("{id} was taken over"));
+    hospital.store.append_audit(&audit).await?;
     tracing::info!(import = %id, "another delivery of the same file has taken over");
     Ok(Imported { import: ledger_entry(hospital, id).await?, already: false, superseded: true })
 }
@@ -209,6 +237,13 @@ pub fn receipt_name(id: &ImportId) -> String {
 /// The reject file's blob name.
 pub fn rejects_name(id: &ImportId) -> String {
     format!("{id}.rejects.csv")
+}
+
+/// A receipt that cannot be written must not hold back what is committed: the ledger has it all, and a redelivery writes it again.
+async fn leave_receipt(hospital: &Hospital, import: &Import) {
+    if let Err(error) = write_receipt(hospital, import).await {
+        tracing::error!(import = %import.id, %error, "the receipt could not be written");
+    }
 }
 
 /// Writes what became of the file beside it, for whoever dropped it. Writing it twice gives the same bytes.

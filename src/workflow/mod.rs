@@ -2,19 +2,26 @@
 //! for refusals and failures too. It does not know HTTP, the Functions host or the command line.
 
 mod admit;
+mod anomalies;
 mod discharge;
 mod experiment;
+mod facilities;
 mod import;
+mod predict;
 mod read;
 mod train;
 
 pub use admit::{Admission, admit};
+pub use anomalies::{find_anomalies, survey_report};
 pub use discharge::{Departure, discharge};
 pub use experiment::{Experimented, all_experiment_results, experiment_results, run_experiment};
+pub use facilities::save_facilities;
 pub use import::{
-    BlobAddress, Delivery, Imported, import_blob, import_delivery, receipt, receipt_name, receipts_container, rejects_name,
+    BlobAddress, Delivery, Imported, import_blob, import_delivery, receipt, receipt_name, receipts_container, refuse_address,
+    rejects_name,
 };
-pub use read::{audit_trail, census, champion_report, import_entry, imports, models, rejects, totals};
+pub use predict::backfill;
+pub use read::{anomalies, audit_trail, census, champion_report, import_entry, imports, models, rejects, totals};
 pub use train::{TrainRequest, Training, train};
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -29,7 +36,8 @@ use crate::error::{Error, Kind, Result};
 use crate::predict::Model;
 use crate::store::Store;
 
-/// What every verb works with.
+/// What every verb works with. Clones share everything.
+#[derive(Clone)]
 pub struct Hospital {
     /// The settings.
     pub config: Config,
@@ -37,13 +45,15 @@ pub struct Hospital {
     pub store: Arc<dyn Store>,
     /// The files.
     pub blobs: Arc<dyn Blobs>,
-    champion: ChampionSlot,
+    champion: Arc<ChampionSlot>,
+    /// Held while a model is trained: one at a time in a process.
+    training: Arc<tokio::sync::Mutex<()>>,
 }
 
 impl Hospital {
     /// A hospital over these seams.
     pub fn new(config: Config, store: Arc<dyn Store>, blobs: Arc<dyn Blobs>) -> Self {
-        Self { config, store, blobs, champion: ChampionSlot::default() }
+        Self { config, store, blobs, champion: Arc::default(), training: Arc::default() }
     }
 
     /// The model that predicts now. Another instance may have promoted a newer one, so the record is asked every few seconds.
@@ -59,11 +69,12 @@ impl Hospital {
             return Ok(held);
         }
         let model = match self.store.champion().await? {
-            None => None,
-            Some(record) => Some(Arc::new(blocking(move || Model::from_bytes(&record.bytes)).await?)),
+            None => Ok(None),
+            Some(record) => blocking(move || Model::from_bytes(&record.bytes)).await.map(|model| Some(Arc::new(model))),
         };
-        self.champion.put(model.clone());
-        Ok(model)
+        // A model that cannot be used is not read again for every admission.
+        self.champion.put(model.as_ref().ok().cloned().flatten());
+        model
     }
 
     /// Refuses a caller who may not do `action`, and leaves the refusal in the audit trail.
@@ -110,6 +121,11 @@ impl ChampionSlot {
         Some(model.clone())
     }
 
+    /// Makes the next caller ask the record.
+    fn forget(&self) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
     fn put(&self, model: Option<Arc<Model>>) {
         *self.0.lock().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), model));
     }
@@ -117,5 +133,5 @@ impl ChampionSlot {
 
 /// Runs CPU-bound work off the async threads.
 async fn blocking<T: Send + 'static>(work: impl FnOnce() -> Result<T> + Send + 'static) -> Result<T> {
-    tokio::task::spawn_blocking(work).await.map_err(|cause| Error::internal("a worker thread stopped").caused_by(cause))?
+    tokio::task::spawn_blocking(work).await.map_err(|_| Error::internal("a worker thread stopped"))?
 }

@@ -3,6 +3,7 @@
 use chrono::{DateTime, Days, Utc};
 
 use super::Hospital;
+use crate::domain::anomaly::Survey;
 use crate::domain::import::{Import, ImportId, Reject};
 use crate::domain::model::ModelRecord;
 use crate::domain::{Action, AuditEvent, Caller, Outcome};
@@ -69,6 +70,15 @@ pub async fn census(caller: &Caller, hospital: &Hospital, days_ahead: u64, now: 
 pub async fn totals(caller: &Caller, hospital: &Hospital, now: DateTime<Utc>) -> Result<Totals> {
     note(hospital, caller, Action::ReadCensus, "totals", now).await?;
     hospital.store.totals().await
+}
+
+/// What the newest look at the stays found, at most `limit` findings; `None` before the first.
+///
+/// # Errors
+/// As [`imports`].
+pub async fn anomalies(caller: &Caller, hospital: &Hospital, limit: u32, now: DateTime<Utc>) -> Result<Option<Survey>> {
+    note(hospital, caller, Action::ReadAnomalies, "list", now).await?;
+    hospital.store.survey(limit.min(ENTRIES_MAX)).await
 }
 
 /// The newest models, at most `limit`, without their bytes.

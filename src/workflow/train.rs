@@ -34,6 +34,16 @@ const PAGE_ROWS: u32 = 5_000;
 /// The caller may not train, there are too few discharged encounters, or the record is away.
 pub async fn train(caller: &Caller, hospital: &Hospital, request: TrainRequest, now: DateTime<Utc>) -> Result<Training> {
     hospital.allow(caller, Action::Train, now).await?;
+    let (caller, hospital) = (caller.clone(), hospital.clone());
+    // In a task of its own: a caller that gives up waiting does not lose the model, and the delivery that follows waits for it here.
+    let work = async move {
+        let _one_at_a_time = hospital.training.lock().await;
+        train_alone(&caller, &hospital, request, now).await
+    };
+    tokio::spawn(work).await.map_err(|_| Error::internal("the training stopped"))?
+}
+
+async fn train_alone(caller: &Caller, hospital: &Hospital, request: TrainRequest, now: DateTime<Utc>) -> Result<Training> {
     if let Some(changed) = request.data_changed
         && hospital.store.models(1).await?.first().is_some_and(|newest| newest.trained > changed)
     {
@@ -45,6 +55,7 @@ pub async fn train(caller: &Caller, hospital: &Hospital, request: TrainRequest, 
         Ok(record) => {
             let audit = AuditEvent::new(caller, Action::Train, Outcome::Success, now).detail(record.version.clone());
             hospital.store.save_model(&record, &audit).await?;
+            hospital.champion.forget();
             tracing::info!(
                 model = record.version,
                 rows = record.rows,

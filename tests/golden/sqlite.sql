@@ -35,10 +35,18 @@ INSERT INTO schema_migrations (number, name, checksum, applied) VALUES (?1, ?2, 
 -- ALL_FACILITIES
 SELECT Id, Name, Capacity FROM MetaData_Facilities ORDER BY Id
 
+-- SAVE_FACILITY
+INSERT INTO MetaData_Facilities (Id, Name, Capacity) VALUES (?1, ?2, ?3)
+ON CONFLICT (Id) DO UPDATE SET Name = excluded.Name, Capacity = excluded.Capacity
+WHERE Name IS NOT excluded.Name OR Capacity IS NOT excluded.Capacity
+
 -- UPSERT_ENCOUNTER
 INSERT INTO PatientData (FirstName, MiddleName, LastName, eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay, importid) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13, ?14, ?15, ?16, ?17, ?18, ?19, ?20, ?21, ?22, ?23, ?24, ?25, ?26, ?27, ?28, ?29, ?30, ?31, ?32)
 ON CONFLICT (eid) DO UPDATE SET FirstName = coalesce(excluded.FirstName, PatientData.FirstName), MiddleName = coalesce(excluded.MiddleName, PatientData.MiddleName), LastName = coalesce(excluded.LastName, PatientData.LastName), vdate = excluded.vdate, rcount = excluded.rcount, gender = excluded.gender, dialysisrenalendstage = excluded.dialysisrenalendstage, asthma = excluded.asthma, irondef = excluded.irondef, pneum = excluded.pneum, substancedependence = excluded.substancedependence, psychologicaldisordermajor = excluded.psychologicaldisordermajor, depress = excluded.depress, psychother = excluded.psychother, fibrosisandother = excluded.fibrosisandother, malnutrition = excluded.malnutrition, hemo = excluded.hemo, hematocrit = excluded.hematocrit, neutrophils = excluded.neutrophils, sodium = excluded.sodium, glucose = excluded.glucose, bloodureanitro = excluded.bloodureanitro, creatinine = excluded.creatinine, bmi = excluded.bmi, pulse = excluded.pulse, respiration = excluded.respiration, secondarydiagnosisnonicd9 = excluded.secondarydiagnosisnonicd9, discharged = CASE WHEN excluded.discharged IS NULL AND excluded.vdate = PatientData.vdate THEN PatientData.discharged ELSE excluded.discharged END, facid = excluded.facid, lengthofstay = CASE WHEN excluded.discharged IS NULL AND excluded.vdate = PatientData.vdate THEN PatientData.lengthofstay ELSE excluded.lengthofstay END, importid = excluded.importid
-WHERE PatientData.FirstName IS NOT coalesce(excluded.FirstName, PatientData.FirstName) OR PatientData.MiddleName IS NOT coalesce(excluded.MiddleName, PatientData.MiddleName) OR PatientData.LastName IS NOT coalesce(excluded.LastName, PatientData.LastName) OR PatientData.vdate IS NOT excluded.vdate OR PatientData.rcount IS NOT excluded.rcount OR PatientData.gender IS NOT excluded.gender OR PatientData.dialysisrenalendstage IS NOT excluded.dialysisrenalendstage OR PatientData.asthma IS NOT excluded.asthma OR PatientData.irondef IS NOT excluded.irondef OR PatientData.pneum IS NOT excluded.pneum OR PatientData.substancedependence IS NOT excluded.substancedependence OR PatientData.psychologicaldisordermajor IS NOT excluded.psychologicaldisordermajor OR PatientData.depress IS NOT excluded.depress OR PatientData.psychother IS NOT excluded.psychother OR PatientData.fibrosisandother IS NOT excluded.fibrosisandother OR PatientData.malnutrition IS NOT excluded.malnutrition OR PatientData.hemo IS NOT excluded.hemo OR PatientData.hematocrit IS NOT excluded.hematocrit OR PatientData.neutrophils IS NOT excluded.neutrophils OR PatientData.sodium IS NOT excluded.sodium OR PatientData.glucose IS NOT excluded.glucose OR PatientData.bloodureanitro IS NOT excluded.bloodureanitro OR PatientData.creatinine IS NOT excluded.creatinine OR PatientData.bmi IS NOT excluded.bmi OR PatientData.pulse IS NOT excluded.pulse OR PatientData.respiration IS NOT excluded.respiration OR PatientData.secondarydiagnosisnonicd9 IS NOT excluded.secondarydiagnosisnonicd9 OR PatientData.discharged IS NOT CASE WHEN excluded.discharged IS NULL AND excluded.vdate = PatientData.vdate THEN PatientData.discharged ELSE excluded.discharged END OR PatientData.facid IS NOT excluded.facid OR PatientData.lengthofstay IS NOT CASE WHEN excluded.discharged IS NULL AND excluded.vdate = PatientData.vdate THEN PatientData.lengthofstay ELSE excluded.lengthofstay END
+WHERE (PatientData.FirstName IS NOT coalesce(excluded.FirstName, PatientData.FirstName) OR PatientData.MiddleName IS NOT coalesce(excluded.MiddleName, PatientData.MiddleName) OR PatientData.LastName IS NOT coalesce(excluded.LastName, PatientData.LastName) OR PatientData.vdate IS NOT excluded.vdate OR PatientData.rcount IS NOT excluded.rcount OR PatientData.gender IS NOT excluded.gender OR PatientData.dialysisrenalendstage IS NOT excluded.dialysisrenalendstage OR PatientData.asthma IS NOT excluded.asthma OR PatientData.irondef IS NOT excluded.irondef OR PatientData.pneum IS NOT excluded.pneum OR PatientData.substancedependence IS NOT excluded.substancedependence OR PatientData.psychologicaldisordermajor IS NOT excluded.psychologicaldisordermajor OR PatientData.depress IS NOT excluded.depress OR PatientData.psychother IS NOT excluded.psychother OR PatientData.fibrosisandother IS NOT excluded.fibrosisandother OR PatientData.malnutrition IS NOT excluded.malnutrition OR PatientData.hemo IS NOT excluded.hemo OR PatientData.hematocrit IS NOT excluded.hematocrit OR PatientData.neutrophils IS NOT excluded.neutrophils OR PatientData.sodium IS NOT excluded.sodium OR PatientData.glucose IS NOT excluded.glucose OR PatientData.bloodureanitro IS NOT excluded.bloodureanitro OR PatientData.creatinine IS NOT excluded.creatinine OR PatientData.bmi IS NOT excluded.bmi OR PatientData.pulse IS NOT excluded.pulse OR PatientData.respiration IS NOT excluded.respiration OR PatientData.secondarydiagnosisnonicd9 IS NOT excluded.secondarydiagnosisnonicd9 OR PatientData.discharged IS NOT CASE WHEN excluded.discharged IS NULL AND excluded.vdate = PatientData.vdate THEN PatientData.discharged ELSE excluded.discharged END OR PatientData.facid IS NOT excluded.facid OR PatientData.lengthofstay IS NOT CASE WHEN excluded.discharged IS NULL AND excluded.vdate = PatientData.vdate THEN PatientData.lengthofstay ELSE excluded.lengthofstay END) AND NOT (PatientData.importid IS NULL AND (PatientData.vdate <> excluded.vdate OR PatientData.facid <> excluded.facid OR PatientData.gender <> excluded.gender))
+
+-- ADMITTED_ANOTHER
+SELECT 1 FROM PatientData WHERE eid = ?1 AND importid IS NULL AND (vdate <> ?2 OR facid <> ?3 OR gender <> ?4)
 
 -- ENCOUNTER_EXISTS
 SELECT 1 FROM PatientData WHERE eid = ?1
@@ -55,6 +63,12 @@ SELECT FirstName, MiddleName, LastName, eid, vdate, rcount, gender, dialysisrena
 -- DISCHARGED_ENCOUNTERS
 SELECT eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay FROM PatientData WHERE eid > ?1 AND discharged IS NOT NULL ORDER BY eid LIMIT ?2
 
+-- UNPREDICTED_ENCOUNTERS
+SELECT eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay FROM PatientData WHERE eid > ?1 AND discharged IS NULL AND prediction IS NULL ORDER BY eid LIMIT ?2
+
+-- SAVE_PREDICTION
+UPDATE PatientData SET predlengthofstay = ?2, predictedstaydays = ?3, predictedlow80 = ?4, predictedhigh80 = ?5, predictedlow90 = ?6, predictedhigh90 = ?7, modelversion = ?8, prediction = ?9 WHERE eid = ?1 AND prediction IS NULL
+
 -- TOTALS
 SELECT count(*), count(discharged), count(*) - count(importid) FROM PatientData
 
@@ -68,6 +82,27 @@ FROM MetaData_Facilities f
 LEFT JOIN (SELECT facid, count(*) AS leavers FROM PatientData WHERE discharged = ?1 GROUP BY facid) d ON d.facid = f.Id
 ORDER BY f.Id
 
+-- STAYS
+SELECT facid, vdate, discharged, lengthofstay, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo FROM PatientData WHERE vdate <= ?1
+
+-- DELETE_FINDINGS
+DELETE FROM findings
+
+-- DELETE_SURVEY
+DELETE FROM survey
+
+-- INSERT_SURVEY
+INSERT INTO survey (one, found, firstweek, lastweek, charted, uncharted) VALUES (1, ?1, ?2, ?3, ?4, ?5)
+
+-- INSERT_FINDING
+INSERT INTO findings (ordinal, facid, condition, direction, firstweek, lastweek, stays, meandays, expecteddays, averagedays, limitdays) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11)
+
+-- SURVEY
+SELECT found, firstweek, lastweek, charted, uncharted FROM survey
+
+-- FINDINGS
+SELECT ordinal, facid, condition, direction, firstweek, lastweek, stays, meandays, expecteddays, averagedays, limitdays FROM findings ORDER BY ordinal LIMIT ?1
+
 -- IMPORT
 SELECT id, account, container, name, etag, state, attempt, checkpoint, rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, started, finished FROM imports WHERE id = ?1
 
@@ -78,7 +113,10 @@ SELECT id, account, container, name, etag, state, attempt, checkpoint, rowsread,
 INSERT INTO imports (id, account, container, name, etag, state, attempt, checkpoint, rowsread, stored, updated, unchanged, rejected, rejectskept, failure, extracolumns, sha256, started) VALUES (?1, ?2, ?3, ?4, ?5, 'running', 1, 0, 0, 0, 0, 0, 0, 0, '', '', '', ?6)
 
 -- TAKE_OVER_IMPORT
-UPDATE imports SET attempt = attempt + 1 WHERE id = ?1 AND state = 'running'
+UPDATE imports SET attempt = attempt + 1, state = 'running', failure = '', finished = NULL WHERE id = ?1 AND state <> 'done'
+
+-- CLOSE_REPLACED_IMPORTS
+UPDATE imports SET state = 'failed', failure = 'the file was replaced by a newer version', finished = ?5 WHERE account = ?1 AND container = ?2 AND name = ?3 AND etag <> ?4 AND state = 'running'
 
 -- FENCE
 SELECT state = 'running' AND attempt = ?2, checkpoint, rejectskept FROM imports WHERE id = ?1
@@ -255,4 +293,30 @@ INSERT INTO MetaData_Facilities (Id, Name, Capacity) VALUES ('B', 'Pulmonary 2 W
 INSERT INTO MetaData_Facilities (Id, Name, Capacity) VALUES ('C', 'General Medicine 3 South', 30) ON CONFLICT (Id) DO NOTHING;
 INSERT INTO MetaData_Facilities (Id, Name, Capacity) VALUES ('D', 'Geriatrics 2 East', 100) ON CONFLICT (Id) DO NOTHING;
 INSERT INTO MetaData_Facilities (Id, Name, Capacity) VALUES ('E', 'Behavioral 1 East', 95) ON CONFLICT (Id) DO NOTHING;
+
+-- Migration 0003-anomalies
+CREATE TABLE survey (
+  one INTEGER PRIMARY KEY CHECK (one = 1), -- there is one
+  found TEXT NOT NULL,
+  firstweek TEXT, -- Monday of the first week that was looked at
+  lastweek TEXT,
+  charted INTEGER NOT NULL,
+  uncharted INTEGER NOT NULL,
+  CHECK (firstweek <= lastweek)
+) STRICT;
+
+CREATE TABLE findings (
+  ordinal INTEGER PRIMARY KEY, -- latest first
+  facid TEXT NOT NULL,
+  condition TEXT, -- a column of PatientData; NULL for every patient
+  direction TEXT NOT NULL CHECK (direction IN ('rise', 'decline')),
+  firstweek TEXT NOT NULL,
+  lastweek TEXT NOT NULL,
+  stays INTEGER NOT NULL CHECK (stays >= 1),
+  meandays REAL NOT NULL,
+  expecteddays REAL NOT NULL,
+  averagedays REAL NOT NULL,
+  limitdays REAL NOT NULL,
+  CHECK (firstweek <= lastweek)
+) STRICT;
 

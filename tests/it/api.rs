@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use crate::main_job::blueprint_admission;
-use crate::support::Host;
+use crate::support::{Host, generate, hdai};
 
 fn host_as(role: &str) -> (tempfile::TempDir, Host) {
     let folder = tempfile::tempdir().unwrap();
@@ -16,13 +16,14 @@ fn host_as(role: &str) -> (tempfile::TempDir, Host) {
 const MAY: [(&str, &[&str]); 6] = [
     ("SiteAdministrator", &["/api/imports"]),
     ("DatabaseAnalyst", &["/api/imports"]),
-    ("DataScientist", &["/api/imports", "/api/models", "/api/models/champion"]),
-    ("ChiefMedicalInformationOfficer", &["/api/census", "/api/totals", "/api/models", "/api/models/champion"]),
+    ("DataScientist", &["/api/imports", "/api/models", "/api/models/champion", "/api/anomalies"]),
+    ("ChiefMedicalInformationOfficer", &["/api/census", "/api/totals", "/api/anomalies", "/api/models", "/api/models/champion"]),
     (
         "CareLineManager",
         &[
             "/api/census",
             "/api/totals",
+            "/api/anomalies",
             "/api/models",
             "/api/models/champion",
             "/api/PatientAdmissionFunc",
@@ -34,7 +35,8 @@ const MAY: [(&str, &[&str]); 6] = [
 
 #[test]
 fn every_role_may_do_what_its_list_says_and_nothing_else() {
-    let reads = ["/api/imports", "/api/census", "/api/totals", "/api/models", "/api/models/champion", "/api/audit"];
+    let reads =
+        ["/api/imports", "/api/census", "/api/totals", "/api/anomalies", "/api/models", "/api/models/champion", "/api/audit"];
     for (role, may) in MAY {
         let (_folder, host) = host_as(role);
         for path in reads {
@@ -167,6 +169,46 @@ fn small_counts_are_suppressed_for_whoever_reads_aggregates_only() {
     let (_, census) = host.get("/api/census");
     let row = census["facilities"].as_array().unwrap().iter().find(|row| row["facility"] == "B").unwrap();
     assert_eq!(row["occupied"], Value::Null);
+}
+
+#[test]
+fn anomalies_are_found_by_the_command_line_and_read_over_http() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let file = generate(folder.path(), 3000, 5);
+    assert!(hdai(&state).arg("import").arg(&file).output().unwrap().status.success());
+    {
+        let host = Host::start(&state, &["--role", "DataScientist"]);
+        let (status, none) = host.get("/api/anomalies");
+        assert_eq!((status, &none["found"], &none["findings"]), (200, &Value::Null, &json!([])));
+    }
+    // Every stay of facility A that ended in the last weeks of the record was a week longer.
+    let db = rusqlite::Connection::open(state.join("hdai.db")).unwrap();
+    let last: String = db.query_row("SELECT date(max(vdate), '-60 days') FROM PatientData", [], |row| row.get(0)).unwrap();
+    let planted = "UPDATE PatientData SET discharged = date(discharged, '7 days'), lengthofstay = lengthofstay + 7 \
+                   WHERE facid = 'A' AND discharged > ?1";
+    assert!(db.execute(planted, [&last]).unwrap() > 20);
+    drop(db);
+
+    let output = hdai(&state).args(["anomalies", "--format", "json"]).output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let found: Value = serde_json::from_slice(&output.stdout).unwrap();
+    let is_planted = |finding: &&Value| {
+        finding["facility"] == "A"
+            && finding["condition"] == "all"
+            && finding["direction"] == "rise"
+            && finding["lastWeek"].as_str() > Some(last.as_str())
+    };
+    let finding = found["findings"].as_array().unwrap().iter().find(is_planted).unwrap_or_else(|| panic!("{found:#}"));
+    assert!(finding["meanDays"].as_f64().unwrap() > finding["expectedDays"].as_f64().unwrap() + 3.0, "{finding}");
+    assert!(
+        String::from_utf8(hdai(&state).arg("anomalies").output().unwrap().stdout).unwrap().contains("facility A, all patients")
+    );
+
+    let host = Host::start(&state, &["--role", "CareLineManager"]);
+    let (_, read) = host.get("/api/anomalies?limit=1000");
+    assert_eq!((&read["findings"], &read["charts"]), (&found["findings"], &found["charts"]));
+    assert_eq!(host.get("/api/anomalies?limit=1").1["findings"].as_array().unwrap().len(), 1);
 }
 
 #[test]

@@ -36,8 +36,8 @@ fn no_planted_value_leaves_the_record() {
         *line = cells.join(",");
     }
     fs::write(&csv, lines.join("\n")).unwrap();
-    host.drop_file(&csv, "canaries.csv");
-    let import = host.await_import("canaries.csv");
+    host.drop_file(&csv, "Canaryfile.csv");
+    let import = host.await_import("Canaryfile.csv");
     assert!(import["rows"]["rejected"].as_u64().unwrap() > 100, "{import}");
     let (_, rejects) = host.get(&format!("/api/imports/{}/rejects?limit=1000", import["importId"].as_str().unwrap()));
 
@@ -55,7 +55,7 @@ fn no_planted_value_leaves_the_record() {
     let places = [
         "/encounter/id",
         "/encounter/period/start",
-        "/encounter/serviceProvider/display",
+        "/encounter/serviceProvider",
         "/patient/gender",
         "/patient/name",
         "/observations/0/valueQuantity/value",
@@ -96,6 +96,7 @@ fn no_planted_value_leaves_the_record() {
         ("audit", audit.to_string()),
         ("answers", answers.join("\n")),
     ];
+    assert!(!host.log().contains("Canaryfile"), "hospitals name files after patients: {}", host.log());
     drop(host);
     outputs.push(("receipt files", read_all(&state.join("blobs/trainingdata-receipts"))));
     outputs.push(("log at the end", fs::read_to_string(state.join("host.log")).unwrap()));

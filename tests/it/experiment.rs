@@ -1,5 +1,4 @@
 //! Experiments through the command line: the committed files on generated encounters, and what a data scientist's mistakes meet.
-#![allow(clippy::unwrap_used, clippy::panic, reason = "a test's helpers fail as a test does")]
 
 use std::fs;
 use std::path::{Path, PathBuf};

@@ -1,15 +1,23 @@
 //! The integration tests: real processes, sockets, files and databases.
 
+// A test fails by a panic; clippy's own exception covers the test functions and not what they share.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
+
 mod api;
 mod blob_local;
 mod canary;
 mod codec_csv;
 mod codec_fhir;
+mod events;
 mod experiment;
 mod generated;
+mod handler;
 mod host;
 mod house;
+#[cfg(target_os = "linux")]
+mod interrupt;
 mod main_job;
+mod parity;
 mod predict;
 mod store_contract;
 mod support;

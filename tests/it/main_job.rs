@@ -225,6 +225,76 @@ pub(crate) fn blueprint_admission(id: i64) -> Value {
 }
 
 #[test]
+fn a_new_facility_makes_its_encounters_welcome() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let csv = folder.path().join("north.csv");
+    let text = std::fs::read_to_string(generate(folder.path(), 50, 5)).unwrap();
+    let last = text.lines().next().unwrap().split(',').position(|header| header == "facid").unwrap();
+    let moved = text.lines().enumerate().map(|(index, line)| {
+        let mut cells: Vec<&str> = line.split(',').collect();
+        if index > 0 {
+            cells[last] = "N";
+        }
+        cells.join(",")
+    });
+    std::fs::write(&csv, moved.collect::<Vec<_>>().join("\n")).unwrap();
+    let import = || String::from_utf8(hdai(&state).arg("import").arg(&csv).output().unwrap().stdout).unwrap();
+    assert!(import().contains("50 rejected"));
+    let facilities = folder.path().join("facilities.csv");
+    std::fs::write(&facilities, "Id,Name,Capacity\nN,North,12\nA,General Medicine 3 West,76\n").unwrap();
+    let saved = hdai(&state).arg("facilities").arg(&facilities).output().unwrap();
+    let listed = String::from_utf8(saved.stdout).unwrap();
+    assert!(listed.contains("2 added or changed") && listed.contains("North"), "{listed}");
+    // Dropped again: the same bytes at another time are another version.
+    std::fs::write(&csv, std::fs::read(&csv).unwrap()).unwrap();
+    assert!(import().contains("50 new"));
+}
+
+#[test]
+fn encounters_without_a_prediction_are_back_filled() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let admit = hdai(&state).arg("admit").arg(message_file(folder.path())).output().unwrap();
+    let answer: Value = serde_json::from_slice(&admit.stdout).unwrap();
+    assert_eq!((admit.status.code(), &answer["prediction"]), (Some(0), &Value::Null));
+    let backfill = || hdai(&state).args(["predict", "--backfill"]).output().unwrap();
+    assert_eq!(backfill().status.code(), Some(1), "there is no model yet");
+    let csv = generate(folder.path(), 1_000, 5);
+    assert!(hdai(&state).args(["import", "--train"]).arg(&csv).status().unwrap().success());
+    let said = backfill();
+    assert!(String::from_utf8_lossy(&said.stdout).starts_with("1 encounters"), "{}", String::from_utf8_lossy(&said.stdout));
+    assert!(String::from_utf8_lossy(&backfill().stdout).starts_with("0 encounters"));
+    let again = hdai(&state).arg("admit").arg(message_file(folder.path())).output().unwrap();
+    let answer: Value = serde_json::from_slice(&again.stdout).unwrap();
+    assert!(answer["prediction"]["days"].as_f64().unwrap() >= 1.0, "{answer}");
+
+    // The same model scores a file without storing anything, and tells of itself.
+    let scored = hdai(&state).args(["predict", "--data"]).arg(&csv).output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&scored.stdout).lines().count(), 1_001);
+    let card = hdai(&state).args(["model", "card"]).output().unwrap();
+    let card = String::from_utf8(card.stdout).unwrap();
+    for part in ["# Model card", "## Quality", "Calibration", "near R² 0.5"] {
+        assert!(card.contains(part), "{part} is missing in {card}");
+    }
+    let evaluated =
+        hdai(&state).args(["evaluate", "--format", "json", "--blank-cells", "0.1", "--data"]).arg(&csv).output().unwrap();
+    let metrics: Value = serde_json::from_slice(&evaluated.stdout).unwrap();
+    for metric in ["r2", "mae", "rmse", "rae", "rse", "within_one_day"] {
+        assert!(metrics[metric].is_number(), "{metric}");
+    }
+    assert!(metrics["intervals"]["90"]["coverage"].is_number() && metrics["intervals"]["90"]["mean_width_days"].is_number());
+    let unknown = hdai(&state).args(["evaluate", "--blank", "no-such-feature", "--data"]).arg(&csv).output().unwrap();
+    assert_eq!(unknown.status.code(), Some(1));
+}
+
+fn message_file(folder: &Path) -> std::path::PathBuf {
+    let path = folder.join("admission.json");
+    std::fs::write(&path, blueprint_admission(900_009).to_string()).unwrap();
+    path
+}
+
+#[test]
 fn serve_is_ready_fast_and_answers_root() {
     let folder = tempfile::tempdir().unwrap();
     assert!(hdai(folder.path()).arg("migrate").status().unwrap().success());

@@ -4,6 +4,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod anomalies;
 mod encounters;
 mod ledger;
 mod place;
@@ -25,6 +26,8 @@ macro_rules! contract {
                 sixteen_deliveries_at_once_end_in_one_table,
                 a_finished_import_is_over,
                 a_failed_import_says_why,
+                an_entry_of_a_replaced_file_is_closed,
+                a_row_with_the_id_of_another_admission_is_a_reject,
                 rejects_are_read_in_line_order_and_capped,
                 a_batch_with_an_impossible_value_leaves_nothing,
                 an_import_nobody_began_is_not_found,
@@ -43,6 +46,12 @@ macro_rules! contract {
                 a_prediction_that_is_not_finite_is_refused_whole,
                 discharged_encounters_are_paged_without_names,
                 the_census_counts_by_facility,
+            );
+            contract!(@ $backend anomalies:
+                the_stay_history_is_what_the_encounters_say,
+                the_newest_weeks_are_kept,
+                a_survey_takes_the_place_of_the_one_before,
+                a_survey_that_is_not_finite_leaves_the_one_before,
             );
             contract!(@ $backend records:
                 two_processes_migrate_at_once,

@@ -8,6 +8,7 @@ use std::time::{Duration, Instant};
 use serde_json::Value;
 
 /// The binary under test with its state in `folder` and no setting of whoever runs the tests.
+#[expect(clippy::disallowed_methods, reason = "to keep settings of whoever runs the tests away from the binary")]
 pub(crate) fn hdai(folder: impl AsRef<Path>) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_hdai"));
     for (name, _) in std::env::vars().filter(|(name, _)| name.starts_with("HDAI_") || name.starts_with("FUNCTIONS_")) {
@@ -59,6 +60,16 @@ impl Records {
     }
 }
 
+impl Records {
+    /// The patients without the import that brought each of them in.
+    pub(crate) fn patients_without_import(&self) -> Vec<String> {
+        let parts = |patient: &String| {
+            patient.split('|').filter(|cell| !cell.to_ascii_lowercase().starts_with("importid=")).collect::<Vec<_>>().join("|")
+        };
+        self.patients.iter().map(parts).collect()
+    }
+}
+
 /// A running `hdai host` on a free port.
 pub(crate) struct Host {
     child: Child,
@@ -93,6 +104,17 @@ impl Host {
         let address = address.trim_end_matches('/').to_owned();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
         Self { child, _stdout: stdout, address, folder: folder.to_owned(), runtime, client: reqwest::Client::new() }
+    }
+
+    /// The host's process.
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Ends the host without its knowing.
+    pub(crate) fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     /// What the host and the handler logged so far.
@@ -162,6 +184,9 @@ impl Host {
 
 impl Drop for Host {
     fn drop(&mut self) {
+        if let Ok(Some(_)) = self.child.try_wait() {
+            return;
+        }
         // A polite stop, so that the host takes its handler with it.
         let _ = Command::new("kill").args(["-TERM", &self.child.id().to_string()]).status();
         let begun = Instant::now();

@@ -1,5 +1,5 @@
 //! `hdai demo`: the whole system at work. It starts the local host on free ports, drops a file, and plays the care line manager over HTTP;
-//! or it plays the same steps against any deployment, as the blueprint's HealthcareDemo did.
+//! or it plays the same steps against any deployment, as the blueprint's `HealthcareDemo` did.
 
 pub(super) mod client;
 mod progress;
@@ -15,6 +15,7 @@ use reqwest::Url;
 use super::local;
 use crate::config::Config;
 use crate::error::{Error, Result};
+use crate::host::Running;
 
 use client::Client;
 use progress::Progress;
@@ -42,7 +43,7 @@ pub(super) struct Args {
     /// Run one step only, against --url or --container-url
     #[arg(long, value_enum)]
     operation: Option<Operation>,
-    /// A deployment's URL, for example http://127.0.0.1:7071
+    /// A deployment's URL, for example `http://127.0.0.1:7071`
     #[arg(long)]
     url: Option<Url>,
     /// URL of a deployment's import container with a SAS that may create blobs, or a local container folder
@@ -85,25 +86,20 @@ impl Args {
 }
 
 pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
-    tokio::select! {
-        outcome = play(&config, &args) => outcome,
-        _ = tokio::signal::ctrl_c() => {
-            // Dropping the play stops the handler and removes a temporary folder.
-            eprintln!("\nhdai: stopped; the handler is stopped and its temporary files are removed");
-            Ok(ExitCode::FAILURE)
-        }
-    }
-}
-
-async fn play(config: &Config, args: &Args) -> Result<ExitCode> {
     let today = super::now().date_naive();
     let progress = Progress::new();
     match args.operation {
         None if args.url.is_some() || args.container_url.is_some() => {
             Err(Error::invalid("--url and --container-url go with --operation: choose a step"))
         }
-        None => whole_story(config, args, today, &progress).await,
-        Some(operation) => one_step(args, operation, today, &progress).await,
+        None => whole_story(&config, &args, today, &progress).await,
+        Some(operation) => tokio::select! {
+            outcome = one_step(&args, operation, today, &progress) => outcome,
+            () = super::host::asked_to_stop() => {
+                eprintln!("\nhdai: stopped");
+                Ok(ExitCode::FAILURE)
+            }
+        },
     }
 }
 
@@ -128,12 +124,42 @@ async fn one_step(args: &Args, operation: Operation, today: NaiveDate, progress:
 }
 
 async fn whole_story(config: &Config, args: &Args, today: NaiveDate, progress: &Progress) -> Result<ExitCode> {
+    // Before anything is made that an interruption must remove.
+    let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
+        .map_err(|cause| Error::internal("Ctrl-C cannot be listened for").caused_by(cause))?;
     let folder = Folder::prepare(config)?;
-    let (running, url) = local::start_host(config, folder.path()).await?;
-    progress.say(&format!("Local Functions host on {url}, state in {}", folder.path().display()));
-    let client = Client::new(url, None, None)?;
+    let (running, url) = local::launch_host(config, folder.path()).await?;
+    let told = tokio::select! {
+        story = tell(config, args, today, progress, (folder.path(), &running, url)) => Some(story),
+        _ = interrupt.recv() => None,
+    };
+    // Ended before its folder is removed, or it would write into what is being removed.
+    running.stop().await;
+    let Some(story) = told else {
+        let files = if folder.temporary { "its temporary files are removed" } else { "its files stay" };
+        eprintln!("\nhdai: stopped; the handler is stopped and {files}");
+        return Ok(ExitCode::FAILURE);
+    };
+    let story = story?;
+    story.print(args.format)?;
+    story.check(u64::from(args.rows))?;
+    if args.format == Format::Table {
+        report::print_next(&folder.kept());
+    }
+    Ok(ExitCode::SUCCESS)
+}
 
-    let container = folder.path().join("blobs").join(&config.import_container);
+async fn tell(
+    config: &Config,
+    args: &Args,
+    today: NaiveDate,
+    progress: &Progress,
+    (folder, running, url): (&Path, &Running, Url),
+) -> Result<Story> {
+    running.ready().await?;
+    progress.say(&format!("Local Functions host on {url}, state in {}", folder.display()));
+    let client = Client::new(url, None, None)?;
+    let container = folder.join("blobs").join(&config.import_container);
     steps::ingest(args, &container.to_string_lossy(), progress).await?;
     let import = steps::await_import(&client, args, progress).await?;
     let imported = steps::totals(&client).await?;
@@ -142,15 +168,7 @@ async fn whole_story(config: &Config, args: &Args, today: NaiveDate, progress: &
     let after_admissions = steps::totals(&client).await?;
     let discharged = steps::discharge(&client, args, today, progress).await?;
     let peak_resident_bytes = running.handler_pid().and_then(local::peak_resident_bytes);
-    running.stop().await;
-
-    let story = Story { import, imported, model, admitted, after_admissions, discharged, peak_resident_bytes };
-    story.print(args.format)?;
-    story.check(u64::from(args.rows))?;
-    if args.format == Format::Table {
-        report::print_next(&folder.kept());
-    }
-    Ok(ExitCode::SUCCESS)
+    Ok(Story { import, imported, model, admitted, after_admissions, discharged, peak_resident_bytes })
 }
 
 /// The demo's state: the folder that was asked for, or a temporary one that goes with this value.

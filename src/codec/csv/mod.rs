@@ -42,6 +42,8 @@ pub const REJECTS_PER_ROW_MAX: usize = 8;
 pub struct Rows {
     /// The rows that passed, in file order.
     pub encounters: Vec<Encounter>,
+    /// The line that each of them starts on, from 1.
+    pub lines: Vec<u64>,
     /// What the others broke: from 1 to [`REJECTS_PER_ROW_MAX`] rejects each, in file order.
     pub rejects: Vec<Reject>,
     /// Rows that broke a rule.
@@ -105,8 +107,12 @@ impl<R: Read> Reader<R> {
         for _ in 0..rows_max {
             let Some((lines, record)) = self.records.next()? else { break };
             rows.rows += 1;
+            let line = *lines.start();
             match row::encounter(record, lines, &self.layout, &self.facilities, &mut rows.rejects) {
-                Some(encounter) => rows.encounters.push(encounter),
+                Some(encounter) => {
+                    rows.encounters.push(encounter);
+                    rows.lines.push(line);
+                }
                 None => rows.rejected_rows += 1,
             }
         }

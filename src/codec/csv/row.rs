@@ -219,11 +219,15 @@ fn facility(cell: &[u8], facilities: &[FacilityId]) -> Result<FacilityId, Violat
     if is_missing(cell) {
         return required(Ok(None));
     }
-    std::str::from_utf8(cell)
-        .ok()
-        .and_then(FacilityId::parse)
-        .filter(|id| facilities.contains(id))
-        .map_or_else(|| violation("must be the id of a known facility", "Correct the id, or add the facility first."), Ok)
+    std::str::from_utf8(cell).ok().and_then(FacilityId::parse).filter(|id| facilities.contains(id)).map_or_else(
+        || {
+            violation(
+                "must be the id of a known facility",
+                "Correct the id, or add the facility with `hdai facilities` and drop the file again.",
+            )
+        },
+        Ok,
+    )
 }
 
 /// Whole days, also written as `6.0`.

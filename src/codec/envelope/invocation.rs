@@ -49,6 +49,15 @@ impl Invocation {
         self.data.get(name).map(unwrap)
     }
 
+    /// The JSON in the queue message of the binding `name`. The host writes a message's text as a JSON string and that into its own JSON,
+    /// so a message that is itself JSON comes wrapped twice. `None` if there is none, or it is not JSON.
+    pub fn message(&self, name: &str) -> Option<Value> {
+        match self.data(name)?.into_owned() {
+            Value::String(text) => serde_json::from_str(&text).ok(),
+            plain => Some(plain),
+        }
+    }
+
     /// The trigger's binding datum `name`, unwrapped once like [`Invocation::data`].
     pub fn metadata(&self, name: &str) -> Option<Cow<'_, Value>> {
         self.metadata.get(name).map(unwrap)
@@ -181,6 +190,16 @@ mod tests {
         assert_eq!(call.dequeue_count(), Some(3));
         assert_eq!(call.blob_name().unwrap(), "42");
         assert_eq!(call.metadata_text("bare").unwrap(), "42");
+    }
+
+    #[test]
+    fn a_queue_message_is_read_however_often_it_is_wrapped() {
+        let message = json!({ "url": "a.csv" });
+        for item in [message.clone(), json!(message.to_string()), json!(json!(message.to_string()).to_string())] {
+            assert_eq!(invocation(json!({ "Data": { "item": item } })).message("item"), Some(message.clone()));
+        }
+        assert_eq!(invocation(json!({ "Data": { "item": "\"plain words\"" } })).message("item"), None);
+        assert_eq!(invocation(json!({ "Data": {} })).message("item"), None);
     }
 
     #[test]

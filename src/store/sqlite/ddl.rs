@@ -20,6 +20,7 @@ pub(super) fn migrations() -> Vec<Migration> {
     vec![
         Migration { number: 1, name: "0001-record", sql: record() },
         Migration { number: 2, name: "0002-facilities", sql: facilities() },
+        Migration { number: 3, name: "0003-anomalies", sql: ANOMALIES.to_owned() },
     ]
 }
 
@@ -160,6 +161,34 @@ END;
 CREATE TRIGGER audit_is_never_deleted BEFORE DELETE ON audit BEGIN
   SELECT RAISE(ABORT, 'the audit trail is append-only');
 END;
+";
+
+/// The newest look at the stays over time, and its findings; the next look takes their place.
+const ANOMALIES: &str = "\
+CREATE TABLE survey (
+  one INTEGER PRIMARY KEY CHECK (one = 1), -- there is one
+  found TEXT NOT NULL,
+  firstweek TEXT, -- Monday of the first week that was looked at
+  lastweek TEXT,
+  charted INTEGER NOT NULL,
+  uncharted INTEGER NOT NULL,
+  CHECK (firstweek <= lastweek)
+) STRICT;
+
+CREATE TABLE findings (
+  ordinal INTEGER PRIMARY KEY, -- latest first
+  facid TEXT NOT NULL,
+  condition TEXT, -- a column of PatientData; NULL for every patient
+  direction TEXT NOT NULL CHECK (direction IN ('rise', 'decline')),
+  firstweek TEXT NOT NULL,
+  lastweek TEXT NOT NULL,
+  stays INTEGER NOT NULL CHECK (stays >= 1),
+  meandays REAL NOT NULL,
+  expecteddays REAL NOT NULL,
+  averagedays REAL NOT NULL,
+  limitdays REAL NOT NULL,
+  CHECK (firstweek <= lastweek)
+) STRICT;
 ";
 
 /// Facilities that the site has changed since stay as they are.

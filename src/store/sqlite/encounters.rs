@@ -6,6 +6,7 @@ use rusqlite::{Connection, Row, Transaction};
 use super::fault::Outcome;
 use super::values::{Day, bind, bind_encounter, read_encounter};
 use super::{audit, sql};
+use crate::domain::encounter::STAY_DAYS_MAX;
 use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, FacilityId, Prediction};
 use crate::store::columns::{
     PREDICTION_COLUMNS, encounter_columns, nameless_columns, prediction_from_json, prediction_json, prediction_values, unreadable,
@@ -68,6 +69,7 @@ pub(super) fn discharge(transaction: &Transaction<'_>, id: EncounterId, on: Naiv
             Some(day) if day == on => Discharged::Before(Box::new(stored)),
             Some(_) => Discharged::Conflict,
             None if on < stored.encounter.admitted => Discharged::BeforeAdmission,
+            None if (on - stored.encounter.admitted).num_days() > STAY_DAYS_MAX => Discharged::TooLong,
             None => Discharged::Now(Box::new(close(transaction, stored, on)?)),
         },
     };
@@ -100,6 +102,45 @@ pub(super) fn discharged(connection: &Connection, after: Option<EncounterId>, li
         .prepare_cached(&sql::DISCHARGED_ENCOUNTERS)?
         .query_and_then((after.map_or(0, EncounterId::get), limit), |row| read_encounter(row, nameless_columns()))?
         .collect()
+}
+
+/// Open encounters without a prediction by id after `after`, without names.
+pub(super) fn unpredicted(connection: &Connection, after: Option<EncounterId>, limit: u32) -> Outcome<Vec<Encounter>> {
+    connection
+        .prepare_cached(&sql::UNPREDICTED_ENCOUNTERS)?
+        .query_and_then((after.map_or(0, EncounterId::get), limit), |row| read_encounter(row, nameless_columns()))?
+        .collect()
+}
+
+/// Gives encounters that have none a prediction.
+pub(super) fn save_predictions(
+    transaction: &Transaction<'_>,
+    predictions: &[(EncounterId, Prediction)],
+    event: &AuditEvent,
+) -> Outcome<u64> {
+    let mut statement = transaction.prepare_cached(&sql::SAVE_PREDICTION)?;
+    let mut taken = 0;
+    for (id, prediction) in predictions {
+        let json = prediction_json(prediction)?;
+        bind(&mut statement, 1, crate::store::columns::Value::Integer(id.get().into()))?;
+        for (place, value) in (2..).zip(prediction_values(prediction, &json)) {
+            bind(&mut statement, place, value)?;
+        }
+        taken += u64::try_from(statement.raw_execute()?).unwrap_or_default();
+    }
+    audit::append(transaction, event)?;
+    Ok(taken)
+}
+
+/// Adds facilities, or changes their names and beds.
+pub(super) fn save_facilities(transaction: &Transaction<'_>, facilities: &[Facility], event: &AuditEvent) -> Outcome<u64> {
+    let mut statement = transaction.prepare_cached(&sql::SAVE_FACILITY)?;
+    let mut changed = 0;
+    for facility in facilities {
+        changed += statement.execute((facility.id.to_string(), &facility.name, facility.capacity))?;
+    }
+    audit::append(transaction, event)?;
+    Ok(u64::try_from(changed).unwrap_or_default())
 }
 
 /// How many encounters there are.

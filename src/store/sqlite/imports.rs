@@ -6,7 +6,7 @@ use chrono::{DateTime, Utc};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, Transaction};
 
 use super::fault::Outcome;
-use super::values::{bind, bind_encounter, count, instant, instant_text, signed};
+use super::values::{Day, bind, bind_encounter, count, instant, instant_text, signed};
 use super::{audit, sql};
 use crate::domain::import::{Counts, Import, ImportId, Reject, Source, State};
 use crate::domain::{AuditEvent, Encounter};
@@ -17,7 +17,7 @@ use crate::store::{Batch, Begun, Finish, REJECTS_KEPT_MAX, Step};
 /// Opens the ledger entry, or takes it over from an older delivery.
 pub(super) fn begin(transaction: &Transaction<'_>, id: &ImportId, source: &Source, at: DateTime<Utc>) -> Outcome<Begun> {
     match find(transaction, id)? {
-        Some(entry) if entry.state != State::Running => return Ok(Begun::Over(entry)),
+        Some(entry) if entry.state == State::Done => return Ok(Begun::Over(entry)),
         Some(_) => transaction.prepare_cached(&sql::TAKE_OVER_IMPORT)?.execute([&id.0])?,
         None => transaction.prepare_cached(&sql::BEGIN_IMPORT)?.execute((
             &id.0,
@@ -28,6 +28,13 @@ pub(super) fn begin(transaction: &Transaction<'_>, id: &ImportId, source: &Sourc
             instant_text(at),
         ))?,
     };
+    transaction.prepare_cached(&sql::CLOSE_REPLACED_IMPORTS)?.execute((
+        &source.account,
+        &source.container,
+        &source.name,
+        &source.etag,
+        instant_text(at),
+    ))?;
     Ok(Begun::Work(find(transaction, id)?.ok_or_else(|| unknown(id))?))
 }
 
@@ -45,11 +52,11 @@ pub(super) fn batch(transaction: &Transaction<'_>, batch: &Batch) -> Outcome<Ste
     if !ours || checkpoint != signed(batch.after)? {
         return Ok(Step::Superseded);
     }
-    let mut counts = upsert(transaction, batch)?;
-    counts.rejected = batch.rejected_rows;
+    let (mut counts, refused) = upsert(transaction, batch)?;
+    counts.rejected = batch.rejected_rows + refused.len() as u64;
     counts.read = counts.stored + counts.updated + counts.unchanged + counts.rejected;
     let room = REJECTS_KEPT_MAX.saturating_sub(u64::try_from(kept).map_err(|_| unreadable("negative count"))?);
-    let newly_kept = keep_rejects(transaction, batch, room)?;
+    let newly_kept = keep_rejects(transaction, batch, &refused, room)?;
     transaction.prepare_cached(&sql::ADVANCE_IMPORT)?.execute((
         &batch.import.0,
         signed(counts.read)?,
@@ -67,20 +74,33 @@ enum Change {
     Stored,
     Updated,
     None,
+    /// The id belongs to another encounter, one that was admitted.
+    Refused,
 }
 
-fn upsert(transaction: &Transaction<'_>, batch: &Batch) -> Outcome<Counts> {
-    let mut counts = Counts::default();
+/// The rule that only the store can hold.
+fn belongs_to_an_admission(line: u64) -> Reject {
+    Reject {
+        line,
+        column: "eid".into(),
+        rule: "must not be the id of another encounter that was admitted".into(),
+        remedy: "Give the encounter in the file its own id.".into(),
+    }
+}
+
+fn upsert(transaction: &Transaction<'_>, batch: &Batch) -> Outcome<(Counts, Vec<Reject>)> {
+    let (mut counts, mut refused) = (Counts::default(), Vec::new());
     let mut statement = transaction.prepare_cached(&sql::UPSERT_ENCOUNTER)?;
     bind(&mut statement, encounter_columns().len() + 1, Value::Text(&batch.import.0))?;
-    for encounter in &batch.encounters {
+    for (place, encounter) in batch.encounters.iter().enumerate() {
         match upsert_one(transaction, &mut statement, encounter)? {
             Change::Stored => counts.stored += 1,
             Change::Updated => counts.updated += 1,
             Change::None => counts.unchanged += 1,
+            Change::Refused => refused.push(belongs_to_an_admission(batch.lines.get(place).copied().unwrap_or_default())),
         }
     }
-    Ok(counts)
+    Ok((counts, refused))
 }
 
 /// Tells an insert from an update without a second statement: SQLite moves `last_insert_rowid` (here the `eid`) on an insert only. If
@@ -90,18 +110,26 @@ fn upsert_one(transaction: &Transaction<'_>, upsert: &mut CachedStatement<'_>, e
     let there = transaction.last_insert_rowid() == id && transaction.prepare_cached(&sql::ENCOUNTER_EXISTS)?.exists([id])?;
     bind_encounter(upsert, encounter_columns(), encounter)?;
     Ok(match upsert.raw_execute()? {
+        0 if is_another_admission(transaction, encounter)? => Change::Refused,
         0 => Change::None,
         _ if there || transaction.last_insert_rowid() != id => Change::Updated,
         _ => Change::Stored,
     })
 }
 
+fn is_another_admission(transaction: &Transaction<'_>, encounter: &Encounter) -> Outcome<bool> {
+    let facility = encounter.facility.to_string();
+    let admitted = Day::of(encounter.admitted)?;
+    let key = (encounter.id.get(), admitted.as_str()?, facility, encounter.gender.code());
+    Ok(transaction.prepare_cached(&sql::ADMITTED_ANOTHER)?.exists(key)?)
+}
+
 /// Keeps at most `room` of the batch's rejects; answers how many.
-fn keep_rejects(transaction: &Transaction<'_>, batch: &Batch, room: u64) -> Outcome<u64> {
+fn keep_rejects(transaction: &Transaction<'_>, batch: &Batch, refused: &[Reject], room: u64) -> Outcome<u64> {
     let mut statement = transaction.prepare_cached(&sql::INSERT_REJECT)?;
     let mut ordinals: HashMap<u64, u32> = HashMap::new();
     let mut kept = 0;
-    for reject in &batch.rejects {
+    for reject in batch.rejects.iter().chain(refused) {
         if kept == room {
             break;
         }

@@ -1,6 +1,7 @@
 //! The record in one SQLite file: the embedded default. Several processes may share the file.
 //! It does not know where the file lies, what a message looks like, or the clock (but for the day a migration ran).
 
+mod anomalies;
 mod audit;
 mod ddl;
 mod encounters;
@@ -26,6 +27,7 @@ pub use self::sql::statements;
 use self::fault::Outcome;
 use self::pool::Pool;
 use super::{Admitted, Batch, Begun, Census, Discharged, Finish, Step, Store, Stored, Totals};
+use crate::domain::anomaly::{StayHistory, Survey};
 use crate::domain::import::{Import, ImportId, Reject, Source};
 use crate::domain::model::ModelRecord;
 use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, Prediction};
@@ -90,6 +92,11 @@ impl Store for Sqlite {
         self.read(encounters::facilities).await
     }
 
+    async fn save_facilities(&self, facilities: &[Facility], audit: &AuditEvent) -> Result<u64> {
+        let (facilities, audit) = (facilities.to_vec(), audit.clone());
+        self.writer.write(move |transaction| encounters::save_facilities(transaction, &facilities, &audit)).await
+    }
+
     async fn begin_import(&self, id: &ImportId, source: &Source, at: DateTime<Utc>) -> Result<Begun> {
         let (id, source) = (id.clone(), source.clone());
         self.writer.write(move |transaction| imports::begin(transaction, &id, &source, at)).await
@@ -143,6 +150,28 @@ impl Store for Sqlite {
 
     async fn discharged_encounters(&self, after: Option<EncounterId>, limit: u32) -> Result<Vec<Encounter>> {
         self.read(move |connection| encounters::discharged(connection, after, limit)).await
+    }
+
+    async fn unpredicted_encounters(&self, after: Option<EncounterId>, limit: u32) -> Result<Vec<Encounter>> {
+        self.read(move |connection| encounters::unpredicted(connection, after, limit)).await
+    }
+
+    async fn save_predictions(&self, predictions: &[(EncounterId, Prediction)], audit: &AuditEvent) -> Result<u64> {
+        let (predictions, audit) = (predictions.to_vec(), audit.clone());
+        self.writer.write(move |transaction| encounters::save_predictions(transaction, &predictions, &audit)).await
+    }
+
+    async fn stay_history(&self, today: NaiveDate, weeks_max: u32) -> Result<StayHistory> {
+        self.read(move |connection| anomalies::history(connection, today, weeks_max)).await
+    }
+
+    async fn replace_survey(&self, survey: &Survey, audit: &AuditEvent) -> Result<()> {
+        let (survey, audit) = (survey.clone(), audit.clone());
+        self.writer.write(move |transaction| anomalies::replace(transaction, &survey, &audit)).await
+    }
+
+    async fn survey(&self, limit: u32) -> Result<Option<Survey>> {
+        self.read(move |connection| anomalies::survey(connection, limit)).await
     }
 
     async fn save_model(&self, model: &ModelRecord, audit: &AuditEvent) -> Result<()> {

@@ -4,6 +4,7 @@
 use std::sync::LazyLock;
 
 use super::ddl;
+use crate::schema::Feature;
 use crate::store::columns::{
     EncounterColumn, FACILITIES, IMPORT_ID, PATIENTS, PREDICTION_COLUMNS, encounter_columns, nameless_columns,
 };
@@ -50,6 +51,9 @@ const IMPORT_COLUMNS: &str = "id, account, container, name, etag, state, attempt
 
 const MODEL_COLUMNS: &str = "version, trained, trainingrows, schemafingerprint, metrics, promoted, reason";
 
+const FINDING_COLUMNS: &str = "ordinal, facid, condition, direction, firstweek, lastweek, stays, meandays, expecteddays, \
+     averagedays, limitdays";
+
 statements! {
     /// On opening: whose file it is, and whether there is anything in it.
     IDENTITY = "SELECT (SELECT application_id FROM pragma_application_id), (SELECT count(*) FROM sqlite_schema)";
@@ -64,8 +68,15 @@ statements! {
 
     ALL_FACILITIES = format!("SELECT Id, Name, Capacity FROM {FACILITIES} ORDER BY Id");
 
+    SAVE_FACILITY = format!("INSERT INTO {FACILITIES} (Id, Name, Capacity) VALUES (?1, ?2, ?3)\n\
+        ON CONFLICT (Id) DO UPDATE SET Name = excluded.Name, Capacity = excluded.Capacity\n\
+        WHERE Name IS NOT excluded.Name OR Capacity IS NOT excluded.Capacity");
+
     /// One row of an import. The prediction of an admission stays; a row that says nothing new is not written at all.
     UPSERT_ENCOUNTER = upsert();
+    /// Does the id belong to another encounter, one that was admitted? An import never writes over a patient on a ward.
+    ADMITTED_ANOTHER = format!(
+        "SELECT 1 FROM {PATIENTS} WHERE eid = ?1 AND {} IS NULL AND (vdate <> ?2 OR facid <> ?3 OR gender <> ?4)", IMPORT_ID.0);
     ENCOUNTER_EXISTS = format!("SELECT 1 FROM {PATIENTS} WHERE eid = ?1");
     INSERT_ADMISSION = {
         let names = || encounter_columns().iter().map(|c| c.name).chain(PREDICTION_COLUMNS.iter().map(|c| c.0));
@@ -75,6 +86,13 @@ statements! {
     ENCOUNTER = format!("SELECT {}, prediction FROM {PATIENTS} WHERE eid = ?1", names(encounter_columns()));
     DISCHARGED_ENCOUNTERS = format!(
         "SELECT {} FROM {PATIENTS} WHERE eid > ?1 AND discharged IS NOT NULL ORDER BY eid LIMIT ?2", names(nameless_columns()));
+    UNPREDICTED_ENCOUNTERS = format!(
+        "SELECT {} FROM {PATIENTS} WHERE eid > ?1 AND discharged IS NULL AND prediction IS NULL ORDER BY eid LIMIT ?2",
+        names(nameless_columns()));
+    SAVE_PREDICTION = {
+        let set = PREDICTION_COLUMNS.iter().zip(2..).map(|(column, place)| format!("{} = ?{place}", column.0));
+        format!("UPDATE {PATIENTS} SET {} WHERE eid = ?1 AND prediction IS NULL", join(set))
+    };
     TOTALS = format!("SELECT count(*), count(discharged), count(*) - count({}) FROM {PATIENTS}", IMPORT_ID.0);
     /// The first two counts are answered from the index of open encounters, the third from one pass over the table.
     CENSUS = format!(
@@ -87,12 +105,27 @@ statements! {
          LEFT JOIN (SELECT facid, count(*) AS leavers FROM {PATIENTS} WHERE discharged = ?1 GROUP BY facid) d ON d.facid = f.Id\n\
          ORDER BY f.Id");
 
+    /// One pass over the table, summed as the rows go by. There is no index to group by, and SQLite would sort a copy of every row in
+    /// memory to do it itself. The conditions come last, in the order of the clinical table.
+    STAYS = format!(
+        "SELECT facid, vdate, discharged, lengthofstay, {} FROM {PATIENTS} WHERE vdate <= ?1",
+        join(Feature::conditions().map(|feature| feature.spec().name)));
+    DELETE_FINDINGS = "DELETE FROM findings";
+    DELETE_SURVEY = "DELETE FROM survey";
+    INSERT_SURVEY = "INSERT INTO survey (one, found, firstweek, lastweek, charted, uncharted) VALUES (1, ?1, ?2, ?3, ?4, ?5)";
+    INSERT_FINDING = format!("INSERT INTO findings ({FINDING_COLUMNS}) VALUES ({})", places(11));
+    SURVEY = "SELECT found, firstweek, lastweek, charted, uncharted FROM survey";
+    FINDINGS = format!("SELECT {FINDING_COLUMNS} FROM findings ORDER BY ordinal LIMIT ?1");
+
     IMPORT = format!("SELECT {IMPORT_COLUMNS} FROM imports WHERE id = ?1");
     IMPORTS = format!("SELECT {IMPORT_COLUMNS} FROM imports ORDER BY seq DESC LIMIT ?1");
     BEGIN_IMPORT = "INSERT INTO imports (id, account, container, name, etag, state, attempt, checkpoint, rowsread, stored, updated, \
         unchanged, rejected, rejectskept, failure, extracolumns, sha256, started) \
         VALUES (?1, ?2, ?3, ?4, ?5, 'running', 1, 0, 0, 0, 0, 0, 0, 0, '', '', '', ?6)";
-    TAKE_OVER_IMPORT = "UPDATE imports SET attempt = attempt + 1 WHERE id = ?1 AND state = 'running'";
+    TAKE_OVER_IMPORT = "UPDATE imports SET attempt = attempt + 1, state = 'running', failure = '', finished = NULL \
+        WHERE id = ?1 AND state <> 'done'";
+    CLOSE_REPLACED_IMPORTS = "UPDATE imports SET state = 'failed', failure = 'the file was replaced by a newer version', finished = ?5 \
+        WHERE account = ?1 AND container = ?2 AND name = ?3 AND etag <> ?4 AND state = 'running'";
     FENCE = "SELECT state = 'running' AND attempt = ?2, checkpoint, rejectskept FROM imports WHERE id = ?1";
     ADVANCE_IMPORT = "UPDATE imports SET checkpoint = checkpoint + ?2, rowsread = rowsread + ?2, stored = stored + ?3, \
         updated = updated + ?4, unchanged = unchanged + ?5, rejected = rejected + ?6, rejectskept = rejectskept + ?7 WHERE id = ?1";
@@ -120,9 +153,13 @@ fn upsert() -> String {
     let import = IMPORT_ID.0;
     let others = || columns.iter().map(|c| c.name).filter(|name| *name != "eid");
     let set = join(others().map(|name| format!("{name} = {}", incoming(name))).chain([format!("{import} = excluded.{import}")]));
+    let another = format!(
+        "{PATIENTS}.{import} IS NULL AND ({PATIENTS}.vdate <> excluded.vdate OR {PATIENTS}.facid <> excluded.facid \
+         OR {PATIENTS}.gender <> excluded.gender)"
+    );
     let differs: Vec<_> = others().map(|name| format!("{PATIENTS}.{name} IS NOT {}", incoming(name))).collect();
     format!(
-        "INSERT INTO {PATIENTS} ({}, {import}) VALUES ({})\nON CONFLICT (eid) DO UPDATE SET {set}\nWHERE {}",
+        "INSERT INTO {PATIENTS} ({}, {import}) VALUES ({})\nON CONFLICT (eid) DO UPDATE SET {set}\nWHERE ({}) AND NOT ({another})",
         names(columns),
         places(columns.len() + 1),
         differs.join(" OR ")

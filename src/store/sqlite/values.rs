@@ -43,6 +43,20 @@ pub(super) fn read_encounter(row: &Row<'_>, columns: &[EncounterColumn]) -> Outc
     })
 }
 
+/// A text that is there, without an allocation.
+pub(super) fn text<'a>(row: &'a Row<'_>, place: usize) -> Outcome<&'a str> {
+    optional_text(row, place)?.ok_or_else(|| unreadable("missing text").into())
+}
+
+/// A text or NULL, without an allocation.
+pub(super) fn optional_text<'a>(row: &'a Row<'_>, place: usize) -> Outcome<Option<&'a str>> {
+    match row.get_ref(place)? {
+        ValueRef::Null => Ok(None),
+        ValueRef::Text(text) => utf8(text).map(Some),
+        _ => Err(unreadable("value of another type").into()),
+    }
+}
+
 fn utf8(text: &[u8]) -> Outcome<&str> {
     Ok(std::str::from_utf8(text).map_err(|_| unreadable("text that is not UTF-8"))?)
 }
@@ -77,7 +91,8 @@ impl Day {
     }
 }
 
-fn day(text: &str) -> Outcome<NaiveDate> {
+/// Reads [`Day`].
+pub(super) fn day(text: &str) -> Outcome<NaiveDate> {
     Ok(text.parse().map_err(|_| unreadable("date"))?)
 }
 

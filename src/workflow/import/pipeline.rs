@@ -52,6 +52,7 @@ pub(super) fn start(content: Opened, bytes_max: u64, facilities: Vec<FacilityId>
         attempt: entry.attempt,
         after: entry.checkpoint,
         encounters: Vec::new(),
+        lines: Vec::new(),
         rejects: Vec::new(),
         rejected_rows: 0,
     };
@@ -68,8 +69,8 @@ impl Parsing {
 
     /// How it ended, after the last batch.
     pub(super) async fn end(self) -> Result<Parsed> {
-        let parsed = self.parser.await.map_err(|cause| Error::internal("the parser stopped").caused_by(cause))?;
-        self.feeder.await.map_err(|cause| Error::internal("the reader stopped").caused_by(cause))?;
+        let parsed = self.parser.await.map_err(|_| Error::internal("the parser stopped"))?;
+        self.feeder.await.map_err(|_| Error::internal("the reader stopped"))?;
         match self.stream_error.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(error) => Err(error),
             None => parsed,
@@ -115,6 +116,7 @@ fn parse(bytes: Bytestream, facilities: &[FacilityId], template: Batch, sender: 
             let batch = Batch {
                 after,
                 encounters: rows.encounters,
+                lines: rows.lines,
                 rejects: rows.rejects,
                 rejected_rows: rows.rejected_rows,
                 ..template.clone()

@@ -168,11 +168,17 @@ pub(super) async fn a_discharge_meets_every_case(new_place: NewPlace) {
     let (good, bad) = (Outcome::Success, Outcome::Failure);
     assert_eq!(outcomes(&*store).await, [bad, good, bad, good, good, bad, bad]);
 
+    // Nobody stays for more than ten years.
+    admit(&*store, &open_encounter(3), None).await;
+    let decades_later = open_encounter(3).admitted + Days::new(3_651);
+    assert_eq!(discharge(&*store, eid(3), decades_later).await, Discharged::TooLong);
+    assert!(matches!(discharge(&*store, eid(3), decades_later - Days::new(1)).await, Discharged::Now(_)));
+
     // The day of admission itself is a stay of no days.
     admit(&*store, &open_encounter(2), None).await;
     let Discharged::Now(stored) = discharge(&*store, eid(2), open_encounter(2).admitted).await else { panic!("not discharged") };
     assert_eq!(stored.encounter.stay_days(), Some(0));
-    assert_eq!(store.totals().await.unwrap(), Totals { encounters: 2, discharged: 2, admitted: 2 });
+    assert_eq!(store.totals().await.unwrap(), Totals { encounters: 3, discharged: 3, admitted: 3 });
 }
 
 /// Encounters at the ends of everything.

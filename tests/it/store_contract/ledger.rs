@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use health_data_ai::domain::import::{Counts, Import, State};
+use health_data_ai::domain::import::{Counts, Import, Source, State};
 use health_data_ai::domain::{Action, Encounter, Gender, Outcome, PersonName};
 use health_data_ai::error::Kind;
 use health_data_ai::schema::Feature;
@@ -219,10 +219,43 @@ pub(super) async fn a_failed_import_says_why(new_place: NewPlace) {
     let failed = Finish::Failed { reason: "the header lacks a column".into() };
     let audit = health_data_ai::domain::AuditEvent { outcome: Outcome::Failure, ..event(Action::Import, 9) };
     store.finish_import(&import_id(1), 1, &failed, &audit).await.unwrap();
-    let Begun::Over(entry) = store.begin_import(&import_id(1), &source(1), at(10)).await.unwrap() else { panic!("it is over") };
+    let entry = store.import(&import_id(1)).await.unwrap().unwrap();
     assert_eq!((entry.state, entry.failure.as_str()), (State::Failed, "the header lacks a column"));
     assert_eq!((entry.sha256.as_str(), entry.counts), ("", counts(1, 0, 0, 0)), "what was committed before stays counted");
     assert_eq!(store.audit_events(10).await.unwrap(), [audit]);
+
+    // The reason may be cured: a new delivery goes on behind what is committed.
+    let Begun::Work(entry) = store.begin_import(&import_id(1), &source(1), at(10)).await.unwrap() else { panic!("it goes on") };
+    assert_eq!((entry.state, entry.attempt, entry.checkpoint, entry.failure.as_str()), (State::Running, 2, 1, ""));
+    assert_eq!(entry.finished, None);
+}
+
+pub(super) async fn an_entry_of_a_replaced_file_is_closed(new_place: NewPlace) {
+    let store = new_place().migrated().await;
+    let old = begin(&*store, 1).await;
+    store.import_batch(&batch(&old, vec![encounter(1)])).await.unwrap();
+    let newer = Source { etag: "newer".into(), ..source(1) };
+    store.begin_import(&import_id(2), &newer, at(10)).await.unwrap();
+    let old = store.import(&import_id(1)).await.unwrap().unwrap();
+    assert_eq!((old.state, old.failure.is_empty(), old.finished), (State::Failed, false, Some(at(10))));
+    assert_eq!(store.import_batch(&batch(&old, vec![encounter(2)])).await.unwrap(), Step::Superseded);
+    assert_eq!(store.import(&import_id(2)).await.unwrap().unwrap().state, State::Running);
+}
+
+/// A patient on a ward is not written over by a file that happens to use the same id.
+pub(super) async fn a_row_with_the_id_of_another_admission_is_a_reject(new_place: NewPlace) {
+    let store = new_place().migrated().await;
+    admit(&*store, &open_encounter(1), None).await;
+    let another = Encounter { admitted: open_encounter(1).admitted.pred_opt().unwrap(), ..encounter(1) };
+    let mut entry = begin(&*store, 1).await;
+    let mut rows = batch(&entry, vec![encounter(2), another]);
+    rows.lines = vec![2, 7];
+    assert_eq!(store.import_batch(&rows).await.unwrap(), Step::Committed(counts(1, 0, 0, 1)));
+    entry = store.import(&import_id(1)).await.unwrap().unwrap();
+    assert_eq!((entry.checkpoint, entry.counts), (2, counts(1, 0, 0, 1)));
+    let rejects = store.rejects(&import_id(1), 0, 9).await.unwrap();
+    assert_eq!((rejects.len(), rejects[0].line, rejects[0].column.as_str()), (1, 7, "eid"));
+    assert_same(&store.encounter(eid(1)).await.unwrap().unwrap().encounter, &open_encounter(1));
 }
 
 pub(super) async fn rejects_are_read_in_line_order_and_capped(new_place: NewPlace) {

@@ -161,6 +161,7 @@ pub(super) fn batch(entry: &Import, encounters: Vec<Encounter>) -> Batch {
         after: entry.checkpoint,
         encounters,
         rejects: Vec::new(),
+        lines: Vec::new(),
         rejected_rows: 0,
     }
 }

@@ -71,6 +71,7 @@ impl Model {
                     self.0.insert(row.id, (row.clone(), None, true));
                     counts.stored += 1;
                 }
+                Some(kept) if !kept.2 && is_another(&kept.0, row) => counts.rejected += 1,
                 Some(kept) if kept.0 == merged(&kept.0, row) => counts.unchanged += 1,
                 Some(kept) => {
                     kept.0 = merged(&kept.0, row);
@@ -130,6 +131,11 @@ impl Model {
         let today = here().filter(|(encounter, ..)| encounter.discharged == Some(on)).count();
         (open().count() as u64, open().filter(leaves).count() as u64, today as u64)
     }
+}
+
+/// Another encounter under the same id; one that was admitted is not written over.
+fn is_another(kept: &Encounter, row: &Encounter) -> bool {
+    (kept.admitted, kept.facility, kept.gender) != (row.admitted, row.facility, row.gender)
 }
 
 /// What a row makes of the one that is there: empty names, and an empty discharge of the same stay, erase nothing.
