@@ -18,6 +18,9 @@ pub(super) struct Args {
     /// Predict for a CSV of encounters; nothing is stored
     #[arg(long, value_name = "FILE")]
     data: Option<PathBuf>,
+    /// Write the learned features of each encounter instead of its prediction, to train another model on
+    #[arg(long, requires = "data")]
+    learned_features: bool,
     /// CSV to write: encounter id, days, intervals, model; `-` is standard output
     #[arg(long, default_value = "-", value_name = "FILE")]
     out: PathBuf,
@@ -29,7 +32,7 @@ const BATCH_ROWS: usize = 4_000;
 pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
     let hospital = super::open(config).await?;
     match &args.data {
-        Some(data) => score(&hospital, data, &args.out).await?,
+        Some(data) => score(&hospital, data, &args).await?,
         None => {
             let taken = workflow::backfill(&super::caller(), &hospital, super::now()).await?;
             say!("{} encounters have a prediction now that had none.", super::thousands(taken));
@@ -38,7 +41,7 @@ pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
     Ok(ExitCode::SUCCESS)
 }
 
-async fn score(hospital: &Hospital, data: &Path, out: &Path) -> Result<()> {
+async fn score(hospital: &Hospital, data: &Path, args: &Args) -> Result<()> {
     let model = hospital
         .champion()
         .await?
@@ -47,12 +50,19 @@ async fn score(hospital: &Hospital, data: &Path, out: &Path) -> Result<()> {
     let file = File::open(data).map_err(|cause| Error::not_found(format!("{} cannot be read", data.display())).caused_by(cause))?;
     let mut reader = csv::Reader::new(BufReader::new(file), &facilities)?;
     let mut rejected = 0;
-    super::generate::to_file(out, |out| {
+    super::generate::to_file(&args.out, |out| {
         let failed = |cause: std::io::Error| Error::unavailable("the predictions cannot be written").caused_by(cause);
-        writeln!(out, "encounterId,days,low80,high80,low90,high90,modelVersion").map_err(failed)?;
+        if !args.learned_features {
+            writeln!(out, "encounterId,days,low80,high80,low90,high90,modelVersion").map_err(failed)?;
+        }
         while let Some(rows) = reader.read_batch(BATCH_ROWS)? {
             rejected += rows.rejected_rows;
             for encounter in &rows.encounters {
+                if args.learned_features {
+                    let features = model.learned_features(encounter).iter().map(f64::to_string).collect::<Vec<_>>().join(",");
+                    writeln!(out, "{},{features}", encounter.id).map_err(failed)?;
+                    continue;
+                }
                 let said = model.predict(encounter);
                 let (narrow, wide) = (said.interval80, said.interval90);
                 let line = [said.days, narrow.low, narrow.high, wide.low, wide.high].map(|days| days.to_string()).join(",");

@@ -85,6 +85,13 @@ impl Model {
         }
     }
 
+    /// The learned features of an encounter, as the linear model sees them: for a peer to be trained on the same.
+    pub fn learned_features(&self, encounter: &Encounter) -> Vec<f64> {
+        let design = &self.parts.scorer.design;
+        let encoded = design.encode(&Row::of(encounter));
+        design.columns.iter().map(|column| encoded.values[*column]).collect()
+    }
+
     /// The version it was trained as.
     pub fn version(&self) -> &str {
         &self.parts.version
