@@ -38,8 +38,7 @@ pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
     match args.what {
         What::List => {
             for model in workflow::models(&super::caller(), &hospital, 50, super::now()).await? {
-                let fate = if model.promoted { "promoted" } else { "refused" };
-                say!("{}  {} rows  {fate}: {}", model.version, super::thousands(model.rows), model.reason);
+                say!("{}  {} rows  {}", model.version, super::thousands(model.rows), model.reason);
             }
         }
         What::Card { format } => {
@@ -82,7 +81,7 @@ fn write_card(text: &mut String, record: &ModelRecord, report: &Report) -> std::
     for (feature, rows) in &report.hygiene.implausible {
         writeln!(text, "- `{feature}` is outside what a ward expects in {rows} rows")?;
     }
-    writeln!(text, "\n## Algorithm\n\n{}. {}\n\n{}: {}", report.algorithm, report.choice, fate(record), record.reason)?;
+    writeln!(text, "\n## Algorithm\n\n{}. {}\n\n{}", report.algorithm, report.choice, record.reason)?;
     writeln!(text, "\n## Quality\n\n{}\n", report.holdout_rule)?;
     write_comparison(text, "Holdout", &report.holdout)?;
     write_comparison(text, &format!("Cross-validation, {} folds", report.folds), &report.cross_validation)?;
@@ -113,10 +112,6 @@ fn write_card(text: &mut String, record: &ModelRecord, report: &Report) -> std::
         writeln!(text, "- {line}")?;
     }
     Ok(())
-}
-
-fn fate(record: &ModelRecord) -> &'static str {
-    if record.promoted { "Promoted" } else { "Refused" }
 }
 
 const METRICS_HEAD: &str =

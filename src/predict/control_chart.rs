@@ -20,9 +20,9 @@ const BASELINE_WEEKS: (usize, usize) = (8, 26);
 const BASELINE_FREEDOM_MIN: u64 = 22;
 /// First weeks of a record that nobody is judged by: whoever leaves in them after a long stay was admitted before the record began.
 const SETTLING_WEEKS: usize = 4;
-/// A week with fewer admissions than the median week divided by this is not judged: where a record has ended, only long stays are left
-/// to end, and a mistyped year is no week at all.
-const QUIET_WEEK: u64 = 10;
+/// A week with fewer admissions than the median week divided by this is not judged: where a record ends within a week, only long stays
+/// are left to end, and a mistyped year is no week at all.
+const QUIET_WEEK: u64 = 2;
 /// Smallest spread of stays that is believed, days: that of rounding to whole days, a uniform error of one day (1/√12).
 const SPREAD_DAYS_MIN: f64 = 0.288_675_134_594_812_9;
 
