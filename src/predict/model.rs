@@ -19,6 +19,9 @@ const FORMAT: &str = "hdai-length-of-stay-1";
 /// Largest model that is read, bytes.
 pub const MODEL_BYTES_MAX: usize = 32 << 20;
 
+/// Fewest predictions that are worth a thread of their own.
+const PREDICTIONS_A_THREAD_MIN: usize = 256;
+
 /// A trained length-of-stay model.
 pub struct Model {
     parts: Parts,
@@ -83,6 +86,25 @@ impl Model {
             missing,
             out_of_range,
         }
+    }
+
+    /// [`Model::predict`] for each of `encounters`, in their order, on as many threads as the machine has cores.
+    pub fn predict_all(&self, encounters: &[Encounter]) -> Vec<Prediction> {
+        let threads = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+        let share = encounters.len().div_ceil(threads).max(PREDICTIONS_A_THREAD_MIN);
+        let mut predictions = Vec::with_capacity(encounters.len());
+        std::thread::scope(|scope| {
+            let parts = encounters.chunks(share).map(|part| {
+                let predict = move || part.iter().map(|encounter| self.predict(encounter)).collect::<Vec<_>>();
+                (part, scope.spawn(predict))
+            });
+            for (part, thread) in parts.collect::<Vec<_>>() {
+                // A thread that stopped by a fault of ours leaves its part to this one, where the fault is seen.
+                predictions
+                    .extend(thread.join().unwrap_or_else(|_| part.iter().map(|encounter| self.predict(encounter)).collect()));
+            }
+        });
+        predictions
     }
 
     /// The learned features of an encounter, as the linear model sees them: for a peer to be trained on the same.

@@ -25,7 +25,11 @@ pub async fn backfill(caller: &Caller, hospital: &Hospital, now: DateTime<Utc>) 
         let Some(last) = page.last() else { return Ok(taken) };
         after = Some(last.id);
         let model = std::sync::Arc::clone(&model);
-        let predictions = blocking(move || Ok(page.iter().map(|e| (e.id, model.predict(e))).collect::<Vec<_>>())).await?;
+        let predictions = blocking(move || {
+            let said = model.predict_all(&page);
+            Ok(page.iter().map(|encounter| encounter.id).zip(said).collect::<Vec<_>>())
+        })
+        .await?;
         let audit = AuditEvent::new(caller, Action::Train, Outcome::Success, now).detail("predictions back-filled");
         taken += hospital.store.save_predictions(&predictions, &audit).await?;
     }

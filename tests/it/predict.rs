@@ -232,6 +232,15 @@ fn a_model_read_back_answers_bit_for_bit() {
 }
 
 #[test]
+fn many_predictions_at_once_are_the_single_ones_in_order() {
+    let encounters = patients(1_500, 21);
+    let model = &trained().model;
+    let single: Vec<_> = encounters.iter().map(|encounter| model.predict(encounter)).collect();
+    assert_eq!(model.predict_all(&encounters), single);
+    assert!(model.predict_all(&[]).is_empty());
+}
+
+#[test]
 fn a_model_may_be_shared_between_threads() {
     fn shared<T: Send + Sync>(_: &T) {}
     shared(&trained().model);
