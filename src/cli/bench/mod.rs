@@ -2,6 +2,7 @@
 
 mod admission;
 mod import;
+mod prediction;
 
 use std::process::ExitCode;
 
@@ -20,11 +21,14 @@ enum What {
     Import(import::Args),
     /// Latency of admissions at a steady rate, prediction included
     Admission(admission::Args),
+    /// Microseconds of a prediction in process, with interval and reasons
+    Prediction(prediction::Args),
 }
 
 pub(super) async fn run(config: &Config, args: Args) -> Result<ExitCode> {
     match args.what {
         What::Import(args) => import::run(config, &args).await,
+        What::Prediction(args) => prediction::run(&args),
         What::Admission(args) => admission::run(config, &args).await,
     }
 }
