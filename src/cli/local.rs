@@ -46,7 +46,7 @@ pub(super) async fn launch_host(config: &Config, folder: &Path) -> Result<(host:
     options.port = 0;
     options.identity = Some(super::host::developer(&Role::ALL));
     options.timing.blob_poll = Duration::from_millis(100);
-    options.timing.blob_settle = Duration::from_millis(200);
+    options.timing.blob_settle = Duration::ZERO;
     super::host::stage_into(None, &config.import_container, &options.app_dir)?;
     let running = host::start(options).await?;
     let url = Url::parse(&format!("http://{}", running.http()))

@@ -149,6 +149,8 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
     let filter = match (&command, std::env::var("HDAI_LOG")) {
         // The demo's own words and the commands' answers are what a person reads.
         (Command::Serve(_) | Command::Host(_), _) | (_, Ok(_)) => config.log.clone(),
+        // A benchmark stops its host in the middle of things.
+        (Command::Bench(_), _) => "off".to_owned(),
         _ => "warn".to_owned(),
     };
     telemetry::start(&filter, format)?;
