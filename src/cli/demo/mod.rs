@@ -167,6 +167,7 @@ async fn tell(
     let admitted = steps::admit(&client, args, today, progress).await?;
     let after_admissions = steps::totals(&client).await?;
     let discharged = steps::discharge(&client, args, today, progress).await?;
+    steps::await_charts(&client).await?;
     let peak_resident_bytes = running.handler_pid().and_then(local::peak_resident_bytes);
     Ok(Story { import, imported, model, admitted, after_admissions, discharged, peak_resident_bytes })
 }

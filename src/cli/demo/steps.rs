@@ -19,6 +19,7 @@ use crate::synthetic;
 
 /// Longest wait for an import or a model.
 const WAIT_MAX: Duration = Duration::from_secs(1_800);
+const CHARTS_WAIT_MAX: Duration = Duration::from_secs(10);
 const POLL: Duration = Duration::from_millis(200);
 /// Largest message read from a file.
 const MESSAGE_BYTES_MAX: u64 = 1 << 20;
@@ -114,6 +115,20 @@ pub(super) async fn await_model(client: &Client, progress: &Progress) -> Result<
         tokio::time::sleep(POLL).await;
     }
     Err(Error::unavailable("no model was trained in time: the host's log says why"))
+}
+
+/// Waits until the training's last step, the control charts, is over (or for ten seconds), so that the host is not stopped in it.
+pub(super) async fn await_charts(client: &Client) -> Result<()> {
+    let begun = Instant::now();
+    while begun.elapsed() < CHARTS_WAIT_MAX {
+        let survey = client.get("api/anomalies?limit=1").await?.unwrap_or_default();
+        // Once more, for the answer that follows the commit.
+        tokio::time::sleep(POLL).await;
+        if !survey["found"].is_null() {
+            break;
+        }
+    }
+    Ok(())
 }
 
 /// How many encounters the record holds.
