@@ -78,6 +78,15 @@ pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
                 let of = |name: &str| interval[name].as_f64().map_or("?".to_owned(), |value| format!("{value:.3}"));
                 say!("  {level} % interval: coverage {}, mean width {} days", of("coverage"), of("mean_width_days"));
             }
+            let record = model.report().evaluation.metrics.rmse;
+            say!("  the model's own holdout, at its training: RMSE {record:.4}");
+            for found in &evaluation.untied {
+                let share = (100.0 * found.undone).round();
+                say!(
+                    "  {} no longer goes with the stays ({share} % of its effect is undone): look for a shuffled or shifted column",
+                    found.input
+                );
+            }
         }
     }
     Ok(ExitCode::SUCCESS)

@@ -29,7 +29,7 @@ pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
         say!("{}", describe(file, &imported));
     }
     if args.train && all_done {
-        super::train::train_and_tell(&hospital).await?;
+        super::train::train_and_tell(&hospital, crate::workflow::TrainRequest::default()).await?;
     }
     Ok(if all_done { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }

@@ -162,7 +162,7 @@ fn events(app: &App, invocation: &Invocation) -> Result<Reply> {
 /// `queueTrigger` on `training-requests`.
 async fn train(app: &App, caller: &Caller, invocation: &Invocation) -> Result<Reply> {
     let changed = invocation.message("item").and_then(|item| DateTime::parse_from_rfc3339(item["dataChanged"].as_str()?).ok());
-    train_now(app, caller, TrainRequest { data_changed: changed.map(|at| at.with_timezone(&Utc)) }).await
+    train_now(app, caller, TrainRequest { data_changed: changed.map(|at| at.with_timezone(&Utc)), ..TrainRequest::default() }).await
 }
 
 async fn train_now(app: &App, caller: &Caller, request: TrainRequest) -> Result<Reply> {

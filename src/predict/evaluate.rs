@@ -11,6 +11,7 @@ use super::features::{
 use super::metrics::{Errors, GroupError, Spread, deciles};
 use super::report::Evaluation;
 use super::scorer::Scorer;
+use super::untied::untied;
 
 /// Missing inputs told apart in the report; the last group holds that many and more.
 const MISSING_GROUPS: usize = 9;
@@ -51,6 +52,7 @@ pub(super) fn evaluate_rows<'a>(scorer: &Scorer, profile: &Profile, rows: impl I
         by_missing: named(&missing, |k| if k == MISSING_GROUPS - 1 { format!("{k} or more") } else { k.to_string() }),
         by_month: month.iter().map(|((year, month), errors)| errors.group(format!("{year:04}-{month:02}"))).collect(),
         calibration: deciles(pairs),
+        untied: untied(scorer, rows.clone()),
         drift: profile.drift(rows),
     }
 }

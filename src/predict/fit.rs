@@ -139,6 +139,10 @@ impl Paired {
         self.squares += other.squares;
     }
 
+    pub(super) fn rows(&self) -> u64 {
+        self.n as u64
+    }
+
     pub(super) fn mean(&self) -> f64 {
         self.sum / self.n.max(1.0)
     }

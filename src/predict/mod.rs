@@ -18,11 +18,13 @@ mod linear;
 mod metrics;
 mod model;
 mod probe;
+mod promotion;
 mod ranges;
 mod report;
 mod scorer;
 mod set;
 mod train;
+mod untied;
 
 pub use drift::Drift;
 pub use metrics::{Coverage, Decile, GroupError, Metrics};
@@ -30,3 +32,4 @@ pub use model::{MODEL_BYTES_MAX, Model, evaluate};
 pub use report::{Blanked, Comparison, Evaluation, Hygiene, LearnedRange, Report, Window};
 pub use set::{TrainingSet, blank, blank_cells};
 pub use train::{TRAINING_ROWS_MIN, TrainOptions, Trained, train};
+pub use untied::Untied;

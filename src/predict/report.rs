@@ -4,6 +4,7 @@ use serde::{Deserialize, Serialize};
 
 use super::drift::Drift;
 use super::metrics::{Decile, GroupError, Metrics};
+use super::untied::Untied;
 
 /// Every metric on labelled rows.
 #[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
@@ -29,6 +30,9 @@ pub struct Evaluation {
     pub calibration: Vec<Decile>,
     /// Drift of each input since training.
     pub drift: Vec<Drift>,
+    /// Inputs that no longer go with the stays.
+    #[serde(default)]
+    pub untied: Vec<Untied>,
 }
 
 /// The three models side by side on the same rows.

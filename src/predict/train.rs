@@ -5,12 +5,13 @@
 use super::drift::Profile;
 use super::evaluate::evaluate_rows;
 use super::features::{MEASUREMENTS, Row};
-use super::fit::{Compared, FOLDS, Fit, Paired, Trees, Validated, cross_validate, sample};
+use super::fit::{Compared, FOLDS, Fit, Trees, Validated, cross_validate, sample};
 use super::hygiene;
 use super::interval::Intervals;
 use super::linear::Solver;
 use super::metrics::Spread;
 use super::model::{Model, Parts};
+use super::promotion::judge;
 use super::report::{Blanked, LIMITS, LearnedRange, Report};
 use super::scorer::{Algorithm, Scorer};
 use super::set::{TrainingSet, blank, blank_cells};
@@ -23,7 +24,7 @@ pub const TRAINING_ROWS_MIN: usize = 100;
 /// Share of the rows, the latest admissions, that are held out.
 const HOLDOUT_SHARE: f64 = 0.15;
 /// Standard errors by which a difference must exceed zero to be more than noise (97.5 % of chance differences are smaller).
-const NOISE_ERRORS: f64 = 1.96;
+pub(super) const NOISE_ERRORS: f64 = 1.96;
 /// Share of squared error that the trees must save to be chosen over the simpler, exactly explained linear model.
 const TREES_SAVE_MIN: f64 = 0.02;
 /// Rows of the profile that drift is measured against.
@@ -38,6 +39,8 @@ pub struct TrainOptions {
     pub seed: u64,
     /// The new model's version.
     pub version: String,
+    /// Promote a model that beats the champion on the newest admissions even if it is far behind the champion's own record.
+    pub accept_lower_quality: bool,
 }
 
 /// A trained model and what became of it.
@@ -46,7 +49,7 @@ pub struct Trained {
     pub model: Model,
     /// Should it serve from now on?
     pub promoted: bool,
-    /// Why, in a sentence.
+    /// Why, in sentences.
     pub reason: String,
 }
 
@@ -88,7 +91,7 @@ pub fn train(set: &TrainingSet, options: &TrainOptions, champion: Option<&Model>
     let profile_rows: Vec<&Row> = sample(earlier, PROFILE_ROWS_MAX).map(|i| set.row(i)).collect();
     let evaluation = evaluate_rows(&candidate, &Profile::of(&profile_rows), latest.iter().map(|i| set.row(*i)));
     let missingness = missingness(&candidate, set, latest, options.seed);
-    let (promoted, reason) = promote(&candidate, champion, set, latest);
+    let verdict = judge(&candidate, champion, options.accept_lower_quality, latest.iter().map(|i| set.row(*i)));
 
     // What serves is fitted on all rows: the latest patients are the most like tomorrow's. So are its intervals.
     let served = Fit::on(set, &order, options.seed, trees(Trees::Served, Trees::Without))?;
@@ -113,7 +116,7 @@ pub fn train(set: &TrainingSet, options: &TrainOptions, champion: Option<&Model>
         limits: LIMITS.iter().map(|limit| (*limit).to_owned()).collect(),
     };
     let parts = Parts { version: options.version.clone(), scorer: served, profile: Profile::of(&rows), report };
-    Ok(Trained { model: Model::new(parts), promoted, reason })
+    Ok(Trained { model: Model::new(parts), promoted: verdict.promoted, reason: verdict.reason })
 }
 
 fn scorer(fit: Fit, algorithm: Algorithm, intervals: Intervals) -> Scorer {
@@ -200,34 +203,4 @@ fn missingness(scorer: &Scorer, set: &TrainingSet, latest: &[u32], seed: u64) ->
         out.push(score(name, &rows));
     }
     out
-}
-
-/// The promotion rule: against no champion, the candidate must beat the average stay; against one, its squared error on the same holdout
-/// must be lower by more than the noise.
-fn promote(candidate: &Scorer, champion: Option<&Model>, set: &TrainingSet, latest: &[u32]) -> (bool, String) {
-    let mean = candidate.linear.mean_days;
-    let mut paired = Paired::default();
-    let (mut new, mut old) = (0.0, 0.0);
-    for i in latest {
-        let row = set.row(*i);
-        let stay = row.stay_days();
-        let other = champion.map_or(mean, |model| model.parts().scorer.answer(row).days);
-        let errors = ((candidate.answer(row).days - stay).powi(2), (other - stay).powi(2));
-        new += errors.0;
-        old += errors.1;
-        paired.add(errors.1 - errors.0);
-    }
-    let rmse = |sum: f64| (sum / latest.len().max(1) as f64).sqrt();
-    let promoted = paired.mean() > NOISE_ERRORS * paired.standard_error() && paired.mean() > 0.0;
-    let verdict = if promoted { "Promoted" } else { "Refused" };
-    let relation = if promoted { "below" } else { "not below" };
-    let other =
-        champion.map_or_else(|| "that of always answering the average".to_owned(), |m| format!("that of champion {}", m.version()));
-    let reason = format!(
-        "{verdict}: on the latest {} admissions the root mean squared error, {:.3} days, is {relation} {other}, {:.3}, by more than the noise.",
-        latest.len(),
-        rmse(new),
-        rmse(old)
-    );
-    (promoted, reason)
 }

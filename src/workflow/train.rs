@@ -14,6 +14,8 @@ use crate::schema;
 pub struct TrainRequest {
     /// The data changed at this time; a model trained later makes the request void.
     pub data_changed: Option<DateTime<Utc>>,
+    /// Promote the model even if it is far behind the champion's own record: a person has looked at the data.
+    pub accept_lower_quality: bool,
 }
 
 /// What became of a request.
@@ -51,7 +53,7 @@ async fn train_alone(caller: &Caller, hospital: &Hospital, request: TrainRequest
         hospital.store.append_audit(&event).await?;
         return Ok(Training::UpToDate);
     }
-    match fit(hospital, now).await {
+    match fit(hospital, request.accept_lower_quality, now).await {
         Ok(record) => {
             let audit = AuditEvent::new(caller, Action::Train, Outcome::Success, now).detail(record.version.clone());
             hospital.store.save_model(&record, &audit).await?;
@@ -73,7 +75,7 @@ async fn train_alone(caller: &Caller, hospital: &Hospital, request: TrainRequest
     }
 }
 
-async fn fit(hospital: &Hospital, now: DateTime<Utc>) -> Result<ModelRecord> {
+async fn fit(hospital: &Hospital, accept_lower_quality: bool, now: DateTime<Utc>) -> Result<ModelRecord> {
     let mut set = TrainingSet::new();
     let mut after = None;
     loop {
@@ -87,7 +89,11 @@ async fn fit(hospital: &Hospital, now: DateTime<Utc>) -> Result<ModelRecord> {
     let rows = set.len() as u64;
     // A champion that this binary cannot read cannot be compared with; the new model then stands on its own.
     let champion = hospital.champion().await.ok().flatten();
-    let options = TrainOptions { seed: hospital.config.training_seed, version: format!("los-{}", now.format("%Y%m%dT%H%M%S%3fZ")) };
+    let options = TrainOptions {
+        seed: hospital.config.training_seed,
+        version: format!("los-{}", now.format("%Y%m%dT%H%M%S%3fZ")),
+        accept_lower_quality,
+    };
     let version = options.version.clone();
     let (Trained { model, promoted, reason }, bytes) = blocking(move || {
         let trained = predict::train(&set, &options, champion.as_deref())?;

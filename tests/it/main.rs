@@ -21,3 +21,4 @@ mod parity;
 mod predict;
 mod store_contract;
 mod support;
+mod torn_columns;

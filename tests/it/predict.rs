@@ -10,25 +10,25 @@ use health_data_ai::error::Kind;
 use health_data_ai::predict::{Model, TRAINING_ROWS_MIN, TrainOptions, Trained, TrainingSet, blank, blank_cells, evaluate, train};
 use health_data_ai::schema::{FEATURES, Feature, Shape};
 
-const ROWS: usize = 900;
+pub(super) const ROWS: usize = 900;
 
 /// A small generator (Numerical Recipes' LCG, upper bits).
-struct Draw(u64);
+pub(super) struct Draw(pub(super) u64);
 
 impl Draw {
-    fn unit(&mut self) -> f64 {
+    pub(super) fn unit(&mut self) -> f64 {
         self.0 = self.0.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
         (self.0 >> 11) as f64 / (1_u64 << 53) as f64
     }
 
-    fn below(&mut self, n: u32) -> u32 {
+    pub(super) fn below(&mut self, n: u32) -> u32 {
         (self.unit() * f64::from(n)) as u32
     }
 }
 
 /// Patients whose stay is 2 days, 1.5 more for each readmission, 1 for each condition, and 1 for each of the first six measurements in
 /// the outer quarter of the plausible range.
-fn patients(n: usize, seed: u64) -> Vec<Encounter> {
+pub(super) fn patients(n: usize, seed: u64) -> Vec<Encounter> {
     let mut draw = Draw(seed);
     (0..n)
         .map(|i| {
@@ -68,7 +68,7 @@ fn patients(n: usize, seed: u64) -> Vec<Encounter> {
         .collect()
 }
 
-fn set(patients: &[Encounter]) -> TrainingSet {
+pub(super) fn set(patients: &[Encounter]) -> TrainingSet {
     let mut set = TrainingSet::new();
     for patient in patients {
         assert!(set.push(patient));
@@ -76,11 +76,11 @@ fn set(patients: &[Encounter]) -> TrainingSet {
     set
 }
 
-fn options() -> TrainOptions {
-    TrainOptions { seed: 7, version: "test-1".into() }
+pub(super) fn options() -> TrainOptions {
+    TrainOptions { seed: 7, version: "test-1".into(), accept_lower_quality: false }
 }
 
-fn trained() -> &'static Trained {
+pub(super) fn trained() -> &'static Trained {
     static TRAINED: OnceLock<Trained> = OnceLock::new();
     TRAINED.get_or_init(|| train(&set(&patients(ROWS, 1)), &options(), None).unwrap())
 }
@@ -291,7 +291,8 @@ fn a_first_model_is_promoted_and_the_same_data_again_is_not() {
     assert!(trained().promoted, "{}", trained().reason);
     assert!(trained().reason.starts_with("Promoted"));
     let again =
-        train(&set(&patients(ROWS, 1)), &TrainOptions { seed: 8, version: "test-2".into() }, Some(&trained().model)).unwrap();
+        train(&set(&patients(ROWS, 1)), &TrainOptions { seed: 8, version: "test-2".into(), ..options() }, Some(&trained().model))
+            .unwrap();
     assert!(!again.promoted, "{}", again.reason);
     assert!(again.reason.contains("test-1"), "{}", again.reason);
 }

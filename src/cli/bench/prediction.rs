@@ -26,7 +26,7 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
         set.push(&encounter);
     }
     let begun = Instant::now();
-    let model = predict::train(&set, &TrainOptions { seed: 1, version: "bench".into() }, None)?.model;
+    let model = predict::train(&set, &TrainOptions { seed: 1, version: "bench".into(), accept_lower_quality: false }, None)?.model;
     say!("trained on {} encounters in {:.2} s", thousands(u64::from(args.rows)), begun.elapsed().as_secs_f64());
     let complete: Vec<Encounter> = generate::patients(2, 1, args.predictions)?.collect();
     let unknown = [Feature::Readmissions, Feature::Glucose, Feature::Pulse];

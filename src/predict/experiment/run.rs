@@ -281,7 +281,7 @@ fn verdict_pooled(metrics: &BTreeMap<String, FoldMean>, baseline: &BTreeMap<Stri
 fn product(experiment: &Experiment, data: &Data<'_>, notes: &mut Vec<String>) -> Result<BTreeMap<String, FoldMean>> {
     let mut set = TrainingSet::new();
     data.rows.iter().for_each(|row| set.push_row(**row));
-    let options = TrainOptions { seed: experiment.file.seed, version: experiment.id() };
+    let options = TrainOptions { seed: experiment.file.seed, version: experiment.id(), accept_lower_quality: false };
     let trained = train(&set, &options, None)?;
     let report = trained.model.report();
     let compared = &report.cross_validation;
