@@ -197,9 +197,31 @@ def folds(folder):
     return results
 
 
+def same_job_seconds(make, inputs, stays):
+    """What `hdai train` does, done with this library: five folds of at most 10,000 rows to choose and again to calibrate intervals,
+    one fit of the earlier 85 % that is measured on the latest 15 %, and one of everything that serves."""
+    started = time.process_time()
+    few = np.random.default_rng(SEED).permutation(len(stays))[:10_000]
+    for _ in range(2):
+        for fold in range(5):
+            held = few[fold::5]
+            rest = np.setdiff1d(few, held)
+            make().fit(inputs[rest], stays[rest]).predict(inputs[held])
+    cut = len(stays) * 85 // 100
+    make().fit(inputs[:cut], stays[:cut]).predict(inputs[cut:])
+    make().fit(inputs, stays)
+    return time.process_time() - started
+
+
 def fit_file(name, path):
     frame, stays = read(path)
-    return {"fit_seconds": fit(PEERS[name], ordinal(frame).to_numpy(), stays)[1]}
+    inputs = ordinal(frame).to_numpy()
+    return {"fit_seconds": fit(PEERS[name], inputs, stays)[1]}
+
+
+def same_job_file(name, path):
+    frame, stays = read(path)
+    return {"job_seconds": same_job_seconds(PEERS[name], ordinal(frame).to_numpy(), np.asarray(stays))}
 
 
 if __name__ == "__main__":
@@ -208,5 +230,7 @@ if __name__ == "__main__":
             print(json.dumps(folds(Path(folder))))
         case ["fit", name, path]:
             print(json.dumps(fit_file(name, path)))
+        case ["job", name, path]:
+            print(json.dumps(same_job_file(name, path)))
         case _:
             sys.exit(__doc__)
