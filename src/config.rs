@@ -29,7 +29,7 @@ pub const HOST_SETTINGS: [(&str, &str); 3] = [
 ];
 
 /// Every setting, in the order of the documents.
-pub const SETTINGS: [Setting; 21] = [
+pub const SETTINGS: [Setting; 22] = [
     setting(
         "HDAI_FOLDER",
         "hdai-data",
@@ -74,6 +74,11 @@ pub const SETTINGS: [Setting; 21] = [
     setting("HDAI_SQL_WAIT_SECONDS", "15", "Longest wait for a free connection before a call is refused, in seconds."),
     setting("HDAI_SQL_COMMAND_SECONDS", "30", "Longest wait for the database's answer to one statement, in seconds."),
     setting("HDAI_SQL_IMPORT_SECONDS", "600", "The same for the statements of an import, a migration and a copy, in seconds."),
+    setting(
+        "HDAI_RECEIPT_KEY",
+        "",
+        "Key that receipts are signed with: 32 bytes or more in base64, in Azure a Key Vault reference. Empty: a key file in HDAI_FOLDER.",
+    ),
     setting("HDAI_LOG", "info", "Log filter, as tracing's EnvFilter reads it, for example `info,health_data_ai=debug`."),
 ];
 
@@ -123,6 +128,8 @@ pub struct Config {
     pub identity: IdentityTrust,
     /// Where the record lies, if not in the folder.
     pub sql: Option<SqlSettings>,
+    /// What receipts are signed with, in base64; `None` for the key file.
+    pub receipt_key: Option<Secret>,
     /// Log filter.
     pub log: String,
 }
@@ -262,6 +269,7 @@ impl Config {
                 (false, false) => IdentityTrust::Nobody,
             },
             sql: sql_settings(&text, &number)?,
+            receipt_key: Some(text("HDAI_RECEIPT_KEY")?).filter(|key| !key.is_empty()).map(Secret::new),
             log: text("HDAI_LOG")?,
         })
     }
@@ -269,6 +277,11 @@ impl Config {
     /// The database of the embedded default.
     pub fn database_path(&self) -> PathBuf {
         self.folder.join("hdai.db")
+    }
+
+    /// The receipts' signing key of the embedded default.
+    pub fn receipt_key_path(&self) -> PathBuf {
+        self.folder.join("receipt.key")
     }
 
     /// The folder whose subfolders are the containers of the embedded default.

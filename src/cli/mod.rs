@@ -23,6 +23,7 @@ mod local;
 mod message;
 mod model;
 mod predict;
+mod receipt;
 mod schema;
 mod serve;
 mod train;
@@ -101,6 +102,8 @@ enum Command {
     Migrate,
     /// Print the data dictionary or the DDL
     Schema(schema::Args),
+    /// Check that a receipt is genuine
+    Receipt(receipt::Args),
     /// Measure: import against sqlite3, admissions under load
     Bench(bench::Args),
     /// Print a completion script for a shell
@@ -170,6 +173,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Anomalies(args) => anomalies::run(config, args).await,
         Command::Experiment(args) => experiment::run(config, args).await,
         Command::Generate(args) => generate::run(&args),
+        Command::Receipt(args) => receipt::run(&config, args),
         Command::Bench(args) => bench::run(&config, args).await,
         Command::Migrate => migrate(config).await,
         Command::Schema(args) => schema::run(&args),
@@ -197,7 +201,8 @@ async fn open(config: Config) -> Result<Hospital> {
     let store = Sqlite::open(config.database_path())?;
     store.migrate().await?;
     let blobs = Local::new(config.blob_root());
-    Ok(Hospital::new(config, Arc::new(store), Arc::new(blobs)))
+    let receipt_key = receipt::signing_key(&config)?;
+    Ok(Hospital::new(config, Arc::new(store), Arc::new(blobs), receipt_key))
 }
 
 /// Creates a folder that only its owner may enter, unless it is there.

@@ -186,9 +186,9 @@ async fn read(app: &App, caller: &Caller, request: &ApiRequest, operation: Opera
     Ok(match operation {
         Operation::Imports => {
             let imports = workflow::imports(caller, hospital, limit, now).await?;
-            json!({ "imports": imports.iter().map(workflow::receipt).collect::<Vec<_>>() })
+            json!({ "imports": imports.iter().map(|import| workflow::receipt(hospital, import)).collect::<Result<Vec<_>>>()? })
         }
-        Operation::Import => workflow::receipt(&workflow::import_entry(caller, hospital, &import_id, now).await?),
+        Operation::Import => workflow::receipt(hospital, &workflow::import_entry(caller, hospital, &import_id, now).await?)?,
         Operation::Rejects => {
             let after = request.number("after").unwrap_or(0);
             let rejects = workflow::rejects(caller, hospital, &import_id, after, limit, now).await?;

@@ -7,16 +7,15 @@
 mod pipeline;
 
 use bytes::Bytes;
-use chrono::{DateTime, SecondsFormat, Utc};
-use serde_json::json;
+use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 use super::Hospital;
+use super::receipt::leave_receipt;
 use crate::blob::Opened;
 use crate::domain::import::{Import, ImportId, Source, State};
 use crate::domain::{Action, AuditEvent, Caller, Outcome};
 use crate::error::{Error, Kind, Result};
-use crate::schema;
 use crate::store::{Begun, Finish, Step};
 
 /// Where a payload says its blob is.
@@ -222,79 +221,6 @@ fn import_id(source: &Source) -> ImportId {
 
 fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
-}
-
-/// The container that receipts and reject files are written to.
-pub fn receipts_container(import_container: &str) -> String {
-    format!("{import_container}-receipts")
-}
-
-/// The receipt's blob name.
-pub fn receipt_name(id: &ImportId) -> String {
-    format!("{id}.receipt.json")
-}
-
-/// The reject file's blob name.
-pub fn rejects_name(id: &ImportId) -> String {
-    format!("{id}.rejects.csv")
-}
-
-/// A receipt that cannot be written must not hold back what is committed: the ledger has it all, and a redelivery writes it again.
-async fn leave_receipt(hospital: &Hospital, import: &Import) {
-    if let Err(error) = write_receipt(hospital, import).await {
-        tracing::error!(import = %import.id, %error, "the receipt could not be written");
-    }
-}
-
-/// Writes what became of the file beside it, for whoever dropped it. Writing it twice gives the same bytes.
-async fn write_receipt(hospital: &Hospital, import: &Import) -> Result<()> {
-    let container = receipts_container(&hospital.config.import_container);
-    if import.counts.rejected > 0 {
-        let rejects = hospital.store.rejects(&import.id, 0, REJECTS_WRITTEN_MAX).await?;
-        hospital.blobs.put(&container, &rejects_name(&import.id), rejects_csv(&rejects)?).await?;
-    }
-    let receipt = format!("{:#}\n", receipt(import));
-    hospital.blobs.put(&container, &receipt_name(&import.id), Bytes::from(receipt)).await
-}
-
-/// Most rejects in a reject file; the count in the receipt counts all.
-const REJECTS_WRITTEN_MAX: u32 = 10_000;
-
-/// A ledger entry as JSON, for the receipt and the API.
-pub fn receipt(import: &Import) -> serde_json::Value {
-    let time = |at: DateTime<Utc>| at.to_rfc3339_opts(SecondsFormat::Millis, true);
-    let counts = &import.counts;
-    json!({
-        "importId": import.id.0,
-        "container": import.source.container,
-        "name": import.source.name,
-        "etag": import.source.etag,
-        "sha256": import.sha256,
-        "state": import.state.name(),
-        "failure": import.failure,
-        "attempts": import.attempt,
-        "rows": {
-            "read": counts.read, "stored": counts.stored, "updated": counts.updated,
-            "unchanged": counts.unchanged, "rejected": counts.rejected,
-        },
-        "extraColumns": import.extra_columns.split(',').filter(|column| !column.is_empty()).collect::<Vec<_>>(),
-        "rejectsFile": (counts.rejected > 0).then(|| rejects_name(&import.id)),
-        "schemaFingerprint": schema::fingerprint(),
-        "started": time(import.started),
-        "finished": import.finished.map(time),
-    })
-}
-
-fn rejects_csv(rejects: &[crate::domain::import::Reject]) -> Result<Bytes> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    let failed = |cause: csv::Error| Error::internal("the reject file cannot be written").caused_by(cause);
-    writer.write_record(["line", "column", "rule", "remedy"]).map_err(failed)?;
-    for reject in rejects {
-        writer.write_record([&reject.line.to_string(), &reject.column, &reject.rule, &reject.remedy]).map_err(failed)?;
-    }
-    let bytes =
-        writer.into_inner().map_err(|cause| Error::internal("the reject file cannot be written").caused_by(cause.to_string()))?;
-    Ok(Bytes::from(bytes))
 }
 
 #[cfg(test)]

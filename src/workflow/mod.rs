@@ -9,6 +9,7 @@ mod facilities;
 mod import;
 mod predict;
 mod read;
+mod receipt;
 mod train;
 
 pub use admit::{Admission, admit};
@@ -16,12 +17,10 @@ pub use anomalies::{find_anomalies, survey_report};
 pub use discharge::{Departure, discharge};
 pub use experiment::{Experimented, all_experiment_results, experiment_results, run_experiment};
 pub use facilities::save_facilities;
-pub use import::{
-    BlobAddress, Delivery, Imported, import_blob, import_delivery, receipt, receipt_name, receipts_container, refuse_address,
-    rejects_name,
-};
+pub use import::{BlobAddress, Delivery, Imported, import_blob, import_delivery, refuse_address};
 pub use predict::backfill;
 pub use read::{anomalies, audit_trail, census, champion_report, import_entry, imports, models, rejects, totals};
+pub use receipt::{KEY_BYTES_MIN, SigningKey, VerifiedReceipt, receipt, receipt_name, receipts_container, rejects_name};
 pub use train::{TrainRequest, Training, train};
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -45,6 +44,8 @@ pub struct Hospital {
     pub store: Arc<dyn Store>,
     /// The files.
     pub blobs: Arc<dyn Blobs>,
+    /// What receipts are signed with.
+    pub receipt_key: Arc<SigningKey>,
     champion: Arc<ChampionSlot>,
     /// Held while a model is trained: one at a time in a process.
     training: Arc<tokio::sync::Mutex<()>>,
@@ -52,8 +53,8 @@ pub struct Hospital {
 
 impl Hospital {
     /// A hospital over these seams.
-    pub fn new(config: Config, store: Arc<dyn Store>, blobs: Arc<dyn Blobs>) -> Self {
-        Self { config, store, blobs, champion: Arc::default(), training: Arc::default() }
+    pub fn new(config: Config, store: Arc<dyn Store>, blobs: Arc<dyn Blobs>, receipt_key: SigningKey) -> Self {
+        Self { config, store, blobs, receipt_key: Arc::new(receipt_key), champion: Arc::default(), training: Arc::default() }
     }
 
     /// The model that predicts now. Another instance may have promoted a newer one, so the record is asked every few seconds.

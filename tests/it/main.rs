@@ -19,6 +19,7 @@ mod interrupt;
 mod main_job;
 mod parity;
 mod predict;
+mod receipt;
 mod store_contract;
 mod support;
 mod torn_columns;

@@ -1,0 +1,136 @@
+//! `hdai receipt`: is a receipt genuine?
+
+use std::io::{ErrorKind, Write as _};
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
+use sha2::{Digest as _, Sha256};
+
+use crate::config::Config;
+use crate::error::{Error, Result};
+use crate::workflow::{KEY_BYTES_MIN, SigningKey};
+
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, clap::Subcommand)]
+enum Command {
+    /// Check receipts' signatures, and the data files they speak of
+    Verify {
+        /// Receipt files
+        #[arg(required = true, value_name = "RECEIPT")]
+        receipts: Vec<PathBuf>,
+        /// The data file of the receipt: its SHA-256 must be the receipt's
+        #[arg(long, value_name = "FILE")]
+        data: Option<PathBuf>,
+    },
+}
+
+/// Largest receipt that is read.
+const RECEIPT_BYTES_MAX: u64 = 1024 * 1024;
+
+pub(super) fn run(config: &Config, args: Args) -> Result<ExitCode> {
+    let Command::Verify { receipts, data } = args.command;
+    let key = match &config.receipt_key {
+        Some(key) => SigningKey::from_base64(key.reveal())?,
+        None => read_key(&config.receipt_key_path())?.ok_or_else(|| {
+            Error::not_found(
+                "there is no key to check with: name the folder of the receipts' key (--folder), or set HDAI_RECEIPT_KEY",
+            )
+        })?,
+    };
+    if data.is_some() && receipts.len() > 1 {
+        return Err(Error::invalid("--data belongs to one receipt"));
+    }
+    let mut code = ExitCode::SUCCESS;
+    for path in &receipts {
+        match verify(&key, path, data.as_deref()) {
+            Ok(words) => say!("{}: genuine: {words}", path.display()),
+            Err(error) => {
+                say!("{}: NOT genuine: {}", path.display(), error.message());
+                code = ExitCode::FAILURE;
+            }
+        }
+    }
+    Ok(code)
+}
+
+fn verify(key: &SigningKey, path: &Path, data: Option<&Path>) -> Result<String> {
+    let unread =
+        |path: &Path, cause: std::io::Error| Error::not_found(format!("{} cannot be read", path.display())).caused_by(cause);
+    let size = std::fs::metadata(path).map_err(|cause| unread(path, cause))?.len();
+    if size > RECEIPT_BYTES_MAX {
+        return Err(Error::invalid("it is larger than any receipt"));
+    }
+    let found = key.verify(&std::fs::read(path).map_err(|cause| unread(path, cause))?)?;
+    let rows = &found.receipt["rows"];
+    let mut words = format!(
+        "import {}, {}, {} rows read, {} rejected",
+        found.import,
+        found.receipt["state"].as_str().unwrap_or("?"),
+        rows["read"],
+        rows["rejected"]
+    );
+    if let Some(data) = data {
+        let mut digest = Sha256::new();
+        std::fs::File::open(data)
+            .and_then(|mut file| std::io::copy(&mut file, &mut digest))
+            .map_err(|cause| unread(data, cause))?;
+        let sha256: String = digest.finalize().iter().map(|byte| format!("{byte:02x}")).collect();
+        if found.receipt["sha256"] != sha256.as_str() {
+            return Err(Error::invalid(format!("the receipt is of another content than {}", data.display())));
+        }
+        words.push_str(", of this very data file");
+    }
+    Ok(words)
+}
+
+/// The key of the settings, or the one in the folder, which is made when it is first needed.
+pub(super) fn signing_key(config: &Config) -> Result<SigningKey> {
+    if let Some(key) = &config.receipt_key {
+        return SigningKey::from_base64(key.reveal());
+    }
+    let path = config.receipt_key_path();
+    if let Some(key) = read_key(&path)? {
+        return Ok(key);
+    }
+    let mut bytes = [0_u8; KEY_BYTES_MIN];
+    getrandom::fill(&mut bytes)
+        .map_err(|cause| Error::unavailable("the system gives no random bytes").caused_by(cause.to_string()))?;
+    make_key(&path, &STANDARD.encode(bytes))?;
+    read_key(&path)?.ok_or_else(|| Error::unavailable(format!("the key {} was taken away as it was made", path.display())))
+}
+
+/// Writes the key whole, for its owner alone; one that another process has made meanwhile stays.
+fn make_key(path: &Path, text: &str) -> Result<()> {
+    let failed = |cause: std::io::Error| Error::unavailable(format!("the key {} cannot be made", path.display())).caused_by(cause);
+    let new = path.with_extension(format!("{}.new", uuid::Uuid::new_v4().simple()));
+    let mut options = std::fs::OpenOptions::new();
+    options.write(true).create_new(true);
+    #[cfg(unix)]
+    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
+    let written = options.open(&new).and_then(|mut file| {
+        file.write_all(text.as_bytes())?;
+        file.sync_all()
+    });
+    let linked = written.and_then(|()| match std::fs::hard_link(&new, path) {
+        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
+        linked => linked,
+    });
+    // Whether it was linked or not, its own name goes.
+    let removed = std::fs::remove_file(&new);
+    linked.and(removed).map_err(failed)
+}
+
+fn read_key(path: &Path) -> Result<Option<SigningKey>> {
+    match std::fs::read_to_string(path) {
+        Ok(text) => SigningKey::from_base64(&text).map(Some),
+        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+        Err(cause) => Err(Error::unavailable(format!("the key {} cannot be read", path.display())).caused_by(cause)),
+    }
+}
