@@ -12,6 +12,7 @@ use tokio::task::JoinHandle;
 
 use super::{hex, too_large};
 use crate::blob::Opened;
+use crate::codec::content::{self, Content, Limits};
 use crate::codec::csv;
 use crate::domain::FacilityId;
 use crate::domain::import::Import;
@@ -57,7 +58,7 @@ pub(super) fn start(content: Opened, bytes_max: u64, facilities: Vec<FacilityId>
         rejected_rows: 0,
     };
     let bytes = Bytestream { chunks, current: Bytes::new(), digest: Sha256::new() };
-    let parser = tokio::task::spawn_blocking(move || parse(bytes, &facilities, template, &batch_sender));
+    let parser = tokio::task::spawn_blocking(move || parse(bytes, Limits { bytes_max }, &facilities, template, &batch_sender));
     Parsing { batches, feeder, parser, stream_error }
 }
 
@@ -101,33 +102,53 @@ async fn feed(content: Opened, bytes_max: u64, sender: mpsc::Sender<io::Result<B
     }
 }
 
-fn parse(bytes: Bytestream, facilities: &[FacilityId], template: Batch, sender: &mpsc::Sender<Batch>) -> Result<Parsed> {
-    let mut bytes = bytes;
-    let extra_columns;
-    {
-        let mut reader = csv::Reader::new(&mut bytes, facilities)?;
-        extra_columns = reader.extra_columns().to_vec();
-        let mut after = template.after;
-        let skipped = reader.skip(after)?;
-        if skipped < after {
-            return Err(Error::internal("the file is shorter than its checkpoint"));
-        }
-        while let Some(rows) = reader.read_batch(BATCH_ROWS)? {
-            let batch = Batch {
-                after,
-                encounters: rows.encounters,
-                lines: rows.lines,
-                rejects: rows.rejects,
-                rejected_rows: rows.rejected_rows,
-                ..template.clone()
-            };
-            after += rows.rows;
-            if sender.blocking_send(batch).is_err() {
-                return Err(Error::conflict("the import was given up"));
-            }
+fn parse(
+    mut bytes: Bytestream,
+    limits: Limits,
+    facilities: &[FacilityId],
+    template: Batch,
+    sender: &mpsc::Sender<Batch>,
+) -> Result<Parsed> {
+    let extra_columns = content::unpacked(&mut bytes, limits, |content, text| match content {
+        Content::Csv => rows(text, facilities, template, sender),
+        Content::FhirNdjson | Content::FhirJson | Content::Hl7v2 => clinical(content),
+    })?;
+    Ok(Parsed { sha256: bytes.finish()?, extra_columns })
+}
+
+/// Sends the rows behind the checkpoint; answers the columns that the schema does not know.
+fn rows(text: &mut dyn Read, facilities: &[FacilityId], template: Batch, sender: &mpsc::Sender<Batch>) -> Result<Vec<String>> {
+    let mut reader = csv::Reader::new(text, facilities)?;
+    let mut after = template.after;
+    let skipped = reader.skip(after)?;
+    if skipped < after {
+        return Err(Error::internal("the file is shorter than its checkpoint"));
+    }
+    while let Some(rows) = reader.read_batch(BATCH_ROWS)? {
+        let batch = Batch {
+            after,
+            encounters: rows.encounters,
+            lines: rows.lines,
+            rejects: rows.rejects,
+            rejected_rows: rows.rejected_rows,
+            ..template.clone()
+        };
+        after += rows.rows;
+        if sender.blocking_send(batch).is_err() {
+            return Err(Error::conflict("the import was given up"));
         }
     }
-    Ok(Parsed { sha256: bytes.finish()?, extra_columns })
+    Ok(reader.extra_columns().to_vec())
+}
+
+/// Files of messages and resources are known for what they are, and not read yet.
+fn clinical(content: Content) -> Result<Vec<String>> {
+    let what = match content {
+        Content::FhirNdjson => "FHIR resources, one a line",
+        Content::FhirJson => "a FHIR resource",
+        _ => "HL7 v2 messages",
+    };
+    Err(Error::invalid(format!("the file holds {what}: bulk import reads CSV; send admissions to PatientAdmissionFunc")))
 }
 
 /// The file as the parser reads it; counts the digest on the way.
