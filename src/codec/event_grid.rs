@@ -46,6 +46,21 @@ pub struct BlobCreated {
     pub api: String,
 }
 
+/// A secret, key or certificate of a Key Vault ends, or has ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct VaultExpiry {
+    /// The vault's name.
+    pub vault: String,
+    /// The object's name.
+    pub object: String,
+    /// `Secret`, `Key` or `Certificate`.
+    pub object_type: &'static str,
+    /// Has it ended already?
+    pub expired: bool,
+    /// When it ends; `None` if the event does not say.
+    pub at: Option<DateTime<Utc>>,
+}
+
 /// An event that could not be read.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Reject {
@@ -68,6 +83,25 @@ impl Event {
             content_length: self.data.get("contentLength").and_then(Value::as_u64),
             api: text("api").unwrap_or_default().to_owned(),
         })
+    }
+
+    /// What of a Key Vault ends soon or has ended (`Microsoft.KeyVault.SecretNearExpiry` and the like); `None` for other events. A name
+    /// that no vault can hold is left empty: an event is a claim.
+    pub fn vault_expiry(&self) -> Option<VaultExpiry> {
+        let what = self.kind.strip_prefix("Microsoft.KeyVault.")?;
+        let object_type = ["Secret", "Key", "Certificate"].into_iter().find(|object| what.starts_with(object))?;
+        let expired = match what.strip_prefix(object_type)? {
+            "NearExpiry" => false,
+            "Expired" => true,
+            _ => return None,
+        };
+        let name = |member: &str| {
+            let text = self.data.get(member).and_then(Value::as_str).unwrap_or_default();
+            let plain = text.len() <= 127 && text.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-');
+            if plain { text.to_owned() } else { String::new() }
+        };
+        let at = self.data.get("EXP").and_then(Value::as_f64).and_then(|seconds| DateTime::from_timestamp(seconds as i64, 0));
+        Some(VaultExpiry { vault: name("VaultName"), object: name("ObjectName"), object_type, expired, at })
     }
 }
 
@@ -218,6 +252,32 @@ mod tests {
     }
 
     #[test]
+    fn an_ending_secret_of_a_vault_is_told_in_both_schemas() {
+        let data = json!({ "Id": "https://v.vault.azure.net/secrets/sql/1", "VaultName": "v", "ObjectType": "Secret",
+            "ObjectName": "sql", "Version": "1", "NBF": null, "EXP": 1_795_000_000 });
+        let event = |kind: &str, data: &Value| json!({ "id": "1", "eventType": kind, "topic": "t", "data": data });
+        let cloud =
+            json!({ "specversion": "1.0", "id": "1", "type": "Microsoft.KeyVault.SecretNearExpiry", "source": "s", "data": data });
+        let expected = VaultExpiry {
+            vault: "v".into(),
+            object: "sql".into(),
+            object_type: "Secret",
+            expired: false,
+            at: DateTime::from_timestamp(1_795_000_000, 0),
+        };
+        for delivery in [event("Microsoft.KeyVault.SecretNearExpiry", &data), cloud] {
+            assert_eq!(decode(&delivery).0[0].vault_expiry(), Some(expected.clone()));
+        }
+        let expired = decode(&event("Microsoft.KeyVault.KeyExpired", &json!({ "VaultName": "a b\nc", "EXP": 1e300 }))).0;
+        let expired = expired[0].vault_expiry().unwrap();
+        assert_eq!((expired.object_type, expired.expired, expired.vault.as_str()), ("Key", true, ""));
+        for other in ["Microsoft.KeyVault.SecretNewVersionCreated", "Microsoft.KeyVault.NearExpiry", BLOB_CREATED, "KeyNearExpiry"]
+        {
+            assert_eq!(decode(&event(other, &data)).0[0].vault_expiry(), None, "{other}");
+        }
+    }
+
+    #[test]
     fn debug_prints_no_data() {
         assert!(!format!("{:?}", decode(&event_grid_schema()).0).contains("csv"));
     }
@@ -249,7 +309,7 @@ mod tests {
         fn nothing_is_lost(delivery in any_json()) {
             let (events, rejects) = decode(&delivery);
             for event in &events {
-                let _ = event.blob_created();
+                let _ = (event.blob_created(), event.vault_expiry());
             }
             let expected = match &delivery {
                 Value::Array(items) => items.len(),

@@ -140,8 +140,12 @@ fn events(app: &App, invocation: &Invocation) -> Result<Reply> {
     let delivery = invocation.data("event").ok_or_else(|| Error::invalid("the payload carries no event"))?;
     let (events, rejects) = event_grid::decode(&delivery);
     let config = &app.hospital.config;
-    let mut requests = Vec::new();
+    let (mut requests, mut warnings) = (Vec::new(), 0);
     for event in &events {
+        if let Some(expiry) = event.vault_expiry() {
+            tell_operators(&expiry);
+            warnings += 1;
+        }
         let Some(created) = event.blob_created() else { continue };
         let blob = created.blob;
         // A blob of no bytes is a hierarchical account's first event; the one that matters follows with `FlushWithClose`.
@@ -150,13 +154,29 @@ fn events(app: &App, invocation: &Invocation) -> Result<Reply> {
             requests.push(json!({ "url": blob.to_string() }));
         }
     }
-    let ignored = events.len() - requests.len();
+    let ignored = events.len() - requests.len() - warnings;
     tracing::info!(queued = requests.len(), ignored, refused = rejects.len(), "events");
     let mut reply = Reply::done().log(format!("{} queued, {ignored} of no concern, {} unreadable", requests.len(), rejects.len()));
     if !requests.is_empty() {
         reply = reply.output("importRequests", Value::Array(requests));
     }
     Ok(reply)
+}
+
+/// An event of its own name, for an alert rule: a secret that ends takes the system with it.
+fn tell_operators(expiry: &event_grid::VaultExpiry) {
+    let event_grid::VaultExpiry { vault, object, object_type, expired, at } = expiry;
+    let ends = at.map(|at| at.to_rfc3339());
+    tracing::warn!(
+        event = if *expired { "vault.expired" } else { "vault.near_expiry" },
+        vault,
+        object,
+        object_type,
+        ends,
+        "a {} of the Key Vault {}: make a new version of it and restart the app",
+        object_type.to_lowercase(),
+        if *expired { "has ended" } else { "ends soon" }
+    );
 }
 
 /// `queueTrigger` on `training-requests`.

@@ -140,3 +140,22 @@ fn a_blob_in_the_call_gives_the_same_record_as_a_reference() {
     assert_eq!(reference.2.len(), 300);
     assert_eq!(reference, content);
 }
+
+#[test]
+fn an_ending_secret_of_the_vault_is_a_warning_to_operators() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::start(&folder.path().join("state"), &[]);
+    let event = json!([{
+        "id": "9", "eventType": "Microsoft.KeyVault.SecretNearExpiry", "topic": "t", "subject": "sql-connection",
+        "eventTime": "2026-11-22T05:41:00Z", "dataVersion": "1",
+        "data": { "VaultName": "hospital", "ObjectType": "Secret", "ObjectName": "sql-connection", "EXP": 1_795_000_000 }
+    }]);
+    notify(&host, &event);
+    let begun = Instant::now();
+    while !host.log().contains("vault.near_expiry") {
+        assert!(begun.elapsed() < Duration::from_secs(60), "{}", host.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let line = host.log().lines().find(|line| line.contains("vault.near_expiry")).unwrap().to_owned();
+    assert!(line.contains("hospital") && line.contains("sql-connection") && line.contains("WARN"), "{line}");
+}
