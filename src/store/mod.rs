@@ -3,6 +3,7 @@
 
 pub mod azure_sql;
 mod columns;
+mod rules;
 pub mod sqlite;
 
 use async_trait::async_trait;
