@@ -101,7 +101,8 @@ pub(super) fn check_finding(finding: &Finding) -> Result<()> {
 
 /// Reads a finding's group and direction.
 pub(super) fn group_and_direction(facility: &str, condition: Option<&str>, direction: &str) -> Result<(Group, Direction)> {
-    let known = |name: &str| Feature::conditions().find(|feature| feature.spec().name == name).ok_or_else(|| unreadable("condition"));
+    let known =
+        |name: &str| Feature::conditions().find(|feature| feature.spec().name == name).ok_or_else(|| unreadable("condition"));
     let condition = condition.map(known).transpose()?;
     let facility = FacilityId::parse(facility).ok_or_else(|| unreadable("facility id"))?;
     let direction = Direction::ALL.into_iter().find(|known| known.name() == direction).ok_or_else(|| unreadable("direction"))?;
