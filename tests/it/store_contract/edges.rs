@@ -5,7 +5,7 @@ use health_data_ai::domain::import::Counts;
 use health_data_ai::domain::{Encounter, Gender, PersonName, facility};
 use health_data_ai::domain::{Action, Facility};
 use health_data_ai::schema::{Feature, Shape};
-use health_data_ai::store::{Admitted, Discharged, Step, Store};
+use health_data_ai::store::{Admitted, Discharged, Step};
 
 use super::place::*;
 
