@@ -21,3 +21,5 @@ mod parity;
 mod predict;
 mod store_contract;
 mod support;
+mod tds;
+mod tds_server;
