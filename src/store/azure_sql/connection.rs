@@ -169,7 +169,7 @@ impl Connection {
             Ok((sent, request.finalize().await?.total()))
         };
         let (sent, arrived) =
-            timeout(self.limit, load.with_subscriber(Dispatch::none())).await.unwrap_or_else(|_| Err(Fault::late()))?;
+            timeout(self.limit, load.with_subscriber(Dispatch::none())).await.unwrap_or_else(|_| Err(Fault::Late))?;
         match sent == arrived {
             true => Ok(arrived),
             false => {
@@ -189,7 +189,7 @@ fn bound<'p>(parameters: &'p [Parameter<'_>]) -> Result<Vec<&'p dyn ToSql>, Erro
 pub(super) async fn driven<T>(limit: Duration, work: impl Future<Output = tiberius::Result<T>>) -> Outcome<T> {
     match timeout(limit, work.with_subscriber(Dispatch::none())).await {
         Ok(answer) => answer.map_err(Fault::Sql),
-        Err(_) => Err(Fault::late()),
+        Err(_) => Err(Fault::Late),
     }
 }
 

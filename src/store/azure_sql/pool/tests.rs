@@ -177,3 +177,14 @@ async fn a_batch_whose_answer_is_cut_off_is_no_success() {
     let (answer, times) = work(pool(&stub).reading()).await;
     assert_eq!((answer.unwrap(), times), ("done", 3));
 }
+
+#[tokio::test]
+async fn a_server_that_stays_away_is_given_up() {
+    let stub = Stub::start([("login", Accident::Refused(40613)); 6]).await;
+    let pool = pool(&stub);
+    let begun = Instant::now();
+    let (answer, times) = work(pool.reading().within(Duration::from_secs(2))).await;
+    let error = answer.unwrap_err();
+    assert!(error.is_transient() && error.to_string().contains("40613"), "{error}");
+    assert!(begun.elapsed() < Duration::from_secs(3) && times == 0 && stub.count("login") >= 2, "{:?}", begun.elapsed());
+}
