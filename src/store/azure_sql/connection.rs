@@ -74,6 +74,9 @@ impl ToSql for Parameter<'_> {
     }
 }
 
+/// The smallest question.
+const ALIVE: &str = "SELECT CAST(1 AS int) AS alive";
+
 /// One connection.
 pub(super) struct Connection {
     client: Client<Compat<TcpStream>>,
@@ -108,6 +111,17 @@ impl Connection {
     /// Notes that it was given back in order.
     pub(super) fn rest(&mut self) {
         self.used = Instant::now();
+    }
+
+    /// Makes it as if it had been given back so long ago.
+    #[cfg(test)]
+    pub(super) fn lay_idle(&mut self, time: Duration) {
+        self.used = Instant::now().checked_sub(time).unwrap();
+    }
+
+    /// Asks the server for a sign of life.
+    pub(super) async fn ping(&mut self) -> Outcome<()> {
+        self.batch(ALIVE).await
     }
 
     /// Begins a transaction.

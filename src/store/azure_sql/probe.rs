@@ -77,7 +77,7 @@ async fn look(session: &mut Session, host: &str, strict: bool, begun: Instant) -
         .ok_or_else(|| unexplained("answers a question about itself with nothing"))?;
     let connected = begun.elapsed();
     let asked = Instant::now();
-    session.batch("SELECT 1").await?;
+    session.ping().await?;
     let round_trip = asked.elapsed();
     let text = |column: &str| row.try_get::<&str, _>(column).map(|text| text.map(str::to_owned));
     let known = |column: &str| text(column)?.ok_or_else(|| unexplained("does not say what it is"));

@@ -117,7 +117,7 @@ async fn serve(tcp: TcpStream, tls: TlsAcceptor, state: Arc<Mutex<State>>) -> io
             PRELOGIN => "prelogin",
             LOGIN => "login",
             BATCH if says(&body, "XACT_ABORT") => "set-up",
-            BATCH if says(&body, "SELECT 1") => "alive",
+            BATCH if says(&body, "AS alive") => "alive",
             BATCH => "work",
             STATEMENT => "statement",
             TRANSACTION if transaction(&body) == BEGIN => "begin",

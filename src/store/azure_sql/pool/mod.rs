@@ -319,7 +319,7 @@ impl ManageConnection for Slots {
         }
         if connection.used().elapsed() > UNASKED_MAX {
             connection.allow(ALIVE_WITHIN);
-            if connection.batch("SELECT 1").await.is_err() {
+            if connection.ping().await.is_err() {
                 self.0.all_until_now();
                 return Err(());
             }

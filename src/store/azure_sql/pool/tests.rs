@@ -188,3 +188,23 @@ async fn a_server_that_stays_away_is_given_up() {
     assert!(error.is_transient() && error.to_string().contains("40613"), "{error}");
     assert!(begun.elapsed() < Duration::from_secs(3) && times == 0 && stub.count("login") >= 2, "{:?}", begun.elapsed());
 }
+
+#[tokio::test]
+async fn a_connection_that_lay_idle_for_long_is_asked_whether_it_lives() {
+    let stub = Stub::start([]).await;
+    let pool = pool(&stub);
+    let idle = |session: Session| {
+        let Session { mut connection, mut slot, .. } = session;
+        connection.lay_idle(UNASKED_MAX + Duration::from_secs(1));
+        slot.0 = Some(connection);
+    };
+    idle(pool.open(Work::Reading, "0").await.unwrap());
+    assert_eq!(work(pool.reading()).await.1, 1);
+    assert_eq!((stub.count("login"), stub.count("alive")), (1, 1));
+    idle(pool.open(Work::Reading, "0").await.unwrap());
+    stub.cut_all();
+    tokio::time::sleep(Duration::from_millis(100)).await;
+    // The work does not notice that the connection was dead.
+    let (answer, times) = work(pool.reading()).await;
+    assert_eq!((answer.unwrap(), times, stub.count("login")), ("done", 1, 2));
+}

@@ -20,6 +20,9 @@ use crate::certificates::Identity;
 /// What every connection says first.
 const SESSION: &str = "SET XACT_ABORT ON; SET LOCK_TIMEOUT 30000;";
 
+/// What a connection is asked to show that it lives.
+const ALIVE: &str = "SELECT CAST(1 AS int) AS alive";
+
 /// What a mock and its client said, and what the mock will answer.
 #[derive(Clone, Default)]
 pub struct Script(Arc<Mutex<Inner>>);
@@ -127,7 +130,9 @@ pub async fn start(speech: Speech<'_>, script: &Script) -> (u16, Arc<tokio::sync
     }
     .unwrap();
     let (port, registry, store) = (server.local_addr().port(), server.query_registry(), server.connection_store());
-    registry.lock().await.register(SESSION, QueryResponse::select_one());
+    for statement in [SESSION, ALIVE] {
+        registry.lock().await.register(statement, QueryResponse::select_one());
+    }
     script.0.lock().unwrap().registries.push(registry);
     tokio::spawn(server.run());
     (port, store)
