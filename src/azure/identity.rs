@@ -58,7 +58,7 @@ impl Identity {
                 "assign the user-assigned identity that AZURE_CLIENT_ID or the connection string names to the app"
             }
             (Kind::Workload, _) => "check AZURE_FEDERATED_TOKEN_FILE, AZURE_TENANT_ID and the federated credential of the workload",
-            (Kind::Developer, _) => "sign in with `az login` or `azd auth login`",
+            (Kind::Developer, _) => "sign in with `az login` or `azd auth login`; in Azure, switch the app's managed identity on",
         }
     }
 }

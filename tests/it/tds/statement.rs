@@ -4,7 +4,7 @@
 use sqlparser::ast::{Expr, Ident, Query, SelectItem, SetExpr, TableWithJoins, Value};
 use sqlparser::dialect::MsSqlDialect;
 use sqlparser::parser::Parser;
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use super::catalogue::{Collation, ObjectName};
 use super::error::{Outcome, SqlError, strict};
@@ -15,28 +15,83 @@ pub(super) enum Statement {
     /// `SELECT @a = …` and `SET @a = …`.
     Assign(Vec<(String, Expr)>),
     Declare(Vec<(String, Type, Option<Expr>)>),
-    Insert { table: ObjectName, columns: Option<Vec<String>>, output: Vec<(Expr, Option<String>)>, source: Box<Query> },
+    Insert {
+        table: ObjectName,
+        columns: Option<Vec<String>>,
+        output: Vec<(Expr, Option<String>)>,
+        source: Box<Query>,
+    },
     Update(Box<Update>),
-    Delete { target: ObjectName, output: Vec<(Expr, Option<String>)>, from: Vec<TableWithJoins>, condition: Option<Expr> },
-    CreateTable { table: ObjectName, columns: Vec<NewColumn>, constraints: Vec<Constraint> },
-    AddColumn { table: ObjectName, column: NewColumn, constraints: Vec<Constraint> },
-    CreateIndex { name: String, table: ObjectName, unique: bool, columns: Vec<(String, bool)>, include: Vec<String>, condition: Option<Expr> },
-    CreateView { view: ObjectName, columns: Vec<String>, query: Box<Query> },
+    Delete {
+        target: ObjectName,
+        output: Vec<(Expr, Option<String>)>,
+        from: Vec<TableWithJoins>,
+        condition: Option<Expr>,
+    },
+    CreateTable {
+        table: ObjectName,
+        columns: Vec<NewColumn>,
+        constraints: Vec<Constraint>,
+    },
+    AddColumn {
+        table: ObjectName,
+        column: NewColumn,
+        constraints: Vec<Constraint>,
+    },
+    CreateIndex {
+        name: String,
+        table: ObjectName,
+        unique: bool,
+        columns: Vec<(String, bool)>,
+        include: Vec<String>,
+        condition: Option<Expr>,
+    },
+    CreateView {
+        view: ObjectName,
+        columns: Vec<String>,
+        query: Box<Query>,
+    },
     CreateSchema(String),
-    DropTables { tables: Vec<ObjectName>, kind: char, if_exists: bool },
-    DropSchema { name: String, if_exists: bool },
-    DropIndex { name: String, table: ObjectName },
-    If { condition: Expr, then: Vec<Statement>, otherwise: Vec<Statement> },
+    DropTables {
+        tables: Vec<ObjectName>,
+        kind: char,
+        if_exists: bool,
+    },
+    DropSchema {
+        name: String,
+        if_exists: bool,
+    },
+    DropIndex {
+        name: String,
+        table: ObjectName,
+    },
+    If {
+        condition: Expr,
+        then: Vec<Statement>,
+        otherwise: Vec<Statement>,
+    },
     Block(Vec<Statement>),
     Set(Setting),
-    Execute { into: Option<String>, procedure: String, arguments: Vec<(Option<String>, Expr)> },
+    Execute {
+        into: Option<String>,
+        procedure: String,
+        arguments: Vec<(Option<String>, Expr)>,
+    },
     ExecuteText(Expr),
-    Throw { number: Expr, message: Expr, state: Expr },
+    Throw {
+        number: Expr,
+        message: Expr,
+        state: Expr,
+    },
     Begin,
     Commit,
     Rollback,
     Return,
-    InsertBulk { table: ObjectName, columns: Vec<(String, Type)>, check: bool },
+    InsertBulk {
+        table: ObjectName,
+        columns: Vec<(String, Type)>,
+        check: bool,
+    },
     /// Accepted, and without effect here: GRANT, DENY, roles.
     Permission,
 }
@@ -82,7 +137,7 @@ pub(super) enum Rule {
 
 /// Reads a whole batch. Nothing of it runs if a word of it is not understood.
 pub(super) fn parse_batch(sql: &str) -> Outcome<Vec<Statement>> {
-    let mut words = Words(Parser::new(&MsSqlDialect {}).try_with_sql(sql)?);
+    let mut words = Words(Parser::new(&MsSqlDialect {}).with_tokens_with_locations(tokens(sql)?));
     let mut statements = Vec::new();
     loop {
         while words.0.consume_token(&Token::SemiColon) {}
@@ -96,6 +151,21 @@ pub(super) fn parse_batch(sql: &str) -> Outcome<Vec<Statement>> {
         return Err(SqlError::new(111, 15, "'CREATE VIEW/SCHEMA' must be the first statement in a query batch."));
     }
     Ok(statements)
+}
+
+/// The words of a batch. `sqlparser` takes a number or a placeholder after FETCH NEXT and no variable, so a variable is made one.
+fn tokens(sql: &str) -> Outcome<Vec<TokenWithSpan>> {
+    let mut tokens = Tokenizer::new(&MsSqlDialect {}, sql).tokenize_with_location().map_err(|error| strict(error.to_string()))?;
+    let mut before = [String::new(), String::new()];
+    for token in &mut tokens {
+        let Token::Word(word) = &token.token else { continue };
+        let name = word.value.clone();
+        if before == ["FETCH", "NEXT"] && name.starts_with('@') {
+            token.token = Token::Placeholder(name.clone());
+        }
+        before = [std::mem::take(&mut before[1]), name.to_ascii_uppercase()];
+    }
+    Ok(tokens)
 }
 
 /// Reads `@P1 nvarchar(4000),@P2 int`.
@@ -364,9 +434,10 @@ impl Words<'_> {
         Ok(Statement::Set(match (option.as_str(), on) {
             ("XACT_ABORT", on) => Setting::AbortOnError(on),
             ("NOCOUNT", on) => Setting::NoCount(on),
-            ("ANSI_NULLS" | "ANSI_PADDING" | "ANSI_WARNINGS" | "QUOTED_IDENTIFIER" | "CONCAT_NULL_YIELDS_NULL" | "ARITHABORT", true) => {
-                Setting::Given
-            }
+            (
+                "ANSI_NULLS" | "ANSI_PADDING" | "ANSI_WARNINGS" | "QUOTED_IDENTIFIER" | "CONCAT_NULL_YIELDS_NULL" | "ARITHABORT",
+                true,
+            ) => Setting::Given,
             _ => return Err(strict(format!("SET {option}"))),
         }))
     }
