@@ -103,7 +103,7 @@ impl Translator<'_> {
                     // The tokens of a batch have variables here as placeholders.
                     let count = match count {
                         Expr::Value(value) => match &value.value {
-                            Value::Placeholder(name) => Expr::Identifier(Ident::new(name.clone())),
+                            sqlparser::ast::Value::Placeholder(name) => Expr::Identifier(Ident::new(name.clone())),
                             _ => count.clone(),
                         },
                         _ => count.clone(),
