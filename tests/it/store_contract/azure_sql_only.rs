@@ -331,3 +331,18 @@ fn a_lost_race_for_an_id_is_answered_as_a_repeated_admission() {
         assert_eq!(store.totals().await.unwrap().encounters, 4);
     });
 }
+
+const SERVE: &str = "HDAI_TEST_SERVE";
+
+/// Serves for as many seconds as `HDAI_TEST_SERVE` says, so that the suite of `HDAI_TEST_SQL`, or `hdai` itself, has a server to talk to.
+#[test]
+#[ignore = "a server to talk to by hand, not a test"]
+fn a_server_to_talk_to() {
+    let Some(seconds) = std::env::var_os(SERVE).and_then(|value| value.to_str()?.parse().ok()) else { return };
+    let server = tds::Server::start(Options::default());
+    println!("HDAI_TEST_SQL='{}'\nHDAI_TEST_SQL_CA='{}'", server.connection_string(), server.ca_file().display());
+    std::thread::sleep(std::time::Duration::from_secs(seconds));
+    for refusal in server.refusals() {
+        println!("{refusal}");
+    }
+}
