@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod api;
+mod azure_identity;
 mod blob_local;
 mod canary;
 mod codec_csv;
@@ -23,4 +24,6 @@ mod predict;
 mod receipt;
 mod store_contract;
 mod support;
+mod tds;
+mod tds_server;
 mod torn_columns;
