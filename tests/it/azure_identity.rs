@@ -65,7 +65,7 @@ async fn the_client() {
     for _ in 0..2 {
         match token(credential.as_ref(), &identity, SCOPE).await {
             Ok(token) => println!("\n{} for {} s", token.secret.reveal(), token.valid.as_secs()),
-            Err(error) => println!("\nerror {}", error.to_string()),
+            Err(error) => println!("\nerror {error}"),
         }
     }
 }
