@@ -78,7 +78,7 @@ LEFT JOIN (SELECT facid, COUNT_BIG(*) AS leavers FROM dbo.PatientData WHERE disc
 ORDER BY f.Id
 
 -- create_predictions
-DROP TABLE IF EXISTS #predictions;
+IF OBJECT_ID(N'tempdb..#predictions') IS NOT NULL DROP TABLE #predictions;
 CREATE TABLE #predictions (eid int NOT NULL PRIMARY KEY, predlengthofstay int, predictedstaydays float, predictedlow80 float, predictedhigh80 float, predictedlow90 float, predictedhigh90 float, modelversion nvarchar(100), prediction nvarchar(max))
 
 -- save_predictions
@@ -153,7 +153,7 @@ UPDATE dbo.imports SET [state] = @P3, sha256 = @P4, extracolumns = @P5, failure 
 WHERE id = @P1 AND [state] = N'running' AND attempt = @P2
 
 -- create_staging
-DROP TABLE IF EXISTS #staging;
+IF OBJECT_ID(N'tempdb..#staging') IS NOT NULL DROP TABLE #staging;
 CREATE TABLE #staging (turn int NOT NULL, line bigint NOT NULL, ordinal int NOT NULL, FirstName nvarchar(50), MiddleName nvarchar(50), LastName nvarchar(50), eid int NOT NULL, vdate date NOT NULL, rcount nvarchar(5), gender nvarchar(1) NOT NULL, dialysisrenalendstage int, asthma int, irondef int, pneum int, substancedependence int, psychologicaldisordermajor int, depress int, psychother int, fibrosisandother int, malnutrition int, hemo int, hematocrit float, neutrophils float, sodium float, glucose float, bloodureanitro float, creatinine float, bmi float, pulse int, respiration float, secondarydiagnosisnonicd9 int, discharged date, facid nvarchar(1) NOT NULL, lengthofstay int, PRIMARY KEY (turn, eid))
 
 -- lock_imports
@@ -184,7 +184,7 @@ SELECT s.ordinal, s.line FROM #staging AS s JOIN dbo.PatientData AS p ON p.eid =
 WHERE s.turn = @P1 AND (p.importid IS NULL AND (p.vdate <> s.vdate OR p.facid COLLATE Latin1_General_BIN2 <> s.facid COLLATE Latin1_General_BIN2 OR p.gender COLLATE Latin1_General_BIN2 <> s.gender COLLATE Latin1_General_BIN2)) ORDER BY s.ordinal
 
 -- create_rejects
-DROP TABLE IF EXISTS #rejects;
+IF OBJECT_ID(N'tempdb..#rejects') IS NOT NULL DROP TABLE #rejects;
 CREATE TABLE #rejects (place int NOT NULL PRIMARY KEY, line bigint NOT NULL, ordinal int NOT NULL, columnname nvarchar(max) NOT NULL, [rule] nvarchar(max) NOT NULL, remedy nvarchar(max) NOT NULL)
 
 -- keep_rejects
@@ -197,9 +197,9 @@ ORDER BY r.place OFFSET 0 ROWS FETCH NEXT @P2 ROWS ONLY
 UPDATE dbo.imports SET [checkpoint] = [checkpoint] + @P2, rowsread = rowsread + @P2, stored = stored + @P3, updated = updated + @P4, unchanged = unchanged + @P5, rejected = rejected + @P6, rejectskept = rejectskept + @P7, operation = @P8 WHERE id = @P1
 
 -- drop_temporary
-DROP TABLE IF EXISTS #staging;
-DROP TABLE IF EXISTS #rejects;
-DROP TABLE IF EXISTS #predictions
+IF OBJECT_ID(N'tempdb..#staging') IS NOT NULL DROP TABLE #staging;
+IF OBJECT_ID(N'tempdb..#rejects') IS NOT NULL DROP TABLE #rejects;
+IF OBJECT_ID(N'tempdb..#predictions') IS NOT NULL DROP TABLE #predictions
 
 -- rejects
 SELECT line, columnname, [rule], remedy FROM dbo.rejects WHERE importid = @P1
@@ -349,9 +349,6 @@ CREATE TABLE dbo.models (
   reason nvarchar(max) NOT NULL,
   bytes varbinary(max) NOT NULL
 );
-
--- The champion is the newest promoted model; asked for before every admission.
-CREATE INDEX models_promoted ON dbo.models (seq) INCLUDE ([version], promoted) WHERE promoted = 1;
 GO
 CREATE TABLE dbo.audit (
   seq bigint IDENTITY(1,1) NOT NULL CONSTRAINT PK_audit PRIMARY KEY,
@@ -374,7 +371,7 @@ BEGIN
 END;
 GO
 INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
-VALUES (1, N'0001-record', N'760a15044f3b42b1d47817169636dcc63bd67ccff277077d6228b20ab5a72763', SYSDATETIMEOFFSET());
+VALUES (1, N'0001-record', N'd11c22965314c30cea482b776dfa1164f162d1802542fe86b5a0cc81c3102502', SYSDATETIMEOFFSET());
 GO
 INSERT INTO dbo.MetaData_Facilities (Id, Name, Capacity) SELECT N'A', N'General Medicine 3 West', 75 WHERE NOT EXISTS (SELECT 1 FROM dbo.MetaData_Facilities WHERE Id = N'A');
 INSERT INTO dbo.MetaData_Facilities (Id, Name, Capacity) SELECT N'B', N'Pulmonary 2 West', 80 WHERE NOT EXISTS (SELECT 1 FROM dbo.MetaData_Facilities WHERE Id = N'B');

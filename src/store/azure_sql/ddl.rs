@@ -140,6 +140,7 @@ CREATE TABLE {s}.rejects (
 );
 ";
 
+/// There are few: the newest promoted one is found without an index of its own.
 const MODELS: &str = "\
 CREATE TABLE {s}.models (
   seq bigint IDENTITY(1,1) NOT NULL CONSTRAINT PK_models PRIMARY KEY,
@@ -152,9 +153,6 @@ CREATE TABLE {s}.models (
   reason nvarchar(max) NOT NULL,
   bytes varbinary(max) NOT NULL
 );
-
--- The champion is the newest promoted model; asked for before every admission.
-CREATE INDEX models_promoted ON {s}.models (seq) INCLUDE ([version], promoted) WHERE promoted = 1;
 ";
 
 /// The trail of who did what. What a caller names itself has no limit of ours, so that no event is ever too long to be kept.

@@ -199,7 +199,9 @@ impl Store for AzureSql {
     }
 
     async fn save_predictions(&self, predictions: &[(EncounterId, Prediction)], audit: &AuditEvent) -> Result<u64> {
-        attempt!(self.audited(), |session| encounters::save_predictions(session, &self.sql, predictions, audit))
+        // A bulk load, with the time and the tries of one.
+        let attempts = self.pool.importing(Some(&self.sql.audit_witness));
+        attempt!(attempts, |session| encounters::save_predictions(session, &self.sql, predictions, audit))
     }
 
     async fn stay_history(&self, today: NaiveDate, weeks_max: u32) -> Result<StayHistory> {

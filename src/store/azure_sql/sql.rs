@@ -152,7 +152,7 @@ statements! { s:
         updated = updated + @P4, unchanged = unchanged + @P5, rejected = rejected + @P6, rejectskept = rejectskept + @P7, \
         operation = @P8 WHERE id = @P1");
     /// What is known of patients stays in no temporary table.
-    drop_temporary = format!("DROP TABLE IF EXISTS {STAGING};\nDROP TABLE IF EXISTS {REJECTS};\nDROP TABLE IF EXISTS {PREDICTIONS}");
+    drop_temporary = [STAGING, REJECTS, PREDICTIONS].map(drop_temporary).join(";\n");
     rejects = format!("SELECT line, columnname, [rule], remedy FROM {s}.rejects WHERE importid = @P1\n\
         ORDER BY line, ordinal OFFSET @P2 ROWS FETCH NEXT @P3 ROWS ONLY");
     /// Was the batch of this operation committed?
@@ -200,8 +200,13 @@ fn page(s: &str, columns: &[EncounterColumn], which: &str) -> String {
     )
 }
 
+/// The form that was seen to work on the open server too.
+fn drop_temporary(table: &str) -> String {
+    format!("IF OBJECT_ID(N'tempdb..{table}') IS NOT NULL DROP TABLE {table}")
+}
+
 fn create_temporary(table: &str, columns: impl Iterator<Item = String>) -> String {
-    format!("DROP TABLE IF EXISTS {table};\nCREATE TABLE {table} ({})", join(columns))
+    format!("{};\nCREATE TABLE {table} ({})", drop_temporary(table), join(columns))
 }
 
 /// `turn` tells how often the row's id came before it in the batch: a row that comes twice is stored and then updated, in that order.
