@@ -1,6 +1,8 @@
 //! The only list of settings, and the configuration they make. It does not read the environment itself: the edge hands in a look-up.
 
+use std::fmt;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use crate::error::{Error, Result};
 
@@ -27,7 +29,7 @@ pub const HOST_SETTINGS: [(&str, &str); 3] = [
 ];
 
 /// Every setting, in the order of the documents.
-pub const SETTINGS: [Setting; 11] = [
+pub const SETTINGS: [Setting; 21] = [
     setting(
         "HDAI_FOLDER",
         "hdai-data",
@@ -54,6 +56,24 @@ pub const SETTINGS: [Setting; 11] = [
         "false",
         "Accept the identity that the local host injects. Never in Azure: there WEBSITE_AUTH_ENABLED is set by the platform.",
     ),
+    setting(
+        "HDAI_SQL_CONNECTION",
+        "",
+        "ADO.NET connection string of the Azure SQL database that keeps the record. Empty: an SQLite file in HDAI_FOLDER.",
+    ),
+    setting(
+        "HDAI_SQL_CONNECTION_SECRET",
+        "",
+        "URL of the Key Vault secret that holds the connection string, instead of HDAI_SQL_CONNECTION.",
+    ),
+    setting("HDAI_SQL_SCHEMA", "dbo", "Schema of the database that the tables lie in."),
+    setting("HDAI_SQL_CA_FILE", "", "PEM file of certificate authorities that may vouch for the SQL server, beside the system's."),
+    setting("HDAI_SQL_POOL_MAX", "16", "Most connections to the database that one instance holds."),
+    setting("HDAI_SQL_IDLE_SECONDS", "300", "How long a connection to the database may lie idle, in seconds."),
+    setting("HDAI_SQL_LIFETIME_SECONDS", "1800", "How old a connection to the database may become, in seconds."),
+    setting("HDAI_SQL_WAIT_SECONDS", "15", "Longest wait for a free connection before a call is refused, in seconds."),
+    setting("HDAI_SQL_COMMAND_SECONDS", "30", "Longest wait for the database's answer to one statement, in seconds."),
+    setting("HDAI_SQL_IMPORT_SECONDS", "600", "The same for the statements of an import, a migration and a copy, in seconds."),
     setting("HDAI_LOG", "info", "Log filter, as tracing's EnvFilter reads it, for example `info,health_data_ai=debug`."),
 ];
 
@@ -101,8 +121,81 @@ pub struct Config {
     pub cell_min: u64,
     /// Whose identity headers count.
     pub identity: IdentityTrust,
+    /// Where the record lies, if not in the folder.
+    pub sql: Option<SqlSettings>,
     /// Log filter.
     pub log: String,
+}
+
+/// A text that opens something; it has no `Debug` of its own content.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Secret(String);
+
+impl Secret {
+    /// Keeps `text`.
+    pub fn new(text: impl Into<String>) -> Self {
+        Self(text.into())
+    }
+
+    /// The text, for the one who needs it.
+    pub fn reveal(&self) -> &str {
+        &self.0
+    }
+}
+
+impl fmt::Debug for Secret {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Secret")
+    }
+}
+
+/// Where the connection string of the database is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum SqlConnection {
+    /// Here: an ADO.NET connection string.
+    Text(Secret),
+    /// In this Key Vault secret, `https://VAULT.vault.azure.net/secrets/NAME[/VERSION]`.
+    Vault(String),
+}
+
+/// The Azure SQL database that keeps the record.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct SqlSettings {
+    /// Its connection string.
+    pub connection: SqlConnection,
+    /// The schema of the tables: a letter, then letters, digits and underscores.
+    pub schema: String,
+    /// Further certificate authorities, a PEM file.
+    pub ca_file: Option<PathBuf>,
+    /// Most connections.
+    pub pool_max: u32,
+    /// Longest idle time of a connection.
+    pub idle: Duration,
+    /// Longest life of a connection.
+    pub lifetime: Duration,
+    /// Longest wait for a free connection.
+    pub wait: Duration,
+    /// Longest wait for the answer to a statement.
+    pub command: Duration,
+    /// The same for imports, migrations and copies.
+    pub import: Duration,
+}
+
+impl SqlSettings {
+    /// The settings of [`SETTINGS`] that stand when only the connection is known.
+    pub fn new(connection: SqlConnection) -> Self {
+        Self {
+            connection,
+            schema: "dbo".into(),
+            ca_file: None,
+            pool_max: 16,
+            idle: Duration::from_secs(300),
+            lifetime: Duration::from_secs(1800),
+            wait: Duration::from_secs(15),
+            command: Duration::from_secs(30),
+            import: Duration::from_secs(600),
+        }
+    }
 }
 
 impl Config {
@@ -168,6 +261,7 @@ impl Config {
                 (false, true) => IdentityTrust::LocalHost,
                 (false, false) => IdentityTrust::Nobody,
             },
+            sql: sql_settings(&text, &number)?,
             log: text("HDAI_LOG")?,
         })
     }
@@ -181,6 +275,49 @@ impl Config {
     pub fn blob_root(&self) -> PathBuf {
         self.folder.join("blobs")
     }
+}
+
+fn sql_settings(text: &dyn Fn(&str) -> Result<String>, number: &dyn Fn(&str) -> Result<u64>) -> Result<Option<SqlSettings>> {
+    let (here, vault) = (text("HDAI_SQL_CONNECTION")?, text("HDAI_SQL_CONNECTION_SECRET")?);
+    let connection = match (here.is_empty(), vault.is_empty()) {
+        (true, true) => return Ok(None),
+        (false, true) => SqlConnection::Text(Secret::new(here)),
+        (true, false) => SqlConnection::Vault(vault.trim().to_owned()),
+        (false, false) => {
+            return Err(Error::invalid(
+                "the settings HDAI_SQL_CONNECTION and HDAI_SQL_CONNECTION_SECRET exclude each other: remove one",
+            ));
+        }
+    };
+    let schema = text("HDAI_SQL_SCHEMA")?.trim().to_owned();
+    let plain = schema.chars().all(|c| c.is_ascii_alphanumeric() || c == '_');
+    if schema.len() > 64 || !plain || !schema.starts_with(|c: char| c.is_ascii_alphabetic()) {
+        return Err(Error::invalid(
+            "the setting HDAI_SQL_SCHEMA must be a letter, then letters, digits and underscores, at most 64",
+        ));
+    }
+    let seconds = |name: &str, most: u64| -> Result<Duration> {
+        match number(name)? {
+            seconds if (1..=most).contains(&seconds) => Ok(Duration::from_secs(seconds)),
+            _ => Err(Error::invalid(format!("the setting {name} must be from 1 to {most}"))),
+        }
+    };
+    let pool_max = match number("HDAI_SQL_POOL_MAX")? {
+        most @ 1..=1000 => most as u32,
+        _ => return Err(Error::invalid("the setting HDAI_SQL_POOL_MAX must be from 1 to 1000")),
+    };
+    let ca_file = text("HDAI_SQL_CA_FILE")?;
+    Ok(Some(SqlSettings {
+        connection,
+        schema,
+        ca_file: (!ca_file.is_empty()).then(|| PathBuf::from(ca_file)),
+        pool_max,
+        idle: seconds("HDAI_SQL_IDLE_SECONDS", 86_400)?,
+        lifetime: seconds("HDAI_SQL_LIFETIME_SECONDS", 86_400)?,
+        wait: seconds("HDAI_SQL_WAIT_SECONDS", 600)?,
+        command: seconds("HDAI_SQL_COMMAND_SECONDS", 3600)?,
+        import: seconds("HDAI_SQL_IMPORT_SECONDS", 86_400)?,
+    }))
 }
 
 /// The text of `local.settings.sample.json`.

@@ -14,6 +14,7 @@ pub mod synthetic;
 pub mod config;
 pub mod telemetry;
 
+pub mod azure;
 pub mod blob;
 pub mod store;
 

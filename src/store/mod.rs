@@ -1,6 +1,7 @@
 //! Seam 1, the record: every fact the hospital keeps. Each method is one atomic fact; normal outcomes are values, not errors.
 //! It does not know files, messages, models or HTTP, and no SQL type crosses it.
 
+pub mod azure_sql;
 mod columns;
 pub mod sqlite;
 
@@ -173,6 +174,9 @@ pub trait Store: Send + Sync {
 
     /// One encounter.
     async fn encounter(&self, id: EncounterId) -> Result<Option<Stored>>;
+
+    /// Encounters by id after `after`, with names: for a copy of the record, and its check.
+    async fn encounters(&self, after: Option<EncounterId>, limit: u32) -> Result<Vec<Encounter>>;
 
     /// How many encounters there are.
     async fn totals(&self) -> Result<Totals>;

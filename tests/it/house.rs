@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use health_data_ai::schema::FEATURES;
 
 /// Who may know whom: a room, and the rooms it may name.
-const MAY_KNOW: [(&str, &[&str]); 14] = [
+const MAY_KNOW: [(&str, &[&str]); 15] = [
     ("error", &[]),
     ("schema", &[]),
     ("domain", &["schema"]),
@@ -16,8 +16,9 @@ const MAY_KNOW: [(&str, &[&str]); 14] = [
     ("synthetic", &["domain", "schema", "error"]),
     ("config", &["error"]),
     ("telemetry", &["error"]),
-    ("blob", &["domain", "schema", "error", "config"]),
-    ("store", &["domain", "schema", "error", "config"]),
+    ("azure", &["error", "config"]),
+    ("blob", &["domain", "schema", "error", "config", "azure"]),
+    ("store", &["domain", "schema", "error", "config", "azure"]),
     ("workflow", &["codec", "predict", "store", "blob", "domain", "schema", "error", "config"]),
     ("http", &["workflow", "store", "codec", "domain", "schema", "error", "config", "telemetry"]),
     ("host", &["codec", "config", "error"]),
@@ -32,6 +33,7 @@ const MAY_KNOW: [(&str, &[&str]); 14] = [
             "codec",
             "predict",
             "synthetic",
+            "azure",
             "domain",
             "schema",
             "error",

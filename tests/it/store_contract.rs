@@ -44,6 +44,7 @@ macro_rules! contract {
                 a_discharge_meets_every_case,
                 every_value_comes_back_as_it_went_in,
                 a_prediction_that_is_not_finite_is_refused_whole,
+                encounters_are_paged_with_names,
                 discharged_encounters_are_paged_without_names,
                 the_census_counts_by_facility,
             );

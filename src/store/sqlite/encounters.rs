@@ -96,6 +96,14 @@ pub(super) fn find(connection: &Connection, id: EncounterId) -> Outcome<Option<S
     connection.prepare_cached(&sql::ENCOUNTER)?.query_and_then([id.get()], stored)?.next().transpose()
 }
 
+/// Encounters by id after `after`.
+pub(super) fn page(connection: &Connection, after: Option<EncounterId>, limit: u32) -> Outcome<Vec<Encounter>> {
+    connection
+        .prepare_cached(&sql::ENCOUNTERS)?
+        .query_and_then((after.map_or(0, EncounterId::get), limit), |row| read_encounter(row, encounter_columns()))?
+        .collect()
+}
+
 /// Discharged encounters by id after `after`, without names.
 pub(super) fn discharged(connection: &Connection, after: Option<EncounterId>, limit: u32) -> Outcome<Vec<Encounter>> {
     connection

@@ -140,6 +140,10 @@ impl Store for Sqlite {
         self.read(move |connection| encounters::find(connection, id)).await
     }
 
+    async fn encounters(&self, after: Option<EncounterId>, limit: u32) -> Result<Vec<Encounter>> {
+        self.read(move |connection| encounters::page(connection, after, limit)).await
+    }
+
     async fn totals(&self) -> Result<Totals> {
         self.read(encounters::totals).await
     }

@@ -84,6 +84,7 @@ statements! {
     };
     DISCHARGE = format!("UPDATE {PATIENTS} SET discharged = ?2, lengthofstay = ?3 WHERE eid = ?1 AND discharged IS NULL AND vdate <= ?2");
     ENCOUNTER = format!("SELECT {}, prediction FROM {PATIENTS} WHERE eid = ?1", names(encounter_columns()));
+    ENCOUNTERS = format!("SELECT {} FROM {PATIENTS} WHERE eid > ?1 ORDER BY eid LIMIT ?2", names(encounter_columns()));
     DISCHARGED_ENCOUNTERS = format!(
         "SELECT {} FROM {PATIENTS} WHERE eid > ?1 AND discharged IS NOT NULL ORDER BY eid LIMIT ?2", names(nameless_columns()));
     UNPREDICTED_ENCOUNTERS = format!(

@@ -241,6 +241,20 @@ pub(super) async fn a_prediction_that_is_not_finite_is_refused_whole(new_place: 
     assert!(store.audit_events(9).await.unwrap().is_empty(), "the fact and its event stand or fall together");
 }
 
+pub(super) async fn encounters_are_paged_with_names(new_place: NewPlace) {
+    let store = new_place().migrated().await;
+    let stored: Vec<Encounter> =
+        [3, 5, 8, 700].into_iter().map(|id| if id == 5 { open_encounter(id) } else { encounter(id) }).collect();
+    import(&*store, 1, stored.iter().rev().cloned().collect()).await;
+    let first = store.encounters(None, 3).await.unwrap();
+    let rest = store.encounters(first.last().map(|last| last.id), 3).await.unwrap();
+    assert_eq!((first.len(), rest.len()), (3, 1));
+    for (read, expected) in first.iter().chain(&rest).zip(&stored) {
+        assert_same(read, expected);
+    }
+    assert!(store.encounters(Some(eid(700)), 3).await.unwrap().is_empty());
+}
+
 pub(super) async fn discharged_encounters_are_paged_without_names(new_place: NewPlace) {
     let store = new_place().migrated().await;
     let ids = [5, 1, 9, 700, 3, 20, 21];

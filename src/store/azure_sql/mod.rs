@@ -1,0 +1,9 @@
+//! The record in an Azure SQL database (or SQL Server): what a hospital runs. Several instances share it.
+//! It does not know where the connection string comes from, what a message looks like, or the clock.
+
+mod connection;
+mod fault;
+mod options;
+mod pool;
+
+pub use self::options::Options;
