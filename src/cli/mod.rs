@@ -34,6 +34,9 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::azure::identity::Identity;
+use crate::blob::Blobs;
+use crate::blob::azure::AzureBlobs;
 use crate::blob::local::Local;
 use crate::config::Config;
 use crate::domain::Caller;
@@ -190,14 +193,17 @@ fn caller() -> Caller {
     Caller::command_line(uuid::Uuid::new_v4().to_string())
 }
 
-/// Opens the embedded default under the configured folder, with its schema up to date.
+/// Opens the record under the configured folder, with its schema up to date, and the files where the settings say they lie.
 async fn open(config: Config) -> Result<Hospital> {
     let folder = config.folder.clone();
     create_private(&folder)?;
     let store = Sqlite::open(config.database_path())?;
     store.migrate().await?;
-    let blobs = Local::new(config.blob_root());
-    Ok(Hospital::new(config, Arc::new(store), Arc::new(blobs)))
+    let blobs: Arc<dyn Blobs> = match &config.blob {
+        None => Arc::new(Local::new(config.blob_root())),
+        Some(settings) => Arc::new(AzureBlobs::open(settings, &Identity::default())?),
+    };
+    Ok(Hospital::new(config, Arc::new(store), blobs))
 }
 
 /// Creates a folder that only its owner may enter, unless it is there.

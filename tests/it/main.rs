@@ -4,6 +4,9 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod api;
+mod azurite;
+mod blob_azure;
+mod blob_contract;
 mod blob_local;
 mod canary;
 mod codec_csv;
