@@ -416,19 +416,23 @@ mod tests {
 
     #[test]
     fn the_files_lie_where_the_settings_say() {
-        let at = |vars: &'static [(&'static str, &'static str)]| with(vars).unwrap().blob.map(|blob| (blob.account_url, blob.signature));
-        let cloud = ("HDAI_BLOB_ACCOUNT_URL", "https://Acct.blob.core.windows.net/");
+        let at =
+            |vars: &'static [(&'static str, &'static str)]| with(vars).unwrap().blob.map(|blob| (blob.account_url, blob.signature));
+        const CLOUD: (&str, &str) = ("HDAI_BLOB_ACCOUNT_URL", "https://Acct.blob.core.windows.net/");
         let acct = || "https://acct.blob.core.windows.net".to_owned();
         let emulator = || "http://127.0.0.1:10000/devstoreaccount1".to_owned();
         let signature = || Some(Secret::new("sv=1&sig=S"));
-        assert_eq!(with(&[cloud]).unwrap().blob, Some(BlobSettings { account_url: acct(), signature: None }));
-        assert_eq!(with(&[cloud, ("HDAI_BLOB_STORE", "local")]).unwrap().blob, None);
+        assert_eq!(with(&[CLOUD]).unwrap().blob, Some(BlobSettings { account_url: acct(), signature: None }));
+        assert_eq!(with(&[CLOUD, ("HDAI_BLOB_STORE", "local")]).unwrap().blob, None);
         assert_eq!(at(&[("HDAI_BLOB_STORE", "azure")]), Some((emulator(), None)));
         assert_eq!(at(&[("HDAI_BLOB_SAS", "sv=1&sig=S")]), Some((emulator(), signature())));
         for (refused, named) in [
             (&[("HDAI_BLOB_STORE", "s3")][..], "HDAI_BLOB_STORE"),
             (&[("HDAI_BLOB_STORE", "local"), ("HDAI_BLOB_SAS", "sig=s3cret")], "HDAI_BLOB_SAS"),
-            (&[("HDAI_BLOB_STORE", "azure"), ("HDAI_BLOB_ACCOUNT_URL", "http://acct.blob.core.windows.net")], "HDAI_BLOB_ACCOUNT_URL"),
+            (
+                &[("HDAI_BLOB_STORE", "azure"), ("HDAI_BLOB_ACCOUNT_URL", "http://acct.blob.core.windows.net")],
+                "HDAI_BLOB_ACCOUNT_URL",
+            ),
             (&[("HDAI_BLOB_ACCOUNT_URL", "https://acct.blob.core.windows.net?sig=s3cret")], "HDAI_BLOB_ACCOUNT_URL"),
             (&[("HDAI_BLOB_STORE", "azure"), ("HDAI_BLOB_ACCOUNT_URL", "http://localhost.example/a")], "HDAI_BLOB_ACCOUNT_URL"),
         ] {

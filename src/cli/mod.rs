@@ -201,7 +201,7 @@ async fn open(config: Config) -> Result<Hospital> {
     store.migrate().await?;
     let blobs: Arc<dyn Blobs> = match &config.blob {
         None => Arc::new(Local::new(config.blob_root())),
-        Some(settings) => Arc::new(AzureBlobs::open(settings, &Identity::default())?),
+        Some(settings) => Arc::new(AzureBlobs::open(settings, &Identity::from_vars(|name| std::env::var(name).ok()))?),
     };
     Ok(Hospital::new(config, Arc::new(store), blobs))
 }

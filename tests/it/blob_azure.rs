@@ -48,7 +48,13 @@ async fn a_signature_lets_in_over_http_and_https() {
 #[tokio::test]
 async fn a_signature_that_is_wrong_or_over_or_not_enough_is_refused_with_a_remedy() {
     let azurite = Azurite::http();
-    azurite.container("sas-refused").await.blob_client("smith.csv").upload(RequestContent::from(b"abc".to_vec()), None).await.unwrap();
+    azurite
+        .container("sas-refused")
+        .await
+        .blob_client("smith.csv")
+        .upload(RequestContent::from(b"abc".to_vec()), None)
+        .await
+        .unwrap();
     let other_key = "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA==";
     for wrong in [
         signed(other_key, "rwct", "2099-01-01T00:00:00Z"),
@@ -71,9 +77,8 @@ async fn a_signature_that_is_wrong_or_over_or_not_enough_is_refused_with_a_remed
 async fn a_token_lets_in_over_https_only_and_only_if_it_is_for_storage() {
     let azurite = Azurite::https();
     azurite.container("token").await;
-    let with = |url: &str, audience| {
-        AzureBlobs::with(url, &Access::Token(Arc::new(Tokens(audience))), impatient(), azurite.transport())
-    };
+    let with =
+        |url: &str, audience| AzureBlobs::with(url, &Access::Token(Arc::new(Tokens(audience))), impatient(), azurite.transport());
     let blobs = with(&azurite.account_url(), "https://storage.azure.com").unwrap();
     blobs.put("token", "smith.csv", pattern(2_000_000).into()).await.unwrap();
     assert!(content(&blobs, "token", "smith.csv").await.unwrap() == Some(pattern(2_000_000)));
@@ -129,7 +134,8 @@ async fn tags_join_those_that_are_there_and_stay_with_their_version() {
     let map = |pairs: &[(&str, &str)]| -> HashMap<String, String> {
         pairs.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect()
     };
-    let upload = azure_storage_blob::models::BlobClientUploadOptions::default().with_tags(map(&[("owner", "radiology"), ("status", "new")]));
+    let upload =
+        azure_storage_blob::models::BlobClientUploadOptions::default().with_tags(map(&[("owner", "radiology"), ("status", "new")]));
     blob.upload(RequestContent::from(b"one".to_vec()), Some(upload)).await.unwrap();
     let one = blobs.open("tags", "a.csv").await.unwrap().unwrap().etag;
     let ours = [("dataProfile", "ePHI"), ("import", "0123456789abcdef"), ("status", "done")];
@@ -150,7 +156,8 @@ async fn what_is_written_says_what_it_is() {
     let azurite = Azurite::http();
     let container = azurite.container("types").await;
     let blobs = azurite.blobs(impatient());
-    let expected = [("a.receipt.json", "application/json"), ("a.rejects.csv", "text/csv; charset=utf-8"), ("a", "application/octet-stream")];
+    let expected =
+        [("a.receipt.json", "application/json"), ("a.rejects.csv", "text/csv; charset=utf-8"), ("a", "application/octet-stream")];
     for (name, content_type) in expected {
         blobs.put("types", name, Bytes::from_static(b"x")).await.unwrap();
         let properties = container.blob_client(name).get_properties(None).await.unwrap();
@@ -163,7 +170,11 @@ const RANGE: usize = 512 * 1024;
 const LENGTH: usize = 4 * RANGE + 11;
 
 /// Reads a blob of [`LENGTH`] through a proxy.
-async fn read_through(container: &str, limits: Limits, fate: impl Fn(&Asked) -> Fate + Send + Sync + 'static) -> (Result<Option<Vec<u8>>>, Proxy) {
+async fn read_through(
+    container: &str,
+    limits: Limits,
+    fate: impl Fn(&Asked) -> Fate + Send + Sync + 'static,
+) -> (Result<Option<Vec<u8>>>, Proxy) {
     let azurite = Azurite::http();
     azurite.container(container).await.blob_client("smith.csv").upload(RequestContent::from(pattern(LENGTH)), None).await.unwrap();
     let proxy = Proxy::before(azurite.address(), fate);
@@ -281,7 +292,8 @@ mod large {
     async fn a_large_blob_is_read_in_bounded_memory() {
         let azurite = Azurite::http();
         let container = azurite.container("large").await;
-        let upload = BlobClientUploadOptions { parallel: NonZero::new(2), partition_size: NonZero::new(8 << 20), ..Default::default() };
+        let upload =
+            BlobClientUploadOptions { parallel: NonZero::new(2), partition_size: NonZero::new(8 << 20), ..Default::default() };
         let body = Body::Bytes(pattern(BYTES).into());
         container.blob_client("large.csv").upload(body.into(), Some(upload)).await.unwrap();
         let output = std::process::Command::new(std::env::current_exe().unwrap())

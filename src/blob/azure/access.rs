@@ -103,7 +103,8 @@ fn emulator_signature() -> Result<String> {
     const PERMISSIONS: &str = "rwdlactf";
     const EXPIRY: &str = "2099-12-31T00:00:00Z";
     let text = format!("{EMULATOR_ACCOUNT}\n{PERMISSIONS}\nb\nsco\n\n{EXPIRY}\n\nhttps,http\n{VERSION}\n");
-    let signature = hmac_sha256(&text, &EMULATOR_KEY.into()).map_err(|_| Error::internal("the emulator's signature cannot be made"))?;
+    let signature =
+        hmac_sha256(&text, &EMULATOR_KEY.into()).map_err(|_| Error::internal("the emulator's signature cannot be made"))?;
     let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let (expiry, signature) = (encoded(EXPIRY), encoded(&signature));
     Ok(format!("sv={VERSION}&ss=b&srt=sco&sp={PERMISSIONS}&se={expiry}&spr=https%2Chttp&sig={signature}"))

@@ -45,7 +45,9 @@ impl Fault {
                  HDAI_IMPORT_CONTAINER"
             )),
             Self::ContainerExists => Error::conflict(format!("the container {container} exists")),
-            Self::Changed => Error::unavailable(format!("a blob in {container} was overwritten while it was read; it will be read afresh")),
+            Self::Changed => {
+                Error::unavailable(format!("a blob in {container} was overwritten while it was read; it will be read afresh"))
+            }
             Self::Broken(error) | Self::Other(error) => error,
         }
     }
@@ -60,10 +62,14 @@ pub(super) async fn in_time<T>(limit: Duration, request: impl Future<Output = az
 /// What `error` means for a request that concerns `container`; `refused` is the remedy if the account does not let us in.
 pub(super) fn of(error: azure_core::Error, container: &str, refused: &str) -> Fault {
     match error.kind() {
-        ErrorKind::HttpResponse { status, error_code, .. } => of_status(*status, error_code.as_deref().unwrap_or(""), container, refused),
+        ErrorKind::HttpResponse { status, error_code, .. } => {
+            of_status(*status, error_code.as_deref().unwrap_or(""), container, refused)
+        }
         ErrorKind::Credential => Fault::Other(
-            Error::unavailable(format!("no token for the storage account came, for a blob in {container}: check the app's identity"))
-                .caused_by(error),
+            Error::unavailable(format!(
+                "no token for the storage account came, for a blob in {container}: check the app's identity"
+            ))
+            .caused_by(error),
         ),
         _ => Fault::Other(unreachable(&error, container)),
     }
@@ -83,9 +89,11 @@ fn of_status(status: StatusCode, code: &str, container: &str, refused: &str) -> 
             // Unavailable, because the delivery must wait for the remedy and not be given up.
             Fault::Other(Error::unavailable(format!("the storage account refuses access to {container} ({answer}): {refused}")))
         }
-        (StatusCode::BadRequest, "InvalidResourceName" | "InvalidUri" | "OutOfRangeInput") => Fault::Other(Error::invalid(format!(
-            "the storage account does not take a name in {container} ({answer}): rename the file, or correct HDAI_IMPORT_CONTAINER"
-        ))),
+        (StatusCode::BadRequest, "InvalidResourceName" | "InvalidUri" | "OutOfRangeInput") => {
+            Fault::Other(Error::invalid(format!(
+                "the storage account does not take a name in {container} ({answer}): rename the file, or correct HDAI_IMPORT_CONTAINER"
+            )))
+        }
         (StatusCode::TooManyRequests, _) => busy(answer, container),
         (status, _) if status.is_server_error() => busy(answer, container),
         _ => Fault::Other(Error::unavailable(format!(
@@ -95,7 +103,9 @@ fn of_status(status: StatusCode, code: &str, container: &str, refused: &str) -> 
 }
 
 fn busy(answer: &str, container: &str) -> Fault {
-    Fault::Other(Error::unavailable(format!("the storage account is busy or broken, for a blob in {container} ({answer}): it will be tried again")))
+    Fault::Other(Error::unavailable(format!(
+        "the storage account is busy or broken, for a blob in {container} ({answer}): it will be tried again"
+    )))
 }
 
 fn unreachable(error: &azure_core::Error, container: &str) -> Error {

@@ -7,11 +7,10 @@ mod ranges;
 
 use std::collections::HashMap;
 use std::fmt;
-use std::sync::Arc;
 use std::time::Duration;
 
 use async_trait::async_trait;
-use azure_core::http::{ClientOptions, Etag, ExponentialRetryOptions, RequestContent, RetryOptions, Transport};
+use azure_core::http::{ClientOptions, Etag, ExponentialRetryOptions, RetryOptions, Transport};
 use azure_storage_blob::models::{
     BlobClientGetPropertiesOptions, BlobClientGetPropertiesResultHeaders, BlobClientGetTagsOptions, BlobClientSetTagsOptions,
     BlobClientUploadOptions, BlobTags,
@@ -181,7 +180,7 @@ impl Place {
 
     async fn put(&self, name: &str, content: Bytes) -> Result<(), Fault> {
         let options = BlobClientUploadOptions { blob_content_type: Some(content_type(name).to_owned()), ..Default::default() };
-        self.call(self.client.upload(RequestContent::from(content), Some(options))).await.map(drop)
+        self.call(self.client.upload(content.into(), Some(options))).await.map(drop)
     }
 
     async fn tag(&self, etag: &str, tags: &[(&str, &str)]) -> Result<(), Fault> {

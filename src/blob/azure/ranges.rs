@@ -86,7 +86,9 @@ impl Source {
 
     async fn attempt(&self, range: Range<u64>) -> Result<Bytes, Fault> {
         let limit = self.place.limits.request;
-        let late = || Fault::Broken(Error::unavailable(format!("a blob in {} is read too slowly: check the network", self.place.container)));
+        let late = || {
+            Fault::Broken(Error::unavailable(format!("a blob in {} is read too slowly: check the network", self.place.container)))
+        };
         tokio::time::timeout(limit, self.fetch(range)).await.unwrap_or_else(|_| Err(late()))
     }
 
@@ -100,7 +102,11 @@ impl Source {
             ..Default::default()
         };
         let answer = self.place.call(self.place.client.download(Some(options))).await?;
-        self.check(&range, answer.properties.etag.as_ref(), answer.headers.get_optional_str(&HeaderName::from_static("content-range")))?;
+        self.check(
+            &range,
+            answer.properties.etag.as_ref(),
+            answer.headers.get_optional_str(&HeaderName::from_static("content-range")),
+        )?;
         let mut body = answer.body;
         let mut bytes = BytesMut::with_capacity(wanted);
         while let Some(piece) = body.try_next().await.map_err(|error| fault::broken(&error, &self.place.container))? {

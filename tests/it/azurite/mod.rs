@@ -59,9 +59,11 @@ impl Azurite {
             command.args(["--oauth", "basic", "--cert"]).arg(cert).arg("--key").arg(key);
         }
         let spawned = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::inherit()).spawn();
-        let mut child = spawned.expect("node cannot be started: install Node 20 or newer, the tests run the storage emulator on it");
+        let mut child =
+            spawned.expect("node cannot be started: install Node 20 or newer, the tests run the storage emulator on it");
         let mut lines = BufReader::new(child.stdout.take().unwrap()).lines().map_while(Result::ok);
-        let address = lines.find_map(|line| line.split_once("successfully listens on ").map(|(_, address)| address.trim().to_owned()));
+        let address =
+            lines.find_map(|line| line.split_once("successfully listens on ").map(|(_, address)| address.trim().to_owned()));
         let address = address.expect("the emulator never listened; run the command of tests/azurite/watched.js by hand");
         // It may go on writing, and must not meet a closed pipe.
         std::thread::spawn(move || lines.for_each(drop));
@@ -136,7 +138,8 @@ fn install() -> PathBuf {
         }
         let mut npm = Command::new("npm");
         npm.args(["ci", "--ignore-scripts", "--no-audit", "--no-fund"]).current_dir(&folder).stdin(Stdio::null());
-        let output = npm.output().expect("npm cannot be started: install Node 20 or newer, the tests run the storage emulator on it");
+        let output =
+            npm.output().expect("npm cannot be started: install Node 20 or newer, the tests run the storage emulator on it");
         let said = String::from_utf8_lossy(&output.stderr);
         assert!(output.status.success(), "npm ci did not install the storage emulator; it needs a package registry once: {said}");
         fs::write(done, "").unwrap();

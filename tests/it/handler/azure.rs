@@ -136,7 +136,10 @@ fn a_storage_account_that_is_away_is_worth_another_delivery() {
 fn a_start_that_names_no_usable_account_is_refused() {
     let folder = tempfile::tempdir().unwrap();
     for (vars, named) in [
-        (&[("HDAI_BLOB_STORE", "azure"), ("HDAI_BLOB_ACCOUNT_URL", "http://acct.blob.core.windows.net")][..], "HDAI_BLOB_ACCOUNT_URL"),
+        (
+            &[("HDAI_BLOB_STORE", "azure"), ("HDAI_BLOB_ACCOUNT_URL", "http://acct.blob.core.windows.net")][..],
+            "HDAI_BLOB_ACCOUNT_URL",
+        ),
         (&[("HDAI_BLOB_STORE", "azure"), ("HDAI_BLOB_ACCOUNT_URL", "http://127.0.0.1:1/other")], "HDAI_BLOB_ACCOUNT_URL"),
         (&[("HDAI_BLOB_STORE", "local"), ("HDAI_BLOB_SAS", "sig=s3cret")], "HDAI_BLOB_SAS"),
     ] {
