@@ -166,8 +166,8 @@ async fn what_is_written_says_what_it_is() {
 }
 
 const RANGE: usize = 512 * 1024;
-/// Four ranges and a bit.
-const LENGTH: usize = 4 * RANGE + 11;
+/// Four ranges and a part of one.
+const LENGTH: usize = 4 * RANGE + 150_011;
 
 /// Reads a blob of [`LENGTH`] through a proxy.
 async fn read_through(
@@ -304,7 +304,7 @@ mod large {
         let said = String::from_utf8_lossy(&output.stdout);
         assert!(output.status.success(), "{said}");
         let grown: usize = said.lines().find_map(|line| line.split_once("grown by ")?.1.trim().parse().ok()).expect(&said);
-        assert!(grown < 48 << 20, "reading 200 MiB took {grown} bytes of memory");
+        assert!(grown < 32 << 20, "reading 200 MiB took {grown} bytes of memory");
     }
 
     #[tokio::test]
@@ -329,7 +329,11 @@ mod large {
 
 #[test]
 fn the_emulator_ends_with_whoever_started_it() {
-    let mut orphan = Azurite::start(None).orphan();
+    let azurite = Azurite::start(None);
+    std::net::TcpStream::connect(azurite.address()).unwrap();
+    // Time to fail by itself, if it is going to.
+    std::thread::sleep(Duration::from_secs(2));
+    let mut orphan = azurite.orphan();
     let begun = Instant::now();
     while orphan.try_wait().unwrap().is_none() {
         assert!(begun.elapsed() < Duration::from_secs(20), "the emulator lives on");

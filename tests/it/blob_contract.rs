@@ -87,7 +87,7 @@ macro_rules! contract {
         }
         mod account {
             $(#[tokio::test] async fn $name() {
-                super::$name(&super::Place::account(&stringify!($name).replace('_', "-")[..19]).await).await;
+                super::$name(&super::Place::account(&stringify!($name).replace('_', "-")[..19].trim_end_matches('-')).await).await;
             })+
         }
     };

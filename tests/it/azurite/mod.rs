@@ -50,7 +50,7 @@ impl Azurite {
         let installed = install();
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("node");
-        command.arg(source().join("watched.js")).arg(&installed).current_dir(folder.path());
+        command.arg(source().join("watched.js")).arg(&installed).current_dir(&installed);
         command.args(["--blobHost", "127.0.0.1", "--blobPort", "0", "--inMemoryPersistence", "--disableTelemetry", "--silent"]);
         if let Some(certificates) = certificates {
             let (cert, key) = (folder.path().join("server.pem"), folder.path().join("server.key"));
@@ -108,6 +108,7 @@ impl Azurite {
 
     /// Closes its standard input, as the end of this process would.
     pub(crate) fn orphan(mut self) -> Child {
+        assert!(self.child.try_wait().unwrap().is_none(), "it has ended before");
         drop(self.child.stdin.take());
         self.child
     }

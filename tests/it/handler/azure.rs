@@ -101,6 +101,65 @@ fn a_blob_becomes_rows_a_receipt_and_tags() {
     }
 }
 
+/// The platform's endpoint of a managed identity, as App Service and Functions have it, until the test process ends.
+fn identity_endpoint(header: &'static str) -> String {
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let url = format!("http://{}/msi/token", listener.local_addr().unwrap());
+    std::thread::spawn(move || {
+        for mut client in listener.incoming().flatten() {
+            let mut request = vec![0; 16 * 1024];
+            let length = client.read(&mut request).unwrap_or(0);
+            let request = String::from_utf8_lossy(&request[..length]).to_ascii_lowercase();
+            let ours = request.contains(&format!("x-identity-header: {header}"))
+                && request.contains("resource=https%3a%2f%2fstorage.azure.com")
+                || request.contains("resource=https://storage.azure.com");
+            let body = if ours {
+                let expires = chrono::DateTime::<chrono::Utc>::MAX_UTC.timestamp().min(4_000_000_000).to_string();
+                let token = crate::azurite::token("https://storage.azure.com");
+                json!({ "access_token": token, "expires_on": expires, "resource": "https://storage.azure.com", "token_type": "Bearer" })
+            } else {
+                json!({ "error": request })
+            };
+            let (status, body) = (if ours { "200 OK" } else { "400 Bad Request" }, body.to_string());
+            let head = format!(
+                "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {}\r\nConnection: close\r\n\r\n",
+                body.len()
+            );
+            let _ = client.write_all((head + &body).as_bytes());
+        }
+    });
+    url
+}
+
+#[test]
+fn a_managed_identity_lets_the_handler_in_over_https() {
+    let folder = tempfile::tempdir().unwrap();
+    let azurite = Azurite::https();
+    let authority = folder.path().join("authority.pem");
+    std::fs::write(&authority, azurite.authority.as_ref().unwrap()).unwrap();
+    let endpoint = identity_endpoint("h3ader");
+    let vars = [
+        ("SSL_CERT_FILE", authority.to_str().unwrap()),
+        ("IDENTITY_ENDPOINT", &endpoint),
+        ("IDENTITY_HEADER", "h3ader"),
+        ("HDAI_LOG", "trace"),
+        // Chosen by the account's https alone.
+        ("HDAI_BLOB_STORE", ""),
+    ];
+    let it = Deployment::start(folder.path(), azurite, &azurite.account_url(), "identity", &vars);
+    let content = csv(folder.path(), 100, 1);
+    it.drop_blob("smith.csv", &content);
+    it.handler.done(BLOB, &deferred(&it.uri("smith.csv")));
+    assert_eq!(
+        it.handler.rows("SELECT state, stored, sha256 FROM imports"),
+        [["done".to_owned(), "100".to_owned(), sha256(&content)]]
+    );
+    assert_eq!(it.tags("smith.csv")["status"], "done");
+    let log = it.handler.log();
+    let token = crate::azurite::token("https://storage.azure.com");
+    assert!(log.contains("import over") && !log.contains("smith") && !log.contains(&token[..30]), "{log}");
+}
+
 #[test]
 fn a_storage_account_that_is_away_is_worth_another_delivery() {
     let folder = tempfile::tempdir().unwrap();
@@ -126,7 +185,7 @@ fn a_storage_account_that_is_away_is_worth_another_delivery() {
     assert_eq!(it.handler.rows("SELECT state FROM imports"), [["running"]]);
     relented.store(true, std::sync::atomic::Ordering::SeqCst);
     it.handler.done(BLOB, &deferred(&it.uri("a.csv")));
-    let ledger = it.handler.rows("SELECT state, sha256, read FROM imports");
+    let ledger = it.handler.rows("SELECT state, sha256, stored + updated + unchanged + rejected FROM imports");
     let lines = content.iter().filter(|byte| **byte == b'\n').count() - 1;
     assert_eq!(ledger, [["done".to_owned(), sha256(&content), lines.to_string()]]);
     assert_eq!(it.handler.count("PatientData"), 20_000);
