@@ -87,6 +87,13 @@ fn of_status(status: StatusCode, code: &str, container: &str, refused: &str) -> 
         (StatusCode::PreconditionFailed | StatusCode::RequestedRangeNotSatisfiable, _) => Fault::Changed,
         (StatusCode::Unauthorized | StatusCode::Forbidden, _) | (_, "InvalidAuthenticationInfo" | "AuthenticationFailed") => {
             // Unavailable, because the delivery must wait for the remedy and not be given up.
+            let refused = match code {
+                "AuthorizationFailure" => "let this app's network through the account's firewall",
+                "KeyBasedAuthenticationNotPermitted" => {
+                    "the account takes no signatures; remove HDAI_BLOB_SAS and use the app's identity"
+                }
+                _ => refused,
+            };
             Fault::Other(Error::unavailable(format!("the storage account refuses access to {container} ({answer}): {refused}")))
         }
         (StatusCode::BadRequest, "InvalidResourceName" | "InvalidUri" | "OutOfRangeInput") => {
@@ -97,7 +104,8 @@ fn of_status(status: StatusCode, code: &str, container: &str, refused: &str) -> 
         (StatusCode::TooManyRequests, _) => busy(answer, container),
         (status, _) if status.is_server_error() => busy(answer, container),
         _ => Fault::Other(Error::unavailable(format!(
-            "the storage account does not do what was asked of a blob in {container} ({answer}): compare HDAI_BLOB_ACCOUNT_URL with the account"
+            "the storage account does not do what was asked of a blob in {container} ({answer}): look its code up, and compare \
+             HDAI_BLOB_ACCOUNT_URL with the account"
         ))),
     }
 }
@@ -155,5 +163,38 @@ pub(super) async fn persistently<T, F: Future<Output = Result<T, Fault>>>(
             }
             outcome => return outcome,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::error::Kind;
+
+    /// What each answer comes to: the kind of the error, and a word of its remedy.
+    #[test]
+    fn an_answer_is_told_by_status_and_code() {
+        for (status, code, kind, remedy) in [
+            (403, "AuthorizationPermissionMismatch", Kind::Unavailable, "the role"),
+            (401, "", Kind::Unavailable, "the role"),
+            (400, "InvalidAuthenticationInfo", Kind::Unavailable, "the role"),
+            (403, "AuthorizationFailure", Kind::Unavailable, "firewall"),
+            (403, "KeyBasedAuthenticationNotPermitted", Kind::Unavailable, "HDAI_BLOB_SAS"),
+            (404, "ContainerNotFound", Kind::Unavailable, "HDAI_IMPORT_CONTAINER"),
+            (404, "ResourceNotFound", Kind::Unavailable, "HDAI_BLOB_ACCOUNT_URL"),
+            (412, "ConditionNotMet", Kind::Unavailable, "read afresh"),
+            (400, "InvalidUri", Kind::Invalid, "rename"),
+            (409, "BlobArchived", Kind::Unavailable, "409 BlobArchived"),
+            (429, "", Kind::Unavailable, "tried again"),
+            (503, "ServerBusy", Kind::Unavailable, "503 ServerBusy"),
+        ] {
+            let error = of_status(StatusCode::from(status), code, "drop", "give it the role").into_error("read", "drop");
+            assert!(
+                error.kind() == kind && error.message().contains(remedy) && error.message().contains("drop"),
+                "{status} {code}: {error}"
+            );
+        }
+        let odd = of_status(StatusCode::from(409), "a smith's https://x/?sig=1", "drop", "").into_error("read", "drop").to_string();
+        assert!(!odd.contains("smith") && odd.contains("409"), "{odd}");
     }
 }

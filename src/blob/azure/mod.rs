@@ -185,7 +185,7 @@ impl Place {
 
     async fn tag(&self, etag: &str, tags: &[(&str, &str)]) -> Result<(), Fault> {
         let etag = Etag::from(format!("\"{etag}\""));
-        // Asked apart, because not every service heeds the condition on tags.
+        // Asked apart, because the emulator does not heed the condition on tags.
         self.properties(Some(etag.clone())).await?;
         // To set tags is to replace them all, and others tag too.
         let options = BlobClientGetTagsOptions { if_match: Some(etag.clone()), ..Default::default() };
