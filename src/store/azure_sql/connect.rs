@@ -122,6 +122,9 @@ impl Connector {
                 Fault::Own(self.no_tls("the server speaks no TLS that we know"))
             }
             DriverError::Io { kind, .. } => self.away(&format!("broke the connection off at the login ({kind})")),
+            DriverError::Protocol(reason) if reason.contains("encryption level") => {
+                Fault::Own(self.no_tls("the server offers no encryption, and without it nothing is sent"))
+            }
             DriverError::Protocol(_) => self.away("answered the login with something that is not TDS"),
             other => Fault::Sql(other),
         })

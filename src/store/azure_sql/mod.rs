@@ -8,6 +8,8 @@ mod options;
 mod pool;
 mod probe;
 mod retry;
+#[cfg(test)]
+mod stub;
 
 pub use self::options::{Login, Options};
 pub use self::probe::{Probe, probe};

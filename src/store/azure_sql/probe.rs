@@ -66,7 +66,12 @@ pub async fn probe(settings: &SqlSettings, identity: &Identity) -> Result<Probe>
 }
 
 async fn look(session: &mut Session, host: &str, strict: bool, begun: Instant) -> Outcome<Probe> {
-    let row = session.row(ABOUT, &[]).await?.ok_or_else(|| unexplained("answers a question about itself with nothing"))?;
+    let row = session
+        .batch_rows(ABOUT)
+        .await?
+        .into_iter()
+        .next()
+        .ok_or_else(|| unexplained("answers a question about itself with nothing"))?;
     let connected = begun.elapsed();
     let asked = Instant::now();
     session.batch("SELECT 1").await?;

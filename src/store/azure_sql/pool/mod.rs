@@ -325,3 +325,6 @@ impl ManageConnection for Slots {
         slot.0.is_none()
     }
 }
+
+#[cfg(test)]
+mod tests;
