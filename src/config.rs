@@ -239,6 +239,10 @@ impl Config {
             }
             Ok(value)
         };
+        // Also those that nothing below asks for.
+        for setting in &SETTINGS {
+            text(setting.name)?;
+        }
         let number = |name: &str| -> Result<u64> {
             text(name)?.trim().parse::<u64>().map_err(|_| Error::invalid(format!("the setting {name} must be a whole number")))
         };

@@ -5,6 +5,7 @@ use std::path::PathBuf;
 use azure_storage_blob::BlobContainerClient;
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
+use health_data_ai::blob::azure::AzureBlobs;
 use health_data_ai::blob::local::Local;
 use health_data_ai::blob::{Blobs, CHUNK_BYTES_MAX, PUT_BYTES_MAX};
 use health_data_ai::error::{Kind, Result};
@@ -17,7 +18,7 @@ const DROP: &str = "drop";
 /// A place of files, with a way to take one away behind the seam's back.
 enum Place {
     Folder { blobs: Local, root: tempfile::TempDir },
-    Account { blobs: health_data_ai::blob::azure::AzureBlobs, container: BlobContainerClient, name: String },
+    Account { blobs: Box<AzureBlobs>, container: BlobContainerClient, name: String },
 }
 
 impl Place {
@@ -31,13 +32,13 @@ impl Place {
     async fn account(test: &str) -> Self {
         let azurite = Azurite::http();
         let name = format!("{DROP}-{test}");
-        Self::Account { blobs: azurite.blobs(impatient()), container: azurite.container(&name).await, name }
+        Self::Account { blobs: Box::new(azurite.blobs(impatient())), container: azurite.container(&name).await, name }
     }
 
     fn blobs(&self) -> &dyn Blobs {
         match self {
             Self::Folder { blobs, .. } => blobs,
-            Self::Account { blobs, .. } => blobs,
+            Self::Account { blobs, .. } => &**blobs,
         }
     }
 

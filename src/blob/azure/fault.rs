@@ -87,14 +87,14 @@ fn of_status(status: StatusCode, code: &str, container: &str, refused: &str) -> 
         (StatusCode::PreconditionFailed | StatusCode::RequestedRangeNotSatisfiable, _) => Fault::Changed,
         (StatusCode::Unauthorized | StatusCode::Forbidden, _) | (_, "InvalidAuthenticationInfo" | "AuthenticationFailed") => {
             // Unavailable, because the delivery must wait for the remedy and not be given up.
-            let refused = match code {
-                "AuthorizationFailure" => "let this app's network through the account's firewall",
+            let remedy = match code {
+                "AuthorizationFailure" => format!("{refused}; or let this app's network through the account's firewall"),
                 "KeyBasedAuthenticationNotPermitted" => {
-                    "the account takes no signatures; remove HDAI_BLOB_SAS and use the app's identity"
+                    "the account takes no signatures: remove HDAI_BLOB_SAS and use the app's identity".to_owned()
                 }
-                _ => refused,
+                _ => refused.to_owned(),
             };
-            Fault::Other(Error::unavailable(format!("the storage account refuses access to {container} ({answer}): {refused}")))
+            Fault::Other(Error::unavailable(format!("the storage account refuses access to {container} ({answer}): {remedy}")))
         }
         (StatusCode::BadRequest, "InvalidResourceName" | "InvalidUri" | "OutOfRangeInput") => {
             Fault::Other(Error::invalid(format!(
