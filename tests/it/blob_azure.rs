@@ -4,6 +4,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
 use azure_core::http::RequestContent;
 use bytes::Bytes;
 use futures_util::TryStreamExt;
@@ -91,6 +92,30 @@ async fn a_token_lets_in_over_https_only_and_only_if_it_is_for_storage() {
     let error = with(&Azurite::http().account_url(), "https://storage.azure.com").unwrap_err();
     assert_eq!(error.kind(), Kind::Invalid);
     assert!(error.message().contains("https"), "{error}");
+}
+
+/// A credential that has no token to give.
+#[derive(Debug)]
+struct NoTokens;
+
+#[async_trait::async_trait]
+impl TokenCredential for NoTokens {
+    async fn get_token(&self, _: &[&str], _: Option<TokenRequestOptions<'_>>) -> azure_core::Result<AccessToken> {
+        Err(azure_core::Error::with_message(azure_core::error::ErrorKind::Credential, "the endpoint is away"))
+    }
+}
+
+#[tokio::test]
+async fn without_a_token_nothing_is_sent_and_the_delivery_waits() {
+    let access = Access::Token(Arc::new(NoTokens));
+    // Nobody listens there: had it been tried, the error would say so.
+    let blobs = AzureBlobs::with("https://127.0.0.1:1/devstoreaccount1", &access, impatient(), None).unwrap();
+    let begun = Instant::now();
+    let error = content(&blobs, "drop", "smith.csv").await.unwrap_err();
+    let text = format!("{error} {error:?}");
+    assert!(error.kind() == Kind::Unavailable && text.contains("no token") && text.contains("the endpoint is away"), "{text}");
+    assert!(!text.contains("smith") && !text.contains("127.0.0.1"), "{text}");
+    assert!(begun.elapsed() < Duration::from_secs(10));
 }
 
 #[tokio::test]
