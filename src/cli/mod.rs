@@ -199,10 +199,7 @@ async fn open(config: Config) -> Result<Hospital> {
     create_private(&folder)?;
     let store = Sqlite::open(config.database_path())?;
     store.migrate().await?;
-    let blobs: Arc<dyn Blobs> = match &config.blob {
-        None => Arc::new(Local::new(config.blob_root())),
-        Some(settings) => Arc::new(AzureBlobs::open(settings, &Identity::from_vars(|name| std::env::var(name).ok()))?),
-    };
+    let blobs = open_blobs(&config)?;
     Ok(Hospital::new(config, Arc::new(store), blobs))
 }
 
@@ -215,6 +212,21 @@ fn create_private(folder: &std::path::Path) -> Result<()> {
     builder
         .create(folder)
         .map_err(|cause| Error::unavailable(format!("the folder {} cannot be created", folder.display())).caused_by(cause))
+}
+
+/// The files where the settings say they lie; nothing is connected yet.
+fn open_blobs(config: &Config) -> Result<Arc<dyn Blobs>> {
+    match &config.blob {
+        Some(settings) => {
+            tracing::info!("the files are in the storage account that the settings name");
+            let identity = Identity::from_vars(|name| std::env::var(name).ok());
+            Ok(Arc::new(AzureBlobs::open(settings, &identity)?))
+        }
+        None => {
+            tracing::info!("the files are in the folder of local state");
+            Ok(Arc::new(Local::new(config.blob_root())))
+        }
+    }
 }
 
 async fn migrate(config: Config) -> Result<ExitCode> {
