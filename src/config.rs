@@ -1,6 +1,7 @@
 //! The only list of settings, and the configuration they make. It does not read the environment itself: the edge hands in a look-up.
 
 use std::fmt;
+use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -29,7 +30,7 @@ pub const HOST_SETTINGS: [(&str, &str); 3] = [
 ];
 
 /// Every setting, in the order of the documents.
-pub const SETTINGS: [Setting; 22] = [
+pub const SETTINGS: [Setting; 24] = [
     setting(
         "HDAI_FOLDER",
         "hdai-data",
@@ -39,6 +40,17 @@ pub const SETTINGS: [Setting; 22] = [
         "HDAI_BLOB_ACCOUNT_URL",
         "http://127.0.0.1:10000/devstoreaccount1",
         "URL of the storage account that imports may come from; a payload that names another account is refused.",
+    ),
+    setting(
+        "HDAI_BLOB_STORE",
+        "",
+        "Where the files lie: `azure`, in that account; `local`, in HDAI_FOLDER. Empty: `azure` if the account's URL is https or \
+         HDAI_BLOB_SAS is set, `local` otherwise.",
+    ),
+    setting(
+        "HDAI_BLOB_SAS",
+        "",
+        "Shared access signature of the account, instead of the app's identity; a secret. The emulator's own account needs none.",
     ),
     setting("HDAI_IMPORT_CONTAINER", "trainingdata", "Container that imports may come from."),
     setting("HDAI_IMPORT_BYTES_MAX", "10737418240", "Largest file that is imported, in bytes."),
@@ -110,6 +122,8 @@ pub struct Config {
     pub folder: PathBuf,
     /// Storage account that imports may come from, without a trailing slash.
     pub account_url: String,
+    /// The storage account as the place of the files, if they are not in the folder.
+    pub blob: Option<BlobSettings>,
     /// Container that imports may come from.
     pub import_container: String,
     /// Largest file that is imported, in bytes.
@@ -154,6 +168,15 @@ impl fmt::Debug for Secret {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str("Secret")
     }
+}
+
+/// The storage account that keeps the files.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct BlobSettings {
+    /// Its URL, without a trailing slash: https, or http where it is an emulator on this machine.
+    pub account_url: String,
+    /// A shared access signature, if that is what lets us in.
+    pub signature: Option<Secret>,
 }
 
 /// Where the connection string of the database is.
@@ -223,6 +246,10 @@ impl Config {
             }
             Ok(value)
         };
+        // Also those that nothing below asks for.
+        for setting in &SETTINGS {
+            text(setting.name)?;
+        }
         let number = |name: &str| -> Result<u64> {
             text(name)?.trim().parse::<u64>().map_err(|_| Error::invalid(format!("the setting {name} must be a whole number")))
         };
@@ -252,10 +279,12 @@ impl Config {
         if body_bytes_max > BODY_BYTES_MOST {
             return Err(Error::invalid(format!("the setting HDAI_BODY_BYTES_MAX must be at most {BODY_BYTES_MOST}")));
         }
+        let account_url = text("HDAI_BLOB_ACCOUNT_URL")?.trim().trim_end_matches('/').to_ascii_lowercase();
         Ok(Self {
             port,
             folder: PathBuf::from(text("HDAI_FOLDER")?),
-            account_url: text("HDAI_BLOB_ACCOUNT_URL")?.trim().trim_end_matches('/').to_ascii_lowercase(),
+            blob: blob_settings(&text, &account_url)?,
+            account_url,
             import_container: text("HDAI_IMPORT_CONTAINER")?.trim().to_owned(),
             import_bytes_max: number("HDAI_IMPORT_BYTES_MAX")?,
             body_bytes_max,
@@ -288,6 +317,36 @@ impl Config {
     pub fn blob_root(&self) -> PathBuf {
         self.folder.join("blobs")
     }
+}
+
+fn blob_settings(text: &dyn Fn(&str) -> Result<String>, account_url: &str) -> Result<Option<BlobSettings>> {
+    let signature = text("HDAI_BLOB_SAS")?;
+    let signature = (!signature.is_empty()).then(|| Secret::new(signature));
+    let azure = match text("HDAI_BLOB_STORE")?.trim() {
+        "azure" => true,
+        "local" if signature.is_some() => {
+            return Err(Error::invalid("the setting HDAI_BLOB_SAS is of no use with HDAI_BLOB_STORE=local: remove one"));
+        }
+        "local" => false,
+        "" => account_url.starts_with("https://") || signature.is_some(),
+        _ => return Err(Error::invalid("the setting HDAI_BLOB_STORE must be azure or local")),
+    };
+    if !azure {
+        return Ok(None);
+    }
+    let on_this_machine = account_url.strip_prefix("http://").is_some_and(|rest| {
+        let host = rest.split(['/', ':']).next().unwrap_or_default();
+        host == "localhost" || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+    });
+    if !on_this_machine && !account_url.starts_with("https://") {
+        return Err(Error::invalid("the setting HDAI_BLOB_ACCOUNT_URL must be https, unless it is an emulator on this machine"));
+    }
+    if account_url.contains(['?', '#', '@']) {
+        return Err(Error::invalid(
+            "the setting HDAI_BLOB_ACCOUNT_URL must be the account's address alone: a signature goes into HDAI_BLOB_SAS",
+        ));
+    }
+    Ok(Some(BlobSettings { account_url: account_url.to_owned(), signature }))
 }
 
 fn sql_settings(text: &dyn Fn(&str) -> Result<String>, number: &dyn Fn(&str) -> Result<u64>) -> Result<Option<SqlSettings>> {
@@ -369,6 +428,36 @@ mod tests {
         assert_eq!(config.identity, IdentityTrust::Nobody);
         assert_eq!(config.database_path(), PathBuf::from("hdai-data/hdai.db"));
         assert_eq!(config.port, None);
+        assert_eq!(config.blob, None);
+    }
+
+    #[test]
+    fn the_files_lie_where_the_settings_say() {
+        let at =
+            |vars: &'static [(&'static str, &'static str)]| with(vars).unwrap().blob.map(|blob| (blob.account_url, blob.signature));
+        const CLOUD: (&str, &str) = ("HDAI_BLOB_ACCOUNT_URL", "https://Acct.blob.core.windows.net/");
+        let acct = || "https://acct.blob.core.windows.net".to_owned();
+        let emulator = || "http://127.0.0.1:10000/devstoreaccount1".to_owned();
+        let signature = || Some(Secret::new("sv=1&sig=S"));
+        assert_eq!(with(&[CLOUD]).unwrap().blob, Some(BlobSettings { account_url: acct(), signature: None }));
+        assert_eq!(with(&[CLOUD, ("HDAI_BLOB_STORE", "local")]).unwrap().blob, None);
+        assert_eq!(at(&[("HDAI_BLOB_STORE", "azure")]), Some((emulator(), None)));
+        assert_eq!(at(&[("HDAI_BLOB_SAS", "sv=1&sig=S")]), Some((emulator(), signature())));
+        for (refused, named) in [
+            (&[("HDAI_BLOB_STORE", "s3")][..], "HDAI_BLOB_STORE"),
+            (&[("HDAI_BLOB_STORE", "local"), ("HDAI_BLOB_SAS", "sig=s3cret")], "HDAI_BLOB_SAS"),
+            (
+                &[("HDAI_BLOB_STORE", "azure"), ("HDAI_BLOB_ACCOUNT_URL", "http://acct.blob.core.windows.net")],
+                "HDAI_BLOB_ACCOUNT_URL",
+            ),
+            (&[("HDAI_BLOB_ACCOUNT_URL", "https://acct.blob.core.windows.net?sig=s3cret")], "HDAI_BLOB_ACCOUNT_URL"),
+            (&[("HDAI_BLOB_STORE", "azure"), ("HDAI_BLOB_ACCOUNT_URL", "http://localhost.example/a")], "HDAI_BLOB_ACCOUNT_URL"),
+        ] {
+            let message = Config::from_vars(|name| refused.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()))
+                .unwrap_err()
+                .to_string();
+            assert!(message.contains(named) && !message.contains("s3cret"), "{message}");
+        }
     }
 
     #[test]

@@ -21,8 +21,13 @@ pub enum Format {
 /// # Errors
 /// The filter cannot be read, or logging was started before.
 pub fn start(filter: &str, format: Format) -> Result<()> {
-    let filter =
+    let mut filter =
         EnvFilter::try_new(filter).map_err(|cause| Error::invalid("the setting HDAI_LOG cannot be read").caused_by(cause))?;
+    // The SDK logs addresses, and those carry names of blobs.
+    for directive in ["typespec_client_core=warn", "azure_core=warn", "azure_storage_blob=warn"] {
+        let quiet = directive.parse().map_err(|cause| Error::internal("a log directive cannot be read").caused_by(cause))?;
+        filter = filter.add_directive(quiet);
+    }
     let registry = tracing_subscriber::registry().with(filter);
     let started = match format {
         Format::JsonLines => {

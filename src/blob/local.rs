@@ -13,17 +13,8 @@ use futures_util::stream;
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
-use super::{Blobs, Opened};
+use super::{Blobs, CHUNK_BYTES_MAX, Opened, check_names, check_size};
 use crate::error::{Error, Result};
-
-/// Largest chunk of a blob's content, in bytes.
-pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
-
-/// Largest blob that [`Blobs::put`] takes, in bytes.
-pub const PUT_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// Longest blob name, in bytes: Azure's limit of 1,024 characters, as a file system counts.
-const NAME_BYTES_MAX: usize = 1024;
 
 /// Containers as the direct subfolders of one root.
 #[derive(Debug, Clone)]
@@ -55,11 +46,14 @@ impl Blobs for Local {
     }
 
     async fn put(&self, container: &str, name: &str, content: Bytes) -> Result<()> {
-        if content.len() > PUT_BYTES_MAX {
-            return Err(Error::invalid(format!("a blob written whole may hold at most {PUT_BYTES_MAX} bytes; write less")));
-        }
+        check_size(&content)?;
         let place = Place::new(&self.root, container, name)?;
         blocking(move || place.put(&content)).await
+    }
+
+    /// A folder keeps no tags: the receipt says the same.
+    async fn tag(&self, container: &str, name: &str, _etag: &str, _tags: &[(&str, &str)]) -> Result<()> {
+        check_names(container, name)
     }
 }
 
@@ -80,16 +74,7 @@ impl Place {
     /// # Errors
     /// Invalid, if a name could mean another place than one below its container.
     fn new(root: &Path, container: &str, name: &str) -> Result<Self> {
-        let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['/', '\\', '\0']);
-        if !plain(container) {
-            return Err(Error::invalid("a container's name must be one folder name; correct the configured container"));
-        }
-        if name.len() > NAME_BYTES_MAX || !name.split('/').all(plain) {
-            return Err(Error::invalid(format!(
-                "a blob's name in {container} must be relative, of at most {NAME_BYTES_MAX} bytes, with no empty part, no . or .. and no \
-                 backslash; rename the file"
-            )));
-        }
+        check_names(container, name)?;
         Ok(Self { root: root.to_owned(), file: root.join(container).join(name), shown: format!("a file in {container}") })
     }
 

@@ -1,12 +1,22 @@
 //! Seam 2, the files: what lies in a container. It does not know what is in them.
 
+pub mod azure;
 pub mod local;
 
 use async_trait::async_trait;
 use bytes::Bytes;
 use futures_util::stream::BoxStream;
 
-use crate::error::Result;
+use crate::error::{Error, Result};
+
+/// Largest chunk of a blob's content, in bytes.
+pub const CHUNK_BYTES_MAX: usize = 256 * 1024;
+
+/// Largest blob that [`Blobs::put`] takes, in bytes.
+pub const PUT_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// Longest blob name, in bytes: Azure's limit of 1,024 characters, as a file system counts.
+const NAME_BYTES_MAX: usize = 1024;
 
 /// A blob opened for reading.
 pub struct Opened {
@@ -14,8 +24,8 @@ pub struct Opened {
     pub etag: String,
     /// Its length in bytes.
     pub length_bytes: u64,
-    /// Its content in bounded chunks. If the blob is overwritten while it is read, the stream ends in an error of
-    /// [`crate::error::Kind::Unavailable`], so that a new delivery reads it afresh.
+    /// Its content in bounded chunks, all of one version. If the blob is overwritten or removed while it is read, the stream ends in an
+    /// error of [`crate::error::Kind::Unavailable`], so that a new delivery reads it afresh. It never ends early without an error.
     pub chunks: BoxStream<'static, Result<Bytes>>,
 }
 
@@ -25,6 +35,37 @@ pub trait Blobs: Send + Sync {
     /// Opens a blob; `None` if there is none of this name.
     async fn open(&self, container: &str, name: &str) -> Result<Option<Opened>>;
 
-    /// Writes a small blob whole, replacing what was there.
+    /// Writes a small blob whole, replacing what was there. The container is made if there is none.
     async fn put(&self, container: &str, name: &str, content: Bytes) -> Result<()>;
+
+    /// Adds `tags` to those of the blob of this name if it still is the version `etag`; nothing is done if it is not, or is gone.
+    /// Tags are for whoever governs the files (lifecycle rules, inventories), so a place that has none leaves them out.
+    async fn tag(&self, container: &str, name: &str, etag: &str, tags: &[(&str, &str)]) -> Result<()>;
+}
+
+/// Both places take the same names: those that cannot mean another place than one below their container.
+///
+/// # Errors
+/// Invalid.
+fn check_names(container: &str, name: &str) -> Result<()> {
+    let plain = |part: &str| !part.is_empty() && part != "." && part != ".." && !part.contains(['/', '\\', '\0']);
+    if !plain(container) {
+        return Err(Error::invalid("a container's name must be one folder name; correct the configured container"));
+    }
+    if name.len() > NAME_BYTES_MAX || !name.split('/').all(plain) {
+        return Err(Error::invalid(format!(
+            "a blob's name in {container} must be relative, of at most {NAME_BYTES_MAX} bytes, with no empty part, no . or .. and no \
+             backslash; rename the file"
+        )));
+    }
+    Ok(())
+}
+
+/// # Errors
+/// Invalid, if the content is too large to be written whole.
+fn check_size(content: &Bytes) -> Result<()> {
+    if content.len() > PUT_BYTES_MAX {
+        return Err(Error::invalid(format!("a blob written whole may hold at most {PUT_BYTES_MAX} bytes; write less")));
+    }
+    Ok(())
 }

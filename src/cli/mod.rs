@@ -37,6 +37,8 @@ use chrono::{DateTime, Utc};
 use clap::{CommandFactory, Parser, Subcommand};
 
 use crate::azure::identity::Identity;
+use crate::blob::Blobs;
+use crate::blob::azure::AzureBlobs;
 use crate::blob::local::Local;
 use crate::config::Config;
 use crate::domain::Caller;
@@ -197,14 +199,14 @@ fn caller() -> Caller {
     Caller::command_line(uuid::Uuid::new_v4().to_string())
 }
 
-/// Opens what is configured, with the record's schema up to date.
+/// Opens what is configured, record and files, with the record's schema up to date.
 async fn open(config: Config) -> Result<Hospital> {
     create_private(&config.folder)?;
     let store = open_store(&config).await?;
     store.migrate().await?;
-    let blobs = Local::new(config.blob_root());
+    let blobs = open_blobs(&config)?;
     let receipt_key = receipt::signing_key(&config)?;
-    Ok(Hospital::new(config, store, Arc::new(blobs), receipt_key))
+    Ok(Hospital::new(config, store, blobs, receipt_key))
 }
 
 /// Opens the record: the SQL database, if one is configured, or the embedded default in the configured folder, which must be there.
@@ -235,6 +237,20 @@ fn create_private(folder: &std::path::Path) -> Result<()> {
     builder
         .create(folder)
         .map_err(|cause| Error::unavailable(format!("the folder {} cannot be created", folder.display())).caused_by(cause))
+}
+
+/// The files where the settings say they lie; nothing is connected yet.
+fn open_blobs(config: &Config) -> Result<Arc<dyn Blobs>> {
+    match &config.blob {
+        Some(settings) => {
+            tracing::info!("the files are in the storage account that the settings name");
+            Ok(Arc::new(AzureBlobs::open(settings, &identity())?))
+        }
+        None => {
+            tracing::info!("the files are in the folder of local state");
+            Ok(Arc::new(Local::new(config.blob_root())))
+        }
+    }
 }
 
 /// A number with thousands separators.

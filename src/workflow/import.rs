@@ -103,7 +103,20 @@ pub async fn import_blob(
         name: address.name.clone(),
         etag: content.etag.clone(),
     };
-    import_delivery(caller, hospital, Delivery { source, content }, now).await
+    let imported = import_delivery(caller, hospital, Delivery { source, content }, now).await?;
+    if !imported.superseded {
+        tag(hospital, &imported.import).await;
+    }
+    Ok(imported)
+}
+
+/// Tags the file with what became of it. A tag that cannot be set must not hold back what is committed.
+async fn tag(hospital: &Hospital, import: &Import) {
+    let Source { container, name, etag, .. } = &import.source;
+    let tags = [("dataProfile", "ePHI"), ("import", import.id.0.as_str()), ("status", import.state.name())];
+    if let Err(error) = hospital.blobs.tag(container, name, etag, &tags).await {
+        tracing::warn!(import = %import.id, %error, "the file could not be tagged");
+    }
 }
 
 /// Refuses a payload whose address is no blob's: leaves the refusal in the audit trail and answers the error to report.

@@ -8,8 +8,8 @@ use std::path::Path;
 
 use bytes::Bytes;
 use futures_util::{StreamExt, TryStreamExt};
-use health_data_ai::blob::Blobs;
-use health_data_ai::blob::local::{CHUNK_BYTES_MAX, Local, etag_of};
+use health_data_ai::blob::local::{Local, etag_of};
+use health_data_ai::blob::{Blobs, CHUNK_BYTES_MAX};
 use health_data_ai::error::{Kind, Result};
 
 async fn content(blobs: &Local, container: &str, name: &str) -> Result<Option<Vec<u8>>> {
@@ -184,7 +184,7 @@ async fn puts_of_one_name_at_once_leave_one_whole_file() {
 #[tokio::test]
 async fn a_put_that_fails_leaves_what_was_there_and_nothing_beside_it() {
     let (root, file, blobs) = root_with(b"before");
-    let large = Bytes::from(vec![0; health_data_ai::blob::local::PUT_BYTES_MAX + 1]);
+    let large = Bytes::from(vec![0; health_data_ai::blob::PUT_BYTES_MAX + 1]);
     assert_eq!(blobs.put("drop", "file.csv", large).await.unwrap_err().kind(), Kind::Invalid);
     // A folder cannot be replaced by a file.
     fs::create_dir_all(root.path().join("drop/folder/full")).unwrap();

@@ -1,6 +1,7 @@
 //! The handler as the Functions host meets it: the real process, spoken to over HTTP by the host's contract (its envelopes are written
 //! out here by hand, so that the project's own builder cannot hide a mistake of its reader).
 
+mod azure;
 mod garbage;
 mod trust;
 
@@ -38,11 +39,13 @@ struct Answer {
 impl Handler {
     fn start(folder: &Path, vars: &[(&str, &str)]) -> Self {
         // Another process may take the port between our look and the handler's.
+        std::fs::create_dir_all(folder).unwrap();
         for _ in 0..5 {
+            let log = std::fs::File::create(folder.join("handler.log")).unwrap();
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
             let mut child = serve(folder, vars)
                 .env("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string())
-                .stdout(Stdio::null())
+                .stdout(log)
                 .stderr(Stdio::null())
                 .spawn()
                 .unwrap();
@@ -90,6 +93,11 @@ impl Handler {
         assert_eq!((answer.status, answer.content_type.as_str()), (200, "application/json"), "{function} {}", answer.body);
         assert!(answer.body.as_object().is_some_and(|members| !members.is_empty()), "{function} {}", answer.body);
         answer.body
+    }
+
+    /// What it logged so far.
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.join("handler.log")).unwrap()
     }
 
     fn drop_file(&self, name: &str, content: &[u8]) -> PathBuf {

@@ -5,6 +5,9 @@
 
 mod api;
 mod azure_identity;
+mod azurite;
+mod blob_azure;
+mod blob_contract;
 mod blob_local;
 mod canary;
 mod codec_csv;

@@ -8,7 +8,8 @@ use super::*;
 fn an_address_outside_is_refused_for_good() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
-    let mut handler = Handler::start(&state, &[("HDAI_BLOB_ACCOUNT_URL", "https://acct.blob.core.windows.net")]);
+    let mut handler =
+        Handler::start(&state, &[("HDAI_BLOB_ACCOUNT_URL", "https://acct.blob.core.windows.net"), ("HDAI_BLOB_STORE", "local")]);
     let content = csv(folder.path(), 20, 1);
     // Something to find wherever a wrong address could lead.
     handler.drop_file("good.csv", &content);
