@@ -147,6 +147,8 @@ impl Translator<'_> {
                 return Ok(Typed::new(format!("tds_datediff('{unit}', {}, {})", from.sql, to.sql), Type::Int));
             }
             ("OBJECT_ID", [object] | [object, _]) => return self.object_id(object, arguments.get(1).copied()),
+            // There are no principals here.
+            ("DATABASE_PRINCIPAL_ID", [name]) if literal_text(name).is_some() => return Ok(Typed::new("NULL", Type::Int)),
             ("SCHEMA_ID", [schema]) => {
                 let name = literal_text(schema).ok_or_else(wrong)?;
                 let id = self.catalogue.schema(name)?;
@@ -217,6 +219,14 @@ impl Translator<'_> {
             }
             ("ABS", [value]) if matches!(value.kind, Type::Int | Type::BigInt | Type::Float) => {
                 Ok(Typed::new(format!("abs({})", value.sql), value.kind))
+            }
+            ("YEAR" | "MONTH" | "DAY", [value]) if matches!(value.kind.family(), Family::Date | Family::Instant) => {
+                let (from, count) = match name {
+                    "YEAR" => (1, 4),
+                    "MONTH" => (6, 2),
+                    _ => (9, 2),
+                };
+                Ok(Typed::new(format!("CAST(substr({}, {from}, {count}) AS INTEGER)", value.sql), Type::Int))
             }
             ("SYSDATETIMEOFFSET", []) => Ok(Typed::new("tds_now()", Type::Instant)),
             ("SYSUTCDATETIME", []) => Ok(Typed::new("tds_now()", Type::DateTime2)),

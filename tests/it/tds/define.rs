@@ -4,7 +4,7 @@ use rusqlite::types::Value;
 
 use super::catalogue::{Column, ObjectName, quote};
 use super::engine::Engine;
-use super::error::{Outcome, SqlError, strict};
+use super::error::{Outcome, SqlError, strict, through_sqlite};
 use super::query::named;
 use super::scalar::{Source, Translator, Variables, conversion};
 use super::statement::{Constraint, NewColumn, Rule, Statement};
@@ -58,6 +58,17 @@ impl Engine {
                     return Err(SqlError::new(2714, 16, format!("There is already an object named '{name}' in the database.")));
                 }
                 engine.catalogue.run(|c| c.execute("INSERT INTO main._tds_schemas VALUES (?1)", [name])).map(drop)
+            }
+            Statement::CreateTrigger { name, table, events, number, message } => {
+                engine.catalogue.columns(table)?;
+                let error = SqlError::new(number.parse().map_err(|_| strict("the number of THROW"))?, 16, message.as_str());
+                for event in events {
+                    let name = quote(&format!("{}.{name}.{event}", table.stored()));
+                    let told = through_sqlite(&error).to_string().replace('\'', "''");
+                    let body = format!("BEGIN SELECT RAISE(ABORT, '{told}'); END");
+                    engine.sql(&format!("CREATE TRIGGER main.{name} AFTER {event} ON {} {body}", quote(&table.stored())))?;
+                }
+                Ok(())
             }
             Statement::DropTables { tables, kind, if_exists } => engine.drop_tables(tables, *kind, *if_exists),
             Statement::DropSchema { name, if_exists } => engine.drop_schema(name, *if_exists),

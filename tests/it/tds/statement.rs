@@ -4,7 +4,7 @@
 use sqlparser::ast::{Expr, Ident, Query, SelectItem, SetExpr, TableWithJoins, Value};
 use sqlparser::dialect::MsSqlDialect;
 use sqlparser::parser::Parser;
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use super::catalogue::{Collation, ObjectName};
 use super::error::{Outcome, SqlError, strict};
@@ -23,6 +23,8 @@ pub(super) enum Statement {
     CreateIndex { name: String, table: ObjectName, unique: bool, columns: Vec<(String, bool)>, include: Vec<String>, condition: Option<Expr> },
     CreateView { view: ObjectName, columns: Vec<String>, query: Box<Query> },
     CreateSchema(String),
+    /// AFTER these events (UPDATE, DELETE or INSERT) it throws, and does no more.
+    CreateTrigger { name: String, table: ObjectName, events: Vec<String>, number: String, message: String },
     DropTables { tables: Vec<ObjectName>, kind: char, if_exists: bool },
     DropSchema { name: String, if_exists: bool },
     DropIndex { name: String, table: ObjectName },
@@ -82,7 +84,7 @@ pub(super) enum Rule {
 
 /// Reads a whole batch. Nothing of it runs if a word of it is not understood.
 pub(super) fn parse_batch(sql: &str) -> Outcome<Vec<Statement>> {
-    let mut words = Words(Parser::new(&MsSqlDialect {}).try_with_sql(sql)?);
+    let mut words = Words::read(sql)?;
     let mut statements = Vec::new();
     loop {
         while words.0.consume_token(&Token::SemiColon) {}
@@ -91,16 +93,18 @@ pub(super) fn parse_batch(sql: &str) -> Outcome<Vec<Statement>> {
         }
         statements.push(words.statement()?);
     }
-    let alone = |statement: &Statement| matches!(statement, Statement::CreateView { .. } | Statement::CreateSchema(_));
+    let alone = |statement: &Statement| {
+        matches!(statement, Statement::CreateView { .. } | Statement::CreateSchema(_) | Statement::CreateTrigger { .. })
+    };
     if statements.len() > 1 && statements.iter().any(alone) {
-        return Err(SqlError::new(111, 15, "'CREATE VIEW/SCHEMA' must be the first statement in a query batch."));
+        return Err(SqlError::new(111, 15, "'CREATE VIEW/SCHEMA/TRIGGER' must be the first statement in a query batch."));
     }
     Ok(statements)
 }
 
 /// Reads `@P1 nvarchar(4000),@P2 int`.
 pub(super) fn parse_parameters(text: &str) -> Outcome<Vec<(String, Type)>> {
-    let mut words = Words(Parser::new(&MsSqlDialect {}).try_with_sql(text)?);
+    let mut words = Words::read(text)?;
     let mut parameters = Vec::new();
     while words.0.peek_token_ref().token != Token::EOF {
         if !parameters.is_empty() {
@@ -114,6 +118,27 @@ pub(super) fn parse_parameters(text: &str) -> Outcome<Vec<(String, Type)>> {
 pub(super) struct Words<'a>(pub(super) Parser<'a>);
 
 impl Words<'_> {
+    /// `sqlparser` takes no variable after FETCH NEXT, but a placeholder.
+    fn read(sql: &str) -> Outcome<Self> {
+        let tokens = Tokenizer::new(&MsSqlDialect {}, sql).tokenize_with_location();
+        let mut tokens = tokens.map_err(|error| strict(format!("cannot read: {error}")))?;
+        tokens.retain(|token| !matches!(token.token, Token::Whitespace(_)));
+        let word = |token: &TokenWithSpan| match &token.token {
+            Token::Word(word) => word.value.to_ascii_uppercase(),
+            _ => String::new(),
+        };
+        for place in 2..tokens.len() {
+            let after_fetch = word(&tokens[place - 2]) == "FETCH" && matches!(word(&tokens[place - 1]).as_str(), "NEXT" | "FIRST");
+            if let Token::Word(variable) = &tokens[place].token
+                && after_fetch
+                && variable.value.starts_with('@')
+            {
+                tokens[place].token = Token::Placeholder(variable.value.clone());
+            }
+        }
+        Ok(Self(Parser::new(&MsSqlDialect {}).with_tokens_with_locations(tokens)))
+    }
+
     /// The next word without quotes, in upper case.
     pub(super) fn peek(&self, place: usize) -> String {
         match &self.0.peek_nth_token_ref(place).token {
@@ -171,7 +196,7 @@ impl Words<'_> {
         Ok(all)
     }
 
-    fn commas<T>(&mut self, mut one: impl FnMut(&mut Self) -> Outcome<T>) -> Outcome<Vec<T>> {
+    pub(super) fn commas<T>(&mut self, mut one: impl FnMut(&mut Self) -> Outcome<T>) -> Outcome<Vec<T>> {
         let mut all = vec![one(self)?];
         while self.0.consume_token(&Token::Comma) {
             all.push(one(self)?);
@@ -179,7 +204,7 @@ impl Words<'_> {
         Ok(all)
     }
 
-    fn statement(&mut self) -> Outcome<Statement> {
+    pub(super) fn statement(&mut self) -> Outcome<Statement> {
         let first = self.peek(0);
         match first.as_str() {
             "SELECT" => self.select(),
@@ -432,7 +457,7 @@ pub(super) fn object_name(name: &sqlparser::ast::ObjectName) -> Outcome<ObjectNa
 /// The name of an object in a literal: `OBJECT_ID(N'dbo.T')`.
 pub(super) fn object_in_text(text: &str) -> Outcome<ObjectName> {
     let text = text.strip_prefix("tempdb..").unwrap_or(text);
-    let mut words = Words(Parser::new(&MsSqlDialect {}).try_with_sql(text)?);
+    let mut words = Words::read(text)?;
     let name = words.object()?;
     words.expect(&Token::EOF)?;
     Ok(name)
