@@ -63,15 +63,7 @@ impl Engine {
                 engine.catalogue.run(|c| c.execute("INSERT INTO main._tds_schemas VALUES (?1)", [name])).map(drop)
             }
             Statement::CreateTrigger { name, table, events, number, message } => {
-                engine.catalogue.columns(table)?;
-                let error = SqlError::new(number.parse().map_err(|_| strict("the number of THROW"))?, 16, message.as_str());
-                for event in events {
-                    let name = quote(&format!("{}.{name}.{event}", table.stored()));
-                    let told = through_sqlite(&error).to_string().replace('\'', "''");
-                    let body = format!("BEGIN SELECT RAISE(ABORT, '{told}'); END");
-                    engine.sql(&format!("CREATE TRIGGER main.{name} AFTER {event} ON {} {body}", quote(&table.stored())))?;
-                }
-                Ok(())
+                engine.create_trigger(name, table, events, number, message)
             }
             Statement::DropTables { tables, kind, if_exists } => engine.drop_tables(tables, *kind, *if_exists),
             Statement::DropSchema { name, if_exists } => engine.drop_schema(name, *if_exists),
@@ -81,6 +73,18 @@ impl Engine {
             }
             _ => Err(strict("a statement that is not understood")),
         })
+    }
+
+    fn create_trigger(&self, name: &str, table: &ObjectName, events: &[String], number: &str, message: &str) -> Outcome<()> {
+        self.catalogue.columns(table)?;
+        let error = SqlError::new(number.parse().map_err(|_| strict("the number of THROW"))?, 16, message);
+        for event in events {
+            let name = quote(&format!("{}.{name}.{event}", table.stored()));
+            let told = through_sqlite(&error).to_string().replace('\'', "''");
+            let body = format!("BEGIN SELECT RAISE(ABORT, '{told}'); END");
+            self.sql(&format!("CREATE TRIGGER main.{name} AFTER {event} ON {} {body}", quote(&table.stored())))?;
+        }
+        Ok(())
     }
 
     fn sql(&self, sql: &str) -> Outcome<()> {

@@ -93,7 +93,7 @@ impl Words<'_> {
             self.expect(&Token::LParen)?;
             let check = self.expression()?;
             self.expect(&Token::RParen)?;
-            Rule::Check(check)
+            Rule::Check(Box::new(check))
         } else {
             let columns = match column {
                 Some(column) => vec![column.to_owned()],
@@ -163,7 +163,8 @@ impl Words<'_> {
         self.need("AS")?;
         let Statement::Block(body) = self.statement()? else { return Err(strict("a trigger without BEGIN and END")) };
         match body.as_slice() {
-            [Statement::Throw { number, message, .. }] => {
+            [Statement::Throw(thrown)] => {
+                let [number, message, _] = &**thrown;
                 let message = literal_text(message).ok_or_else(|| strict("THROW of what is no literal"))?.to_owned();
                 Ok(Statement::CreateTrigger { name, table, events, number: number.to_string(), message })
             }

@@ -162,7 +162,7 @@ impl Translator<'_> {
         if rest != BARE.1 {
             return Err(strict(format!("a clause of the query: {select}")));
         }
-        let from = self.from_clause(&select.from)?;
+        let from = self.tables(&select.from)?;
         let mut tail = from;
         if let Some(condition) = &select.selection {
             tail += &format!(" WHERE {}", self.condition(condition)?);
@@ -282,7 +282,7 @@ impl Translator<'_> {
     }
 
     /// FROM; its tables become the sources of the innermost frame.
-    pub(super) fn from_clause(&mut self, from: &[TableWithJoins]) -> Outcome<String> {
+    pub(super) fn tables(&mut self, from: &[TableWithJoins]) -> Outcome<String> {
         let mut sql = String::new();
         for table in from {
             sql += if sql.is_empty() { " FROM " } else { ", " };

@@ -1,147 +1,16 @@
 //! A batch, read into statements. Statements are read here, word by word; expressions and queries by `sqlparser`. What is not
 //! written down here is an error.
 
-use sqlparser::ast::{Expr, Ident, Query, SelectItem, SetExpr, TableWithJoins, Value};
+use sqlparser::ast::{Expr, Ident, SelectItem, SetExpr, TableWithJoins, Value};
 use sqlparser::dialect::MsSqlDialect;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
-use super::catalogue::{Collation, ObjectName};
+use super::catalogue::ObjectName;
 use super::error::{Outcome, SqlError, strict};
 use super::types::Type;
 
-pub(super) enum Statement {
-    Query(Box<Query>),
-    /// `SELECT @a = …` and `SET @a = …`.
-    Assign(Vec<(String, Expr)>),
-    Declare(Vec<(String, Type, Option<Expr>)>),
-    Insert {
-        table: ObjectName,
-        columns: Option<Vec<String>>,
-        output: Vec<(Expr, Option<String>)>,
-        source: Box<Query>,
-    },
-    Update(Box<Update>),
-    Delete {
-        target: ObjectName,
-        output: Vec<(Expr, Option<String>)>,
-        from: Vec<TableWithJoins>,
-        condition: Option<Expr>,
-    },
-    CreateTable {
-        table: ObjectName,
-        columns: Vec<NewColumn>,
-        constraints: Vec<Constraint>,
-    },
-    AddColumn {
-        table: ObjectName,
-        column: NewColumn,
-        constraints: Vec<Constraint>,
-    },
-    CreateIndex {
-        name: String,
-        table: ObjectName,
-        unique: bool,
-        columns: Vec<(String, bool)>,
-        include: Vec<String>,
-        condition: Option<Expr>,
-    },
-    CreateView {
-        view: ObjectName,
-        columns: Vec<String>,
-        query: Box<Query>,
-    },
-    CreateSchema(String),
-    /// AFTER these events (UPDATE, DELETE or INSERT) it throws, and does no more.
-    CreateTrigger {
-        name: String,
-        table: ObjectName,
-        events: Vec<String>,
-        number: String,
-        message: String,
-    },
-    DropTables {
-        tables: Vec<ObjectName>,
-        kind: char,
-        if_exists: bool,
-    },
-    DropSchema {
-        name: String,
-        if_exists: bool,
-    },
-    DropIndex {
-        name: String,
-        table: ObjectName,
-    },
-    If {
-        condition: Expr,
-        then: Vec<Statement>,
-        otherwise: Vec<Statement>,
-    },
-    Block(Vec<Statement>),
-    Set(Setting),
-    Execute {
-        into: Option<String>,
-        procedure: String,
-        arguments: Vec<(Option<String>, Expr)>,
-    },
-    ExecuteText(Expr),
-    Throw {
-        number: Expr,
-        message: Expr,
-        state: Expr,
-    },
-    Begin,
-    Commit,
-    Rollback,
-    Return,
-    InsertBulk {
-        table: ObjectName,
-        columns: Vec<(String, Type)>,
-        check: bool,
-    },
-    /// Accepted, and without effect here: GRANT, DENY, roles.
-    Permission,
-}
-
-pub(super) struct Update {
-    pub(super) target: ObjectName,
-    pub(super) assignments: Vec<(String, Expr)>,
-    pub(super) output: Vec<(Expr, Option<String>)>,
-    pub(super) from: Vec<TableWithJoins>,
-    pub(super) condition: Option<Expr>,
-}
-
-#[derive(Clone, Copy)]
-pub(super) enum Setting {
-    AbortOnError(bool),
-    NoCount(bool),
-    /// Milliseconds; below 0 for ever.
-    LockTimeout(i64),
-    /// A setting that this server has in any case.
-    Given,
-}
-
-pub(super) struct NewColumn {
-    pub(super) name: String,
-    pub(super) kind: Type,
-    pub(super) nullable: Option<bool>,
-    pub(super) identity: bool,
-    pub(super) collation: Collation,
-    pub(super) default: Option<Expr>,
-}
-
-pub(super) struct Constraint {
-    pub(super) name: Option<String>,
-    pub(super) rule: Rule,
-}
-
-pub(super) enum Rule {
-    Primary(Vec<String>),
-    Unique(Vec<String>),
-    Check(Expr),
-    Foreign { columns: Vec<String>, table: ObjectName, refers: Vec<String>, cascade: bool },
-}
+pub(super) use super::tree::{Constraint, NewColumn, Rule, Setting, Statement, Update};
 
 /// Reads a whole batch. Nothing of it runs if a word of it is not understood.
 pub(super) fn parse_batch(sql: &str) -> Outcome<Vec<Statement>> {
@@ -369,12 +238,12 @@ impl Words<'_> {
             Ok((column.ok_or_else(|| strict("the target of SET"))?, words.expression()?))
         })?;
         let output = self.output()?;
-        let from = self.from()?;
+        let from = self.joined_tables()?;
         let condition = if self.take("WHERE") { Some(self.expression()?) } else { None };
         Ok(Statement::Update(Box::new(Update { target, assignments, output, from, condition })))
     }
 
-    fn from(&mut self) -> Outcome<Vec<TableWithJoins>> {
+    fn joined_tables(&mut self) -> Outcome<Vec<TableWithJoins>> {
         if self.take("FROM") { self.commas(|words| Ok(words.0.parse_table_and_joins()?)) } else { Ok(Vec::new()) }
     }
 
@@ -383,7 +252,7 @@ impl Words<'_> {
         self.take("FROM");
         let target = self.object()?;
         let output = self.output()?;
-        let from = self.from()?;
+        let from = self.joined_tables()?;
         let condition = if self.take("WHERE") { Some(self.expression()?) } else { None };
         Ok(Statement::Delete { target, output, from, condition })
     }
@@ -492,7 +361,7 @@ impl Words<'_> {
         self.expect(&Token::Comma)?;
         let message = self.expression()?;
         self.expect(&Token::Comma)?;
-        Ok(Statement::Throw { number, message, state: self.expression()? })
+        Ok(Statement::Throw(Box::new([number, message, self.expression()?])))
     }
 
     /// Takes everything up to the end of the statement.
