@@ -14,6 +14,7 @@ use crate::{Room, front};
 const TOKEN: &str = "eyJ0eXAiOiJKV1QifQ.eyJhdWQiOiJodHRwczovL2RhdGFiYXNlLndpbmRvd3MubmV0LyJ9.c2ln";
 
 /// An endpoint as App Service has one; answers its URL and where it notes the calls.
+#[allow(clippy::disallowed_methods, reason = "a token ends at a time of day")]
 async fn endpoint() -> (String, std::sync::Arc<std::sync::Mutex<Vec<String>>>) {
     let (listener, port) = front::listener().await;
     let calls = std::sync::Arc::new(std::sync::Mutex::new(Vec::new()));
@@ -62,6 +63,7 @@ async fn client(room: &Room, endpoint: &str, connection: &str) -> String {
 /// The client's side of the tests below, not a test of its own.
 #[tokio::test]
 #[ignore = "runs as a process of its own, started by the other tests"]
+#[allow(clippy::disallowed_methods, reason = "it is the edge of its process")]
 async fn the_client() {
     let variable = |name: &str| std::env::var(name).ok();
     let mut settings = Room::new().settings(&variable("PROBE_CONNECTION").unwrap());
