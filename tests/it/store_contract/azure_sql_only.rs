@@ -69,9 +69,7 @@ fn the_script_leaves_nothing_to_migrate() {
             script.retain(|batch| !batch.contains("Leave this batch out"));
             assert_eq!(script.len(), all - 1);
             run(&server, &script).await;
-            let mut settings = health_data_ai::config::SqlSettings::new(health_data_ai::config::SqlConnection::Text(
-                health_data_ai::config::Secret::new(server.connection_string()),
-            ));
+            let mut settings = SqlSettings::new(SqlConnection::Text(Secret::new(server.connection_string())));
             settings.ca_file = Some(server.ca_file().to_owned());
             settings.schema = schema.into();
             let store = AzureSql::open(&settings, &Default::default()).await.unwrap();
@@ -122,11 +120,7 @@ fn a_database_of_another_program_is_refused() {
             ("INSERT INTO dbo.schema_migrations (number, name, checksum, applied) VALUES (5, N'0005-later', N'x', SYSDATETIMEOFFSET())", "newer program"),
         ] {
             let server = tds::Server::start(Options::default());
-            let mut settings = health_data_ai::config::SqlSettings::new(health_data_ai::config::SqlConnection::Text(
-                health_data_ai::config::Secret::new(server.connection_string()),
-            ));
-            settings.ca_file = Some(server.ca_file().to_owned());
-            let store = AzureSql::open(&settings, &Default::default()).await.unwrap();
+            let store = open(&server).await;
             store.migrate().await.unwrap();
             run(&server, &[change.to_owned()]).await;
             for error in [store.migrate().await.unwrap_err(), store.pending().await.unwrap_err()] {
