@@ -6,6 +6,7 @@ use std::io::{self, Read};
 use chrono::Days;
 use health_data_ai::codec::csv::{REJECTS_PER_ROW_MAX, Reader};
 use health_data_ai::domain::encounter::STAY_DAYS_MAX;
+use health_data_ai::domain::patient::name_fits;
 use health_data_ai::domain::{Clinical, Encounter, EncounterId, Gender, PersonName, facility};
 use health_data_ai::schema::{Feature, Shape, csv_columns};
 use proptest::prelude::*;
@@ -32,7 +33,7 @@ impl Read for Pieces<'_> {
 fn name_part() -> impl Strategy<Value = String> {
     prop_oneof![
         r#"[A-Za-zÀ-ž'" ,;-]{0,20}"#.prop_map(|name| name.trim().to_owned()),
-        r"\PC{0,50}".prop_map(|name| name.trim().to_owned())
+        r"\PC{0,50}".prop_map(|name| name.trim().to_owned()).prop_filter("as short as its column", |name| name_fits(name))
     ]
 }
 

@@ -3,6 +3,7 @@
 use std::future::Future;
 
 use chrono::Days;
+use health_data_ai::config::{Secret, SqlConnection, SqlSettings};
 use health_data_ai::domain::anomaly::Survey;
 use health_data_ai::domain::import::Counts;
 use health_data_ai::domain::model::ModelRecord;
@@ -12,7 +13,7 @@ use health_data_ai::store::azure_sql::{AzureSql, script};
 use health_data_ai::store::{Admitted, Discharged, Finish, Step, Store};
 use tiberius::{AuthMethod, Client, Config, EncryptionLevel};
 use tokio::net::TcpStream;
-use tokio_util::compat::TokioAsyncWriteCompatExt;
+use tokio_util::compat::{Compat, TokioAsyncWriteCompatExt};
 
 use super::azure_sql_text::batches;
 use super::place::azure_sql::Watched;
@@ -21,8 +22,8 @@ use crate::tds::{self, COMMIT, Options};
 
 const MIGRATIONS: [&str; 4] = ["0001-record", "0002-facilities", "0003-anomalies", "0004-deidentified"];
 
-/// Runs batches as a DBA's tool does.
-async fn run(server: &tds::Server, batches: &[String]) {
+/// A session as a DBA's tool has it.
+async fn session(server: &tds::Server) -> Client<Compat<TcpStream>> {
     let mut config = Config::new();
     config.host("localhost");
     config.port(server.port());
@@ -31,10 +32,29 @@ async fn run(server: &tds::Server, batches: &[String]) {
     config.encryption(EncryptionLevel::Required);
     config.trust_cert_ca(server.ca_file().to_str().unwrap());
     let tcp = TcpStream::connect(config.get_addr()).await.unwrap();
-    let mut client = Client::connect(config, tcp.compat_write()).await.unwrap();
+    Client::connect(config, tcp.compat_write()).await.unwrap()
+}
+
+async fn run(server: &tds::Server, batches: &[String]) {
+    let mut client = session(server).await;
     for batch in batches {
         let ran = client.simple_query(batch.as_str()).await.unwrap().into_results().await;
         ran.unwrap_or_else(|error| panic!("{error}\n{batch}"));
+    }
+}
+
+async fn open(server: &tds::Server) -> AzureSql {
+    let connection = SqlConnection::Text(Secret::new(server.connection_string()));
+    let settings = SqlSettings { ca_file: Some(server.ca_file().to_owned()), ..SqlSettings::new(connection) };
+    AzureSql::open(&settings, &Default::default()).await.unwrap()
+}
+
+/// Does the trail's trigger refuse this?
+async fn refused(server: &tds::Server, batch: &str) -> bool {
+    let mut client = session(server).await;
+    match client.simple_query(batch).await {
+        Ok(answer) => answer.into_results().await.is_err_and(|error| error.code() == Some(50_001)),
+        Err(error) => error.code() == Some(50_001),
     }
 }
 
@@ -49,9 +69,7 @@ fn the_script_leaves_nothing_to_migrate() {
             script.retain(|batch| !batch.contains("Leave this batch out"));
             assert_eq!(script.len(), all - 1);
             run(&server, &script).await;
-            let mut settings = health_data_ai::config::SqlSettings::new(health_data_ai::config::SqlConnection::Text(
-                health_data_ai::config::Secret::new(server.connection_string()),
-            ));
+            let mut settings = SqlSettings::new(SqlConnection::Text(Secret::new(server.connection_string())));
             settings.ca_file = Some(server.ca_file().to_owned());
             settings.schema = schema.into();
             let store = AzureSql::open(&settings, &Default::default()).await.unwrap();
@@ -102,11 +120,7 @@ fn a_database_of_another_program_is_refused() {
             ("INSERT INTO dbo.schema_migrations (number, name, checksum, applied) VALUES (5, N'0005-later', N'x', SYSDATETIMEOFFSET())", "newer program"),
         ] {
             let server = tds::Server::start(Options::default());
-            let mut settings = health_data_ai::config::SqlSettings::new(health_data_ai::config::SqlConnection::Text(
-                health_data_ai::config::Secret::new(server.connection_string()),
-            ));
-            settings.ca_file = Some(server.ca_file().to_owned());
-            let store = AzureSql::open(&settings, &Default::default()).await.unwrap();
+            let store = open(&server).await;
             store.migrate().await.unwrap();
             run(&server, &[change.to_owned()]).await;
             for error in [store.migrate().await.unwrap_err(), store.pending().await.unwrap_err()] {
@@ -345,4 +359,20 @@ fn a_server_to_talk_to() {
     for refusal in server.refusals() {
         println!("{refusal}");
     }
+}
+
+/// On a server of Microsoft's the trigger is made too, and whoever changes the trail is refused.
+#[test]
+fn the_trail_is_append_only_where_triggers_are() {
+    runtime().block_on(async {
+        let options = Options { refuse_like_babelfish: false, ..Options::default() };
+        let server = tds::Server::start(options);
+        let store = open(&server).await;
+        prepared(&store).await;
+        assert!(server.faults().statements().iter().any(|text| text.starts_with("CREATE TRIGGER dbo.audit_is_append_only")));
+        for change in ["UPDATE dbo.audit SET detail = N'x'", "DELETE FROM dbo.audit"] {
+            assert!(refused(&server, change).await, "{change}");
+        }
+        assert_eq!(store.audit_events(9).await.unwrap().len(), EVENTS);
+    });
 }

@@ -151,6 +151,8 @@ impl Translator<'_> {
                 return Ok(Typed::new(format!("tds_datediff('{unit}', {}, {})", from.sql, to.sql), Type::Int));
             }
             ("OBJECT_ID", [object] | [object, _]) => return self.object_id(object, arguments.get(1).copied()),
+            // There are no principals here.
+            ("DATABASE_PRINCIPAL_ID", [name]) if literal_text(name).is_some() => return Ok(Typed::new("NULL", Type::Int)),
             ("SCHEMA_ID", [schema]) => {
                 let name = literal_text(schema).ok_or_else(wrong)?;
                 let id = self.catalogue.schema(name)?;
@@ -167,7 +169,6 @@ impl Translator<'_> {
     }
 
     fn typed_call(&mut self, name: &str, values: &[Typed]) -> Outcome<Typed> {
-        let text = |value: &Typed| value.kind.family() == Family::Text;
         match (name, values) {
             ("COALESCE", [_, _, ..]) | ("ISNULL", [_, _]) => self.coalesce(name, values),
             ("NULLIF", [value, other]) => {
@@ -175,22 +176,52 @@ impl Translator<'_> {
                 let sql = format!("CASE WHEN {equal} THEN NULL ELSE {} END", value.sql);
                 Ok(Typed { collation: value.collation, ..Typed::new(sql, value.kind) })
             }
-            ("CONCAT", [_, _, ..]) => {
-                let mut kind = Type::Text(Some(0));
-                let mut collation = values[0].collation;
-                let mut parts = Vec::new();
-                for value in values {
-                    if !text(value) && value.kind != Type::Null && value.kind.range().is_none() {
-                        return Err(strict(format!("CONCAT of {}: CAST it", value.kind.name())));
-                    }
-                    let as_text = if text(value) { value.kind } else { Type::Text(Some(20)) };
-                    parts.push(format!("coalesce({}, '')", conversion(value, as_text, None)?));
-                    kind = joined(kind, as_text);
-                    let so_far = Typed { collation, ..Typed::new("", kind) };
-                    collation = super::scalar::common_collation(&so_far, value)?;
-                }
-                Ok(Typed { nullable: false, collation, ..Typed::new(format!("({})", parts.join(" || ")), kind) })
+            ("CONCAT", [_, _, ..]) => Self::concat(values),
+            ("LEN" | "DATALENGTH" | "LOWER" | "UPPER" | "LTRIM" | "RTRIM" | "LEFT" | "SUBSTRING", _) => {
+                Self::text_call(name, values)
             }
+            ("ABS", [value]) if matches!(value.kind, Type::Int | Type::BigInt | Type::Float) => {
+                Ok(Typed::new(format!("abs({})", value.sql), value.kind))
+            }
+            ("YEAR" | "MONTH" | "DAY", [value]) if matches!(value.kind.family(), Family::Date | Family::Instant) => {
+                let (from, count) = match name {
+                    "YEAR" => (1, 4),
+                    "MONTH" => (6, 2),
+                    _ => (9, 2),
+                };
+                Ok(Typed::new(format!("CAST(substr({}, {from}, {count}) AS INTEGER)", value.sql), Type::Int))
+            }
+            ("SYSDATETIMEOFFSET", []) => Ok(Typed::new("tds_now()", Type::Instant)),
+            ("SYSUTCDATETIME", []) => Ok(Typed::new("tds_now()", Type::DateTime2)),
+            ("DB_NAME", []) => Ok(named(&self.facts.database)),
+            ("SUSER_SNAME" | "ORIGINAL_LOGIN" | "SUSER_NAME", []) => Ok(named(&self.facts.user)),
+            ("USER_NAME", []) => Ok(named("dbo")),
+            ("SCHEMA_NAME", []) => Ok(named("dbo")),
+            _ => Err(strict(format!("the function {name} is not understood (with these {} arguments)", values.len()))),
+        }
+    }
+
+    fn concat(values: &[Typed]) -> Outcome<Typed> {
+        let text = |value: &Typed| value.kind.family() == Family::Text;
+        let mut kind = Type::Text(Some(0));
+        let mut collation = values[0].collation;
+        let mut parts = Vec::new();
+        for value in values {
+            if !text(value) && value.kind != Type::Null && value.kind.range().is_none() {
+                return Err(strict(format!("CONCAT of {}: CAST it", value.kind.name())));
+            }
+            let as_text = if text(value) { value.kind } else { Type::Text(Some(20)) };
+            parts.push(format!("coalesce({}, '')", conversion(value, as_text, None)?));
+            kind = joined(kind, as_text);
+            let so_far = Typed { collation, ..Typed::new("", kind) };
+            collation = super::scalar::common_collation(&so_far, value)?;
+        }
+        Ok(Typed { nullable: false, collation, ..Typed::new(format!("({})", parts.join(" || ")), kind) })
+    }
+
+    fn text_call(name: &str, values: &[Typed]) -> Outcome<Typed> {
+        let text = |value: &Typed| value.kind.family() == Family::Text;
+        match (name, values) {
             ("LEN", [value]) if text(value) => Ok(Typed::new(format!("tds_len({})", value.sql), Type::Int)),
             ("DATALENGTH", [value]) => match value.kind {
                 Type::Text(size) => {
@@ -219,18 +250,6 @@ impl Translator<'_> {
                 let sql = format!("tds_substring({}, {}, {})", value.sql, from.sql, count.sql);
                 Ok(Typed { collation: value.collation, ..Typed::new(sql, value.kind) })
             }
-            ("ABS", [value]) if matches!(value.kind, Type::Int | Type::BigInt | Type::Float) => {
-                Ok(Typed::new(format!("abs({})", value.sql), value.kind))
-            }
-            ("YEAR", [value]) if matches!(value.kind.family(), Family::Date | Family::Instant) => {
-                Ok(Typed::new(format!("CAST(substr({}, 1, 4) AS INTEGER)", value.sql), Type::Int))
-            }
-            ("SYSDATETIMEOFFSET", []) => Ok(Typed::new("tds_now()", Type::Instant)),
-            ("SYSUTCDATETIME", []) => Ok(Typed::new("tds_now()", Type::DateTime2)),
-            ("DB_NAME", []) => Ok(named(&self.facts.database)),
-            ("SUSER_SNAME" | "ORIGINAL_LOGIN" | "SUSER_NAME", []) => Ok(named(&self.facts.user)),
-            ("USER_NAME", []) => Ok(named("dbo")),
-            ("SCHEMA_NAME", []) => Ok(named("dbo")),
             _ => Err(strict(format!("the function {name} is not understood (with these {} arguments)", values.len()))),
         }
     }

@@ -97,9 +97,12 @@ CREATE TABLE IF NOT EXISTS {home}._tds_lock (n INT);
 
 impl Catalogue {
     pub(super) fn open(connection: Connection) -> rusqlite::Result<Self> {
-        connection.execute_batch("BEGIN IMMEDIATE")?;
-        connection.execute_batch(&TABLES.replace("{home}", "main"))?;
-        connection.execute_batch("INSERT OR IGNORE INTO main._tds_schemas VALUES ('dbo'); COMMIT")?;
+        // A login waits for no writer, so nothing is written where all is there.
+        if !connection.prepare("SELECT 1 FROM main.sqlite_schema WHERE name = '_tds_lock'")?.exists([])? {
+            connection.execute_batch("BEGIN IMMEDIATE")?;
+            connection.execute_batch(&TABLES.replace("{home}", "main"))?;
+            connection.execute_batch("INSERT OR IGNORE INTO main._tds_schemas VALUES ('dbo'); COMMIT")?;
+        }
         connection.execute_batch(&TABLES.replace("{home}", "temp"))?;
         Ok(Self { connection, locked: Cell::new(false) })
     }

@@ -62,7 +62,7 @@ impl Translator<'_> {
             self.frames.last_mut().ok_or_else(|| strict("no frame"))?.sources.push(source);
             String::new()
         } else {
-            self.from_clause(&update.from)?
+            self.tables(&update.from)?
         };
         let mut values = Vec::new();
         for (name, value) in &update.assignments {
@@ -111,7 +111,7 @@ impl Translator<'_> {
             self.frames.last_mut().ok_or_else(|| strict("no frame"))?.sources.push(source);
             String::new()
         } else {
-            self.from_clause(from)?
+            self.tables(from)?
         };
         let condition = condition.map(|condition| self.condition(condition)).transpose()?;
         let condition = condition.map_or(String::new(), |condition| format!(" WHERE {condition}"));

@@ -1,6 +1,6 @@
 //! Conditions: what stands after WHERE, ON, HAVING, WHEN, CHECK and IF.
 
-use sqlparser::ast::{BinaryOperator, Expr, UnaryOperator};
+use sqlparser::ast::{BinaryOperator, Expr, Query, UnaryOperator};
 
 use super::error::{Outcome, SqlError, strict};
 use super::scalar::{Translator, Typed, common_collation, compare};
@@ -48,22 +48,7 @@ impl Translator<'_> {
                 }
                 Ok(format!("({}({}))", not(negated), parts.join(" OR ")))
             }
-            Expr::InSubquery { expr, subquery, negated } => {
-                let value = self.scalar(expr)?;
-                let query = self.query(subquery, true)?;
-                let [one] = query.columns.as_slice() else {
-                    return Err(SqlError::new(116, 16, "Only one expression can be specified in a subquery without EXISTS."));
-                };
-                let other =
-                    Typed { collation: (one.column.collation, super::scalar::Firmness::Column), ..Typed::new("", one.column.kind) };
-                // Told to make sure that the two can be compared.
-                compare(&value, "=", &other)?;
-                let left = match value.kind.family() {
-                    Family::Text => format!("({}) COLLATE {}", value.sql, common_collation(&value, &other)?.0.sqlite()),
-                    _ => value.sql,
-                };
-                Ok(format!("({left} {}IN ({}))", not(negated), query.sql))
-            }
+            Expr::InSubquery { expr, subquery, negated } => self.among(expr, subquery, not(negated)),
             Expr::Exists { subquery, negated } => Ok(format!("({}EXISTS ({}))", not(negated), self.query(subquery, true)?.sql)),
             Expr::Like { negated, any: false, expr, pattern, escape_char } => {
                 let (value, pattern) = (self.scalar(expr)?, self.scalar(pattern)?);
@@ -79,6 +64,23 @@ impl Translator<'_> {
             }
             _ => Err(no_condition(expression)),
         }
+    }
+
+    /// `IN (SELECT …)`.
+    fn among(&mut self, expr: &Expr, subquery: &Query, not: &str) -> Outcome<String> {
+        let value = self.scalar(expr)?;
+        let query = self.query(subquery, true)?;
+        let [one] = query.columns.as_slice() else {
+            return Err(SqlError::new(116, 16, "Only one expression can be specified in a subquery without EXISTS."));
+        };
+        let other = Typed { collation: (one.column.collation, super::scalar::Firmness::Column), ..Typed::new("", one.column.kind) };
+        // Told to make sure that the two can be compared.
+        compare(&value, "=", &other)?;
+        let left = match value.kind.family() {
+            Family::Text => format!("({}) COLLATE {}", value.sql, common_collation(&value, &other)?.0.sqlite()),
+            _ => value.sql,
+        };
+        Ok(format!("({left} {}IN ({}))", not, query.sql))
     }
 }
 

@@ -21,7 +21,7 @@ pub(crate) const BULK_ROWS: &str = "<bulk rows>";
 /// What goes wrong.
 #[derive(Debug, Clone)]
 pub(crate) enum Action {
-    /// The request is not executed; this is the answer. 1205 rolls the transaction back, as does any with XACT_ABORT.
+    /// The request is not executed; this is the answer. 1205 rolls the transaction back, as does any with `XACT_ABORT`.
     Error { number: i32, class: u8, state: u8, message: String },
     /// The request is executed this much later.
     Delay(Duration),

@@ -4,7 +4,7 @@ use rusqlite::types::Value;
 
 use super::catalogue::{Column, ObjectName, quote};
 use super::engine::Engine;
-use super::error::{Outcome, SqlError, strict};
+use super::error::{Outcome, SqlError, strict, through_sqlite};
 use super::query::named;
 use super::scalar::{Source, Translator, Variables, conversion};
 use super::statement::{Constraint, NewColumn, Rule, Statement};
@@ -62,6 +62,9 @@ impl Engine {
                 }
                 engine.catalogue.run(|c| c.execute("INSERT INTO main._tds_schemas VALUES (?1)", [name])).map(drop)
             }
+            Statement::CreateTrigger { name, table, events, number, message } => {
+                engine.create_trigger(name, table, events, number, message)
+            }
             Statement::DropTables { tables, kind, if_exists } => engine.drop_tables(tables, *kind, *if_exists),
             Statement::DropSchema { name, if_exists } => engine.drop_schema(name, *if_exists),
             Statement::DropIndex { name, table } => {
@@ -70,6 +73,18 @@ impl Engine {
             }
             _ => Err(strict("a statement that is not understood")),
         })
+    }
+
+    fn create_trigger(&self, name: &str, table: &ObjectName, events: &[String], number: &str, message: &str) -> Outcome<()> {
+        self.catalogue.columns(table)?;
+        let error = SqlError::new(number.parse().map_err(|_| strict("the number of THROW"))?, 16, message);
+        for event in events {
+            let name = quote(&format!("{}.{name}.{event}", table.stored()));
+            let told = through_sqlite(&error).to_string().replace('\'', "''");
+            let body = format!("BEGIN SELECT RAISE(ABORT, '{told}'); END");
+            self.sql(&format!("CREATE TRIGGER main.{name} AFTER {event} ON {} {body}", quote(&table.stored())))?;
+        }
+        Ok(())
     }
 
     fn sql(&self, sql: &str) -> Outcome<()> {

@@ -4,7 +4,7 @@ use sqlparser::tokenizer::Token;
 
 use super::catalogue::Collation;
 use super::error::{Outcome, SqlError, strict};
-use super::statement::{Constraint, NewColumn, Rule, Statement, Words};
+use super::statement::{Constraint, NewColumn, Rule, Statement, Words, literal_text};
 
 impl Words<'_> {
     pub(super) fn create(&mut self) -> Outcome<Statement> {
@@ -21,6 +21,7 @@ impl Words<'_> {
                 Ok(Statement::CreateSchema(name))
             }
             "ROLE" => Ok(self.permission()),
+            "TRIGGER" => self.create_trigger(),
             "OR" => Err(strict("CREATE OR ALTER: the open server refuses it")),
             "UNIQUE" | "INDEX" | "CLUSTERED" | "NONCLUSTERED" => self.create_index(),
             _ => Err(self.unexpected("something that can be created")),
@@ -92,7 +93,7 @@ impl Words<'_> {
             self.expect(&Token::LParen)?;
             let check = self.expression()?;
             self.expect(&Token::RParen)?;
-            Rule::Check(check)
+            Rule::Check(Box::new(check))
         } else {
             let columns = match column {
                 Some(column) => vec![column.to_owned()],
@@ -147,6 +148,28 @@ impl Words<'_> {
         let columns = if self.0.peek_token_ref().token == Token::LParen { self.list(Self::name)? } else { Vec::new() };
         self.need("AS")?;
         Ok(Statement::CreateView { view, columns, query: self.0.parse_query()? })
+    }
+
+    fn create_trigger(&mut self) -> Outcome<Statement> {
+        self.need("TRIGGER")?;
+        let name = self.object()?.name;
+        self.need("ON")?;
+        let table = self.object()?;
+        self.need("AFTER")?;
+        let events = self.commas(|words| match words.name()?.to_ascii_uppercase() {
+            event if matches!(event.as_str(), "INSERT" | "UPDATE" | "DELETE") => Ok(event),
+            event => Err(strict(format!("a trigger AFTER {event}"))),
+        })?;
+        self.need("AS")?;
+        let Statement::Block(body) = self.statement()? else { return Err(strict("a trigger without BEGIN and END")) };
+        match body.as_slice() {
+            [Statement::Throw(thrown)] => {
+                let [number, message, _] = &**thrown;
+                let message = literal_text(message).ok_or_else(|| strict("THROW of what is no literal"))?.to_owned();
+                Ok(Statement::CreateTrigger { name, table, events, number: number.to_string(), message })
+            }
+            _ => Err(strict("a trigger that does more than THROW")),
+        }
     }
 
     pub(super) fn alter(&mut self) -> Outcome<Statement> {

@@ -162,16 +162,8 @@ impl Engine {
                 }
                 self.rows(&translated, variables, answer)?;
             }
-            Statement::Insert { table, columns, output, source } => {
-                let translated = self.translator(variables).insert(table, columns.as_deref(), output, source)?;
-                self.change(&translated, variables, answer)?;
-            }
-            Statement::Update(update) => {
-                let translated = self.translator(variables).update(update)?;
-                self.change(&translated, variables, answer)?;
-            }
-            Statement::Delete { target, output, from, condition } => {
-                let translated = self.translator(variables).delete(target, output, from, condition.as_ref())?;
+            Statement::Insert { .. } | Statement::Update(_) | Statement::Delete { .. } => {
+                let translated = self.translated_change(statement, variables)?;
                 self.change(&translated, variables, answer)?;
             }
             Statement::Assign(pairs) => {
@@ -179,14 +171,7 @@ impl Engine {
                     self.assign(name, expression, variables)?;
                 }
             }
-            Statement::Declare(declared) => {
-                for (name, kind, start) in declared {
-                    variables.insert(name.to_ascii_lowercase(), (*kind, Value::Null));
-                    if let Some(start) = start {
-                        self.assign(name, start, variables)?;
-                    }
-                }
-            }
+            Statement::Declare(declared) => self.declare(declared, variables)?,
             Statement::If { condition, then, otherwise } => {
                 let condition = self.translator(variables).condition(condition)?;
                 let taken = self.single(&format!("SELECT CASE WHEN {condition} THEN 1 ELSE 0 END"), variables)?;
@@ -201,7 +186,7 @@ impl Engine {
             Statement::Execute { into, procedure, arguments } => {
                 self.procedure(into.as_deref(), procedure, arguments, variables)?;
             }
-            Statement::Throw { number, message, state } => return Err(self.thrown(number, message, state, variables)?),
+            Statement::Throw(thrown) => return Err(self.thrown(thrown, variables)?),
             Statement::Begin => self.begin(answer)?,
             Statement::Commit => self.commit(answer)?,
             Statement::Rollback => self.roll_back(answer)?,
@@ -228,6 +213,26 @@ impl Engine {
             }
         }
         Ok(Flow::Next)
+    }
+
+    fn declare(&self, declared: &[(String, Type, Option<Expr>)], variables: &mut Variables) -> Outcome<()> {
+        for (name, kind, start) in declared {
+            variables.insert(name.to_ascii_lowercase(), (*kind, Value::Null));
+            if let Some(start) = start {
+                self.assign(name, start, variables)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn translated_change(&self, statement: &Statement, variables: &Variables) -> Outcome<Translated> {
+        let mut translator = self.translator(variables);
+        match statement {
+            Statement::Insert { table, columns, output, source } => translator.insert(table, columns.as_deref(), output, source),
+            Statement::Update(update) => translator.update(update),
+            Statement::Delete { target, output, from, condition } => translator.delete(target, output, from, condition.as_ref()),
+            _ => Err(strict("a statement that changes nothing")),
+        }
     }
 
     fn block(&mut self, statements: &[Statement], variables: &mut Variables, answer: &mut Answer) -> Outcome<Flow> {
@@ -334,7 +339,7 @@ impl Engine {
         Ok(())
     }
 
-    fn thrown(&self, number: &Expr, message: &Expr, state: &Expr, variables: &Variables) -> Outcome<SqlError> {
+    fn thrown(&self, [number, message, state]: &[Expr; 3], variables: &Variables) -> Outcome<SqlError> {
         match (self.evaluate(number, variables)?, self.evaluate(message, variables)?, self.evaluate(state, variables)?) {
             (Value::Integer(number @ 50_000..=2_147_483_647), Value::Text(message), Value::Integer(state @ 0..=255)) => {
                 Ok(SqlError { number: number as i32, class: 16, state: state as u8, message })

@@ -25,10 +25,10 @@ pub(super) fn register(connection: &Connection) -> Result<()> {
     };
     define("tds_convert", 4, |c| convert(&value(c, 0)?, kind(c, 1)?, kind(c, 2)?, text(c, 3)?.as_deref()))?;
     define("tds_arithmetic", 4, |c| arithmetic(&text(c, 0)?.unwrap_or_default(), &value(c, 1)?, &value(c, 2)?, kind(c, 3)?))?;
-    define("tds_len", 1, |c| Ok(on_text(c, |text| Value::Integer(units(text.trim_end_matches(' ')) as i64))?))?;
-    define("tds_text_bytes", 1, |c| Ok(on_text(c, |text| Value::Integer(2 * units(text) as i64))?))?;
-    define("tds_lower", 1, |c| Ok(on_text(c, |text| Value::Text(text.to_lowercase()))?))?;
-    define("tds_upper", 1, |c| Ok(on_text(c, |text| Value::Text(text.to_uppercase()))?))?;
+    define("tds_len", 1, |c| on_text(c, |text| Value::Integer(units(text.trim_end_matches(' ')) as i64)))?;
+    define("tds_text_bytes", 1, |c| on_text(c, |text| Value::Integer(2 * units(text) as i64)))?;
+    define("tds_lower", 1, |c| on_text(c, |text| Value::Text(text.to_lowercase())))?;
+    define("tds_upper", 1, |c| on_text(c, |text| Value::Text(text.to_uppercase())))?;
     define("tds_substring", 3, |c| substring(text(c, 0)?, integer(c, 1)?, integer(c, 2)?))?;
     define("tds_like", 4, |c| like(text(c, 0)?, text(c, 1)?, text(c, 2)?, integer(c, 3)? == Some(1)))?;
     define("tds_datediff", 3, |c| datediff(&text(c, 0)?.unwrap_or_default(), text(c, 1)?, text(c, 2)?))?;

@@ -34,6 +34,7 @@ mod scalar;
 mod session;
 mod statement;
 mod tls;
+mod tree;
 mod types;
 
 use std::net::TcpListener;

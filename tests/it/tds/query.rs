@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
 use sqlparser::ast::{
-    Distinct, Expr, Function, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, LimitClause, OrderBy, OrderByKind, Query,
-    Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator, SetQuantifier, TableFactor, TableWithJoins,
-    TopQuantity, Visit, Visitor, WildcardAdditionalOptions,
+    Distinct, Expr, Function, GroupByExpr, Join, JoinConstraint, JoinOperator, LimitClause, OrderBy, OrderByKind, Query, Select,
+    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator, SetQuantifier, TableFactor, TableWithJoins, TopQuantity,
+    Visit, Visitor, WildcardAdditionalOptions,
 };
 use sqlparser::dialect::MsSqlDialect;
 use sqlparser::parser::Parser;
@@ -99,17 +99,7 @@ impl Translator<'_> {
         let offset = number(self.scalar(&offset.value)?)?;
         let fetch = match &query.fetch {
             Some(fetch) => match (&fetch.quantity, fetch.percent, fetch.with_ties) {
-                (Some(count), false, false) => {
-                    // The tokens of a batch have variables here as placeholders.
-                    let count = match count {
-                        Expr::Value(value) => match &value.value {
-                            sqlparser::ast::Value::Placeholder(name) => Expr::Identifier(Ident::new(name.clone())),
-                            _ => count.clone(),
-                        },
-                        _ => count.clone(),
-                    };
-                    format!("tds_rows({}, 1)", number(self.scalar(&count)?)?)
-                }
+                (Some(count), false, false) => format!("tds_rows({}, 1)", number(self.scalar(count)?)?),
                 _ => return Err(strict("FETCH … PERCENT or WITH TIES")),
             },
             None => "-1".into(),
@@ -172,7 +162,7 @@ impl Translator<'_> {
         if rest != BARE.1 {
             return Err(strict(format!("a clause of the query: {select}")));
         }
-        let from = self.from_clause(&select.from)?;
+        let from = self.tables(&select.from)?;
         let mut tail = from;
         if let Some(condition) = &select.selection {
             tail += &format!(" WHERE {}", self.condition(condition)?);
@@ -292,7 +282,7 @@ impl Translator<'_> {
     }
 
     /// FROM; its tables become the sources of the innermost frame.
-    pub(super) fn from_clause(&mut self, from: &[TableWithJoins]) -> Outcome<String> {
+    pub(super) fn tables(&mut self, from: &[TableWithJoins]) -> Outcome<String> {
         let mut sql = String::new();
         for table in from {
             sql += if sql.is_empty() { " FROM " } else { ", " };

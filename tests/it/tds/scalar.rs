@@ -138,7 +138,10 @@ impl<'e> Translator<'e> {
                 [table, name] => self.column(Some(&table.value), &name.value),
                 _ => Err(strict(format!("the column {expression}"))),
             },
-            Expr::Value(value) => literal(&value.value),
+            Expr::Value(value) => match &value.value {
+                Value::Placeholder(name) => self.variable(name),
+                value => literal(value),
+            },
             Expr::Nested(inner) => {
                 let inner = self.scalar(inner)?;
                 Ok(Typed { sql: format!("({})", inner.sql), ..inner })

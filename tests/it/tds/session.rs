@@ -189,10 +189,11 @@ impl Session {
         }
         match action {
             Some(Action::CloseBefore) => return Ok(Under::Gone),
-            Some(Action::Delay(time)) => match self.wait(time).await {
-                Some(instead) => return Ok(instead),
-                None => {}
-            },
+            Some(Action::Delay(time)) => {
+                if let Some(instead) = self.wait(time).await {
+                    return Ok(instead);
+                }
+            }
             _ => {}
         }
         let under = self.work(move |engine| engine.serve(request)).await?;

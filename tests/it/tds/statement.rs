@@ -1,143 +1,20 @@
 //! A batch, read into statements. Statements are read here, word by word; expressions and queries by `sqlparser`. What is not
 //! written down here is an error.
 
-use sqlparser::ast::{Expr, Ident, Query, SelectItem, SetExpr, TableWithJoins, Value};
+use sqlparser::ast::{Expr, Ident, SelectItem, SetExpr, TableWithJoins, Value};
 use sqlparser::dialect::MsSqlDialect;
 use sqlparser::parser::Parser;
 use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
-use super::catalogue::{Collation, ObjectName};
+use super::catalogue::ObjectName;
 use super::error::{Outcome, SqlError, strict};
 use super::types::Type;
 
-pub(super) enum Statement {
-    Query(Box<Query>),
-    /// `SELECT @a = …` and `SET @a = …`.
-    Assign(Vec<(String, Expr)>),
-    Declare(Vec<(String, Type, Option<Expr>)>),
-    Insert {
-        table: ObjectName,
-        columns: Option<Vec<String>>,
-        output: Vec<(Expr, Option<String>)>,
-        source: Box<Query>,
-    },
-    Update(Box<Update>),
-    Delete {
-        target: ObjectName,
-        output: Vec<(Expr, Option<String>)>,
-        from: Vec<TableWithJoins>,
-        condition: Option<Expr>,
-    },
-    CreateTable {
-        table: ObjectName,
-        columns: Vec<NewColumn>,
-        constraints: Vec<Constraint>,
-    },
-    AddColumn {
-        table: ObjectName,
-        column: NewColumn,
-        constraints: Vec<Constraint>,
-    },
-    CreateIndex {
-        name: String,
-        table: ObjectName,
-        unique: bool,
-        columns: Vec<(String, bool)>,
-        include: Vec<String>,
-        condition: Option<Expr>,
-    },
-    CreateView {
-        view: ObjectName,
-        columns: Vec<String>,
-        query: Box<Query>,
-    },
-    CreateSchema(String),
-    DropTables {
-        tables: Vec<ObjectName>,
-        kind: char,
-        if_exists: bool,
-    },
-    DropSchema {
-        name: String,
-        if_exists: bool,
-    },
-    DropIndex {
-        name: String,
-        table: ObjectName,
-    },
-    If {
-        condition: Expr,
-        then: Vec<Statement>,
-        otherwise: Vec<Statement>,
-    },
-    Block(Vec<Statement>),
-    Set(Setting),
-    Execute {
-        into: Option<String>,
-        procedure: String,
-        arguments: Vec<(Option<String>, Expr)>,
-    },
-    ExecuteText(Expr),
-    Throw {
-        number: Expr,
-        message: Expr,
-        state: Expr,
-    },
-    Begin,
-    Commit,
-    Rollback,
-    Return,
-    InsertBulk {
-        table: ObjectName,
-        columns: Vec<(String, Type)>,
-        check: bool,
-    },
-    /// Accepted, and without effect here: GRANT, DENY, roles.
-    Permission,
-}
-
-pub(super) struct Update {
-    pub(super) target: ObjectName,
-    pub(super) assignments: Vec<(String, Expr)>,
-    pub(super) output: Vec<(Expr, Option<String>)>,
-    pub(super) from: Vec<TableWithJoins>,
-    pub(super) condition: Option<Expr>,
-}
-
-#[derive(Clone, Copy)]
-pub(super) enum Setting {
-    AbortOnError(bool),
-    NoCount(bool),
-    /// Milliseconds; below 0 for ever.
-    LockTimeout(i64),
-    /// A setting that this server has in any case.
-    Given,
-}
-
-pub(super) struct NewColumn {
-    pub(super) name: String,
-    pub(super) kind: Type,
-    pub(super) nullable: Option<bool>,
-    pub(super) identity: bool,
-    pub(super) collation: Collation,
-    pub(super) default: Option<Expr>,
-}
-
-pub(super) struct Constraint {
-    pub(super) name: Option<String>,
-    pub(super) rule: Rule,
-}
-
-pub(super) enum Rule {
-    Primary(Vec<String>),
-    Unique(Vec<String>),
-    Check(Expr),
-    Foreign { columns: Vec<String>, table: ObjectName, refers: Vec<String>, cascade: bool },
-}
+pub(super) use super::tree::{Constraint, NewColumn, Rule, Setting, Statement, Update};
 
 /// Reads a whole batch. Nothing of it runs if a word of it is not understood.
 pub(super) fn parse_batch(sql: &str) -> Outcome<Vec<Statement>> {
-    let mut words = Words(Parser::new(&MsSqlDialect {}).with_tokens_with_locations(tokens(sql)?));
+    let mut words = Words::read(sql)?;
     let mut statements = Vec::new();
     loop {
         while words.0.consume_token(&Token::SemiColon) {}
@@ -146,31 +23,18 @@ pub(super) fn parse_batch(sql: &str) -> Outcome<Vec<Statement>> {
         }
         statements.push(words.statement()?);
     }
-    let alone = |statement: &Statement| matches!(statement, Statement::CreateView { .. } | Statement::CreateSchema(_));
+    let alone = |statement: &Statement| {
+        matches!(statement, Statement::CreateView { .. } | Statement::CreateSchema(_) | Statement::CreateTrigger { .. })
+    };
     if statements.len() > 1 && statements.iter().any(alone) {
-        return Err(SqlError::new(111, 15, "'CREATE VIEW/SCHEMA' must be the first statement in a query batch."));
+        return Err(SqlError::new(111, 15, "'CREATE VIEW/SCHEMA/TRIGGER' must be the first statement in a query batch."));
     }
     Ok(statements)
 }
 
-/// The words of a batch. `sqlparser` takes a number or a placeholder after FETCH NEXT and no variable, so a variable is made one.
-fn tokens(sql: &str) -> Outcome<Vec<TokenWithSpan>> {
-    let mut tokens = Tokenizer::new(&MsSqlDialect {}, sql).tokenize_with_location().map_err(|error| strict(error.to_string()))?;
-    let mut before = [String::new(), String::new()];
-    for token in &mut tokens {
-        let Token::Word(word) = &token.token else { continue };
-        let name = word.value.clone();
-        if before == ["FETCH", "NEXT"] && name.starts_with('@') {
-            token.token = Token::Placeholder(name.clone());
-        }
-        before = [std::mem::take(&mut before[1]), name.to_ascii_uppercase()];
-    }
-    Ok(tokens)
-}
-
 /// Reads `@P1 nvarchar(4000),@P2 int`.
 pub(super) fn parse_parameters(text: &str) -> Outcome<Vec<(String, Type)>> {
-    let mut words = Words(Parser::new(&MsSqlDialect {}).try_with_sql(text)?);
+    let mut words = Words::read(text)?;
     let mut parameters = Vec::new();
     while words.0.peek_token_ref().token != Token::EOF {
         if !parameters.is_empty() {
@@ -184,6 +48,27 @@ pub(super) fn parse_parameters(text: &str) -> Outcome<Vec<(String, Type)>> {
 pub(super) struct Words<'a>(pub(super) Parser<'a>);
 
 impl Words<'_> {
+    /// `sqlparser` takes no variable after FETCH NEXT, but a placeholder.
+    fn read(sql: &str) -> Outcome<Self> {
+        let tokens = Tokenizer::new(&MsSqlDialect {}, sql).tokenize_with_location();
+        let mut tokens = tokens.map_err(|error| strict(format!("cannot read: {error}")))?;
+        tokens.retain(|token| !matches!(token.token, Token::Whitespace(_)));
+        let word = |token: &TokenWithSpan| match &token.token {
+            Token::Word(word) => word.value.to_ascii_uppercase(),
+            _ => String::new(),
+        };
+        for place in 2..tokens.len() {
+            let after_fetch = word(&tokens[place - 2]) == "FETCH" && matches!(word(&tokens[place - 1]).as_str(), "NEXT" | "FIRST");
+            if let Token::Word(variable) = &tokens[place].token
+                && after_fetch
+                && variable.value.starts_with('@')
+            {
+                tokens[place].token = Token::Placeholder(variable.value.clone());
+            }
+        }
+        Ok(Self(Parser::new(&MsSqlDialect {}).with_tokens_with_locations(tokens)))
+    }
+
     /// The next word without quotes, in upper case.
     pub(super) fn peek(&self, place: usize) -> String {
         match &self.0.peek_nth_token_ref(place).token {
@@ -241,7 +126,7 @@ impl Words<'_> {
         Ok(all)
     }
 
-    fn commas<T>(&mut self, mut one: impl FnMut(&mut Self) -> Outcome<T>) -> Outcome<Vec<T>> {
+    pub(super) fn commas<T>(&mut self, mut one: impl FnMut(&mut Self) -> Outcome<T>) -> Outcome<Vec<T>> {
         let mut all = vec![one(self)?];
         while self.0.consume_token(&Token::Comma) {
             all.push(one(self)?);
@@ -249,7 +134,7 @@ impl Words<'_> {
         Ok(all)
     }
 
-    fn statement(&mut self) -> Outcome<Statement> {
+    pub(super) fn statement(&mut self) -> Outcome<Statement> {
         let first = self.peek(0);
         match first.as_str() {
             "SELECT" => self.select(),
@@ -353,12 +238,12 @@ impl Words<'_> {
             Ok((column.ok_or_else(|| strict("the target of SET"))?, words.expression()?))
         })?;
         let output = self.output()?;
-        let from = self.from()?;
+        let from = self.joined_tables()?;
         let condition = if self.take("WHERE") { Some(self.expression()?) } else { None };
         Ok(Statement::Update(Box::new(Update { target, assignments, output, from, condition })))
     }
 
-    fn from(&mut self) -> Outcome<Vec<TableWithJoins>> {
+    fn joined_tables(&mut self) -> Outcome<Vec<TableWithJoins>> {
         if self.take("FROM") { self.commas(|words| Ok(words.0.parse_table_and_joins()?)) } else { Ok(Vec::new()) }
     }
 
@@ -367,7 +252,7 @@ impl Words<'_> {
         self.take("FROM");
         let target = self.object()?;
         let output = self.output()?;
-        let from = self.from()?;
+        let from = self.joined_tables()?;
         let condition = if self.take("WHERE") { Some(self.expression()?) } else { None };
         Ok(Statement::Delete { target, output, from, condition })
     }
@@ -476,7 +361,7 @@ impl Words<'_> {
         self.expect(&Token::Comma)?;
         let message = self.expression()?;
         self.expect(&Token::Comma)?;
-        Ok(Statement::Throw { number, message, state: self.expression()? })
+        Ok(Statement::Throw(Box::new([number, message, self.expression()?])))
     }
 
     /// Takes everything up to the end of the statement.
@@ -503,7 +388,7 @@ pub(super) fn object_name(name: &sqlparser::ast::ObjectName) -> Outcome<ObjectNa
 /// The name of an object in a literal: `OBJECT_ID(N'dbo.T')`.
 pub(super) fn object_in_text(text: &str) -> Outcome<ObjectName> {
     let text = text.strip_prefix("tempdb..").unwrap_or(text);
-    let mut words = Words(Parser::new(&MsSqlDialect {}).try_with_sql(text)?);
+    let mut words = Words::read(text)?;
     let name = words.object()?;
     words.expect(&Token::EOF)?;
     Ok(name)

@@ -112,7 +112,7 @@ impl AsyncRead for Wrapped {
         ready!(Pin::new(&mut this.tcp).poll_read(context, &mut part))?;
         let count = part.filled().len();
         this.left -= count;
-        // SAFETY is not at stake: `take` shares the buffer, and what it filled is initialised by copying it again.
+        // What was read lies in the buffer already, and is not yet counted as its own.
         let read = part.filled().to_vec();
         into.put_slice(&read);
         Poll::Ready(Ok(()))

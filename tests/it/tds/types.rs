@@ -125,7 +125,7 @@ impl Type {
         }
     }
 
-    /// Writes TYPE_INFO of a result's column. SQL Server uses the types of fixed length where there is never a NULL.
+    /// Writes `TYPE_INFO` of a result's column. SQL Server uses the types of fixed length where there is never a NULL.
     pub(super) fn write_info(self, fixed: bool, binary_order: bool, to: &mut Vec<u8>) -> Outcome<()> {
         let length = |size: Option<u16>, unit: u16| size.map_or(0xffff, |size| size * unit).to_le_bytes();
         match (self, fixed) {
@@ -289,7 +289,7 @@ pub(super) fn utf16(bytes: &[u8]) -> Outcome<String> {
     String::from_utf16(&units).map_err(|_| strict("text is not UTF-16"))
 }
 
-/// TYPE_INFO of a parameter or of a bulk column.
+/// `TYPE_INFO` of a parameter or of a bulk column.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct WireType {
     pub(super) kind: Type,
