@@ -21,6 +21,7 @@ mod host;
 mod import;
 mod local;
 mod message;
+mod migrate_data;
 mod model;
 mod predict;
 mod schema;
@@ -99,6 +100,8 @@ enum Command {
     Generate(generate::Args),
     /// Bring the record's schema up to date
     Migrate,
+    /// Copy another system's table of patients (SQL Server or SQLite) into the record, and compare the two
+    MigrateData(migrate_data::Args),
     /// Print the data dictionary or the DDL
     Schema(schema::Args),
     /// Measure: import against sqlite3, admissions under load
@@ -172,6 +175,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Generate(args) => generate::run(&args),
         Command::Bench(args) => bench::run(&config, args).await,
         Command::Migrate => migrate(config).await,
+        Command::MigrateData(args) => migrate_data::run(config, args).await,
         Command::Schema(args) => schema::run(&args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "hdai", &mut std::io::stdout());

@@ -3,6 +3,7 @@
 
 pub mod azure_sql;
 mod columns;
+pub mod legacy;
 pub mod sqlite;
 
 use async_trait::async_trait;

@@ -7,6 +7,7 @@ mod discharge;
 mod experiment;
 mod facilities;
 mod import;
+mod migrate_data;
 mod predict;
 mod read;
 mod train;
@@ -20,6 +21,7 @@ pub use import::{
     BlobAddress, Delivery, Imported, import_blob, import_delivery, receipt, receipt_name, receipts_container, refuse_address,
     rejects_name,
 };
+pub use migrate_data::{Compared, Copied, Difference, Phase, Progress, Surveyed, migrate_data, survey_table};
 pub use predict::backfill;
 pub use read::{anomalies, audit_trail, census, champion_report, import_entry, imports, models, rejects, totals};
 pub use train::{TrainRequest, Training, train};
