@@ -17,6 +17,7 @@ mod house;
 #[cfg(target_os = "linux")]
 mod interrupt;
 mod main_job;
+mod migrate_data;
 mod parity;
 mod predict;
 mod store_contract;
