@@ -374,7 +374,9 @@ impl Spec {
     pub fn check(&self, value: f64) -> Result<(), Violation> {
         let violation = |rule: String, remedy| Err(Violation { rule, remedy });
         match self.shape {
-            _ if !value.is_finite() => violation("must be a finite number".into(), "Correct the value or leave it empty."),
+            _ if !value.is_finite() || value.is_subnormal() => {
+                violation("must be a finite number".into(), "Correct the value or leave it empty.")
+            }
             Shape::Readmissions if value.fract() != 0.0 || !(0.0..=READMISSIONS_TOP).contains(&value) => {
                 violation("must be 0, 1, 2, 3, 4 or 5+".into(), "Write 5+ for five or more.")
             }

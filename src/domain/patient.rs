@@ -25,8 +25,14 @@ impl<T> fmt::Debug for Phi<T> {
     }
 }
 
-/// Longest name part kept, in characters: the blueprint's `nvarchar(50)`.
+/// Longest name part kept, in UTF-16 units: the blueprint's `nvarchar(50)`. A character beyond U+FFFF counts twice.
 pub const NAME_CHARS_MAX: usize = 50;
+
+/// Is this part of a name short enough for the record?
+pub fn name_fits(part: &str) -> bool {
+    // No text has more UTF-16 units than bytes.
+    part.len() <= NAME_CHARS_MAX || part.encode_utf16().count() <= NAME_CHARS_MAX
+}
 
 /// A person's name in the blueprint's three parts. Absent parts are empty.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]

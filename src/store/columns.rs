@@ -5,7 +5,7 @@ use std::sync::OnceLock;
 
 use chrono::NaiveDate;
 
-use crate::domain::patient::NAME_CHARS_MAX;
+use crate::domain::patient::{NAME_CHARS_MAX, name_fits};
 use crate::domain::{Clinical, Encounter, EncounterId, FacilityId, Gender, PersonName, Phi, Prediction};
 use crate::error::{Error, Result};
 use crate::schema::{self, Column, Feature, READMISSIONS_TOP, Shape};
@@ -107,7 +107,7 @@ pub(crate) const IMPORT_ID: (&str, Type, &str) =
 pub(crate) enum Value<'a> {
     /// Missing.
     Null,
-    /// For [`Type::Integer`].
+    /// For [`Type::Integer`]; it fits SQL's `int`.
     Integer(i64),
     /// For [`Type::Real`]; finite.
     Real(f64),
@@ -144,8 +144,9 @@ pub(crate) fn value(column: Column, encounter: &Encounter) -> Result<Value<'_>> 
 
 fn name_part(part: &Phi<String>) -> Result<Value<'_>> {
     match part.reveal().as_str() {
-        "" => Ok(Value::Null),
-        text if text.len() > NAME_CHARS_MAX && text.chars().count() > NAME_CHARS_MAX => {
+        // SQL's text comparison knows no difference between blanks and nothing.
+        text if text.bytes().all(|byte| byte == b' ') => Ok(Value::Null),
+        text if !name_fits(text) => {
             Err(Error::invalid(format!("a part of a name is longer than {NAME_CHARS_MAX} characters; shorten it first")))
         }
         text => Ok(Value::Text(text)),
@@ -165,8 +166,9 @@ fn clinical_value(feature: Feature, number: f64) -> Result<Value<'static>> {
     let value = match (spec.shape, whole(number)) {
         (Shape::Readmissions, Some(n)) => usize::try_from(n).ok().and_then(|n| READMISSIONS.get(n)).map(|text| Value::Text(text)),
         (Shape::Condition, Some(n @ 0..=1)) => Some(Value::Integer(n)),
-        (Shape::Measurement(m), Some(n)) if m.whole => Some(Value::Integer(n)),
-        (Shape::Measurement(m), _) if !m.whole && number.is_finite() => Some(Value::Real(number)),
+        (Shape::Measurement(m), Some(n)) if m.whole => i32::try_from(n).ok().map(|n| Value::Integer(n.into())),
+        // SQL's `float` holds no subnormal number.
+        (Shape::Measurement(m), _) if !m.whole && number.is_finite() && !number.is_subnormal() => Some(Value::Real(number)),
         _ => None,
     };
     let refused =

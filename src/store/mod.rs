@@ -4,6 +4,7 @@
 pub mod azure_sql;
 mod columns;
 pub mod legacy;
+mod rules;
 pub mod sqlite;
 
 use async_trait::async_trait;
@@ -133,7 +134,7 @@ pub struct Census {
     pub discharged_today: u64,
 }
 
-/// The record.
+/// The record. Instants are kept to the microsecond, days are those of the years 1 to 9999.
 #[async_trait]
 pub trait Store: Send + Sync {
     /// Brings the schema up to date; answers the migrations that ran, by name. Safe with several processes at once.

@@ -10,7 +10,7 @@ use super::date;
 use super::header::Layout;
 use crate::domain::encounter::{STAY_DAYS_MAX, is_believable};
 use crate::domain::import::Reject;
-use crate::domain::patient::NAME_CHARS_MAX;
+use crate::domain::patient::{NAME_CHARS_MAX, name_fits};
 use crate::domain::{Clinical, Encounter, EncounterId, FacilityId, Gender, PersonName};
 use crate::schema::{Column, Feature, READMISSIONS_TOP, Shape, Spec, Violation, csv_columns};
 
@@ -174,7 +174,7 @@ fn name(cell: &[u8]) -> Result<String, Violation> {
     if name.chars().any(char::is_control) {
         return violation("must not contain control characters or line ends", "Remove them.");
     }
-    if name.len() > NAME_CHARS_MAX && name.chars().count() > NAME_CHARS_MAX {
+    if !name_fits(name) {
         return violation(format!("must be at most {NAME_CHARS_MAX} characters long"), "Shorten the name.");
     }
     Ok(name.to_owned())

@@ -2,7 +2,7 @@
 
 use super::fault::{Findings, Issue};
 use super::node::Node;
-use crate::domain::patient::NAME_CHARS_MAX;
+use crate::domain::patient::{NAME_CHARS_MAX, name_fits};
 use crate::domain::{Gender, PersonName};
 
 /// The patient's name: the official one, otherwise the usual one, otherwise the first that is not an old one. The first given name
@@ -39,7 +39,7 @@ fn parts(node: &Node<'_>, findings: &mut Findings) -> Vec<String> {
 }
 
 fn check(node: &Node<'_>, part: &str, findings: &mut Findings) {
-    if part.chars().count() > NAME_CHARS_MAX {
+    if !name_fits(part) {
         let rule = format!("must be at most {NAME_CHARS_MAX} characters; further given names count together");
         findings.fault(node.path(), Issue::TooLong, rule, "Shorten the name.");
     }
@@ -107,6 +107,7 @@ mod tests {
         assert!(named(json!([{"family": just_fits}])).3.is_ok());
         for value in [
             json!([{"family": "x".repeat(NAME_CHARS_MAX + 1)}]),
+            json!([{"family": "\u{1f600}".repeat(NAME_CHARS_MAX / 2 + 1)}]),
             json!([{"given": ["a", "b".repeat(30), "c".repeat(30)]}]),
             json!([{"family": "a\u{0}b"}]),
             json!([{"given": ["a\nb"]}]),

@@ -1,9 +1,244 @@
 //! The record in an Azure SQL database (or SQL Server): what a hospital runs. Several instances share it.
-//! It does not know where the connection string comes from, what a message looks like, or the clock.
+//! It does not know who the caller is, what a message or a file looks like, or the clock (but for the day a migration ran).
 
+mod anomalies;
+mod audit;
 mod connection;
+mod ddl;
+mod encounters;
 mod fault;
+mod imports;
+mod migrations;
+mod models;
 mod options;
 mod pool;
+mod roles;
+mod sql;
+mod values;
 
+use async_trait::async_trait;
+use chrono::{DateTime, NaiveDate, Utc};
+
+pub use self::migrations::script;
 pub use self::options::Options;
+pub use self::roles::roles;
+pub use self::sql::statements;
+
+use self::pool::Pool;
+use self::sql::Statements;
+use super::columns::{encounter_columns, nameless_columns};
+use super::{Admitted, Batch, Begun, Census, Discharged, Finish, Step, Store, Stored, Totals};
+use crate::azure::{identity, vault};
+use crate::config::{SqlConnection, SqlSettings};
+use crate::domain::anomaly::{StayHistory, Survey};
+use crate::domain::import::{Import, ImportId, Reject, Source};
+use crate::domain::model::ModelRecord;
+use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, Prediction};
+use crate::error::Result;
+
+/// The record in an Azure SQL database.
+pub struct AzureSql {
+    pool: Pool,
+    sql: Statements,
+    schema: String,
+}
+
+/// Does the work in one attempt after the other, until one is committed or what went wrong is final, and returns the answer.
+macro_rules! attempt {
+    ($attempts:expr, |$session:ident| $work:expr) => {{
+        let mut attempts = $attempts;
+        loop {
+            let mut session = attempts.session().await?;
+            let outcome = {
+                let $session = &mut session;
+                $work.await
+            };
+            if let Some(answer) = attempts.settle(session, outcome).await? {
+                return Ok(answer);
+            }
+        }
+    }};
+}
+
+impl AzureSql {
+    /// Reads the connection string, from the Key Vault if it lies there. It connects when it is first asked for something.
+    ///
+    /// # Errors
+    /// Invalid, if the connection string cannot be used; unavailable, if the Key Vault does not answer.
+    pub async fn open(settings: &SqlSettings, identity: &identity::Identity) -> Result<Self> {
+        let options = match &settings.connection {
+            SqlConnection::Text(text) => Options::parse(text)?,
+            SqlConnection::Vault(url) => Options::parse(&vault::secret(identity::credential(identity)?, url).await?)?,
+        };
+        let pool = Pool::new(options, settings)?;
+        Ok(Self { pool, sql: Statements::new(&settings.schema), schema: settings.schema.clone() })
+    }
+
+    /// The names of the migrations that have not run, in order. The database is not changed.
+    ///
+    /// # Errors
+    /// Unavailable; conflict, if a newer program, or one with other migrations, has made the database.
+    pub async fn pending(&self) -> Result<Vec<String>> {
+        let pending: Vec<&str> = self.pending_names().await?;
+        Ok(pending.into_iter().map(str::to_owned).collect())
+    }
+
+    /// The migrations that have not run as a script for the database's owner, batches between `GO`.
+    ///
+    /// # Errors
+    /// As for [`AzureSql::pending`].
+    pub async fn pending_script(&self) -> Result<String> {
+        Ok(migrations::script_of(&self.schema, &self.pending_names().await?))
+    }
+
+    async fn pending_names(&self) -> Result<Vec<&'static str>> {
+        attempt!(self.pool.reading(), |session| migrations::pending(session, &self.sql, &self.schema))
+    }
+
+    /// Work that leaves an event in the audit trail: that event tells whether a commit whose answer was lost took place.
+    fn audited(&self) -> pool::Attempts<'_> {
+        self.pool.writing(Some(&self.sql.audit_witness))
+    }
+}
+
+#[async_trait]
+impl Store for AzureSql {
+    async fn migrate(&self) -> Result<Vec<String>> {
+        // Whoever has nothing to do needs no right to change the schema.
+        if self.pending_names().await?.is_empty() {
+            return Ok(Vec::new());
+        }
+        attempt!(self.pool.importing(None), |session| migrations::run(session, &self.sql, &self.schema))
+    }
+
+    async fn facilities(&self) -> Result<Vec<Facility>> {
+        attempt!(self.pool.reading(), |session| encounters::facilities(session, &self.sql))
+    }
+
+    async fn save_facilities(&self, facilities: &[Facility], audit: &AuditEvent) -> Result<u64> {
+        attempt!(self.audited(), |session| encounters::save_facilities(session, &self.sql, facilities, audit))
+    }
+
+    async fn begin_import(&self, id: &ImportId, source: &Source, at: DateTime<Utc>) -> Result<Begun> {
+        // Begun twice is taken over once more, which does no harm.
+        attempt!(self.pool.writing(None), |session| imports::begin(session, &self.sql, id, source, at))
+    }
+
+    async fn import_batch(&self, batch: &Batch) -> Result<Step> {
+        let turns = imports::turns(batch)?;
+        let attempts = self.pool.importing(Some(&self.sql.import_witness));
+        attempt!(attempts, |session| imports::batch(session, &self.sql, batch, &turns))
+    }
+
+    async fn finish_import(&self, id: &ImportId, attempt: u32, finish: &Finish, audit: &AuditEvent) -> Result<Step> {
+        attempt!(self.audited(), |session| imports::finish(session, &self.sql, id, attempt, finish, audit))
+    }
+
+    async fn imports(&self, limit: u32) -> Result<Vec<Import>> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        attempt!(self.pool.reading(), |session| imports::newest(session, &self.sql, limit))
+    }
+
+    async fn import(&self, id: &ImportId) -> Result<Option<Import>> {
+        attempt!(self.pool.reading(), |session| imports::find(session, &self.sql, id))
+    }
+
+    async fn rejects(&self, id: &ImportId, after: u64, limit: u32) -> Result<Vec<Reject>> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        attempt!(self.pool.reading(), |session| imports::rejects(session, &self.sql, id, after, limit))
+    }
+
+    async fn admit(&self, encounter: &Encounter, prediction: Option<&Prediction>, audit: &AuditEvent) -> Result<Admitted> {
+        attempt!(self.audited(), |session| encounters::admit(session, &self.sql, encounter, prediction, audit))
+    }
+
+    async fn discharge(&self, id: EncounterId, on: NaiveDate, audit: &AuditEvent) -> Result<Discharged> {
+        attempt!(self.audited(), |session| encounters::discharge(session, &self.sql, id, on, audit))
+    }
+
+    async fn encounter(&self, id: EncounterId) -> Result<Option<Stored>> {
+        attempt!(self.pool.reading(), |session| encounters::find(session, &self.sql, id))
+    }
+
+    async fn encounters(&self, after: Option<EncounterId>, limit: u32) -> Result<Vec<Encounter>> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let page = &self.sql.encounters;
+        attempt!(self.pool.reading(), |session| encounters::page(session, page, encounter_columns(), after, limit))
+    }
+
+    async fn totals(&self) -> Result<Totals> {
+        attempt!(self.pool.reading(), |session| encounters::totals(session, &self.sql))
+    }
+
+    async fn census(&self, day: NaiveDate, until: NaiveDate) -> Result<Vec<Census>> {
+        attempt!(self.pool.reading(), |session| encounters::census(session, &self.sql, day, until))
+    }
+
+    async fn discharged_encounters(&self, after: Option<EncounterId>, limit: u32) -> Result<Vec<Encounter>> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let page = &self.sql.discharged_encounters;
+        attempt!(self.pool.reading(), |session| encounters::page(session, page, nameless_columns(), after, limit))
+    }
+
+    async fn unpredicted_encounters(&self, after: Option<EncounterId>, limit: u32) -> Result<Vec<Encounter>> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        let page = &self.sql.unpredicted_encounters;
+        attempt!(self.pool.reading(), |session| encounters::page(session, page, nameless_columns(), after, limit))
+    }
+
+    async fn save_predictions(&self, predictions: &[(EncounterId, Prediction)], audit: &AuditEvent) -> Result<u64> {
+        attempt!(self.audited(), |session| encounters::save_predictions(session, &self.sql, predictions, audit))
+    }
+
+    async fn stay_history(&self, today: NaiveDate, weeks_max: u32) -> Result<StayHistory> {
+        attempt!(self.pool.reading(), |session| anomalies::history(session, &self.sql, today, weeks_max))
+    }
+
+    async fn replace_survey(&self, survey: &Survey, audit: &AuditEvent) -> Result<()> {
+        attempt!(self.audited(), |session| anomalies::replace(session, &self.sql, survey, audit))
+    }
+
+    async fn survey(&self, limit: u32) -> Result<Option<Survey>> {
+        attempt!(self.pool.reading(), |session| anomalies::survey(session, &self.sql, limit))
+    }
+
+    async fn save_model(&self, model: &ModelRecord, audit: &AuditEvent) -> Result<()> {
+        attempt!(self.audited(), |session| models::save(session, &self.sql, model, audit))
+    }
+
+    async fn champion_version(&self) -> Result<Option<String>> {
+        attempt!(self.pool.reading(), |session| models::champion_version(session, &self.sql))
+    }
+
+    async fn champion(&self) -> Result<Option<ModelRecord>> {
+        attempt!(self.pool.reading(), |session| models::champion(session, &self.sql))
+    }
+
+    async fn models(&self, limit: u32) -> Result<Vec<ModelRecord>> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        attempt!(self.pool.reading(), |session| models::newest(session, &self.sql, limit))
+    }
+
+    async fn append_audit(&self, event: &AuditEvent) -> Result<()> {
+        attempt!(self.audited(), |session| audit::append(session, &self.sql, event))
+    }
+
+    async fn audit_events(&self, limit: u32) -> Result<Vec<AuditEvent>> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        attempt!(self.pool.reading(), |session| audit::newest(session, &self.sql, limit))
+    }
+}

@@ -8,11 +8,11 @@ use rusqlite::{Connection, Row, Transaction};
 use super::fault::Outcome;
 use super::values::{Day, count, day, instant, instant_text, optional_text, signed, text};
 use super::{audit, sql};
-use crate::domain::anomaly::{Direction, Finding, Group, StayHistory, Survey, WeekOfStays, week_of};
+use crate::domain::anomaly::{Finding, Group, StayHistory, Survey, WeekOfStays, week_of};
 use crate::domain::{AuditEvent, FacilityId};
-use crate::error::Error;
 use crate::schema::Feature;
 use crate::store::columns::unreadable;
+use crate::store::rules::{check_finding, group_and_direction};
 
 /// Columns of [`sql::STAYS`] before the conditions.
 const BEFORE_CONDITIONS: usize = 4;
@@ -80,11 +80,7 @@ pub(super) fn replace(transaction: &Transaction<'_>, survey: &Survey, event: &Au
     transaction.prepare_cached(&sql::INSERT_SURVEY)?.execute((instant_text(survey.found), first, last, charted, uncharted))?;
     let mut statement = transaction.prepare_cached(&sql::INSERT_FINDING)?;
     for (ordinal, finding) in (1_i64..).zip(&survey.findings) {
-        let numbers = [finding.mean_days, finding.expected_days, finding.average_days, finding.limit_days];
-        if numbers.iter().any(|number| !number.is_finite()) {
-            return Err(Error::internal("a finding holds a number that is not finite; the findings before stay").into());
-        }
-        let [mean, expected, average, limit] = numbers;
+        check_finding(finding)?;
         statement.execute((
             ordinal,
             finding.group.facility.to_string(),
@@ -93,10 +89,10 @@ pub(super) fn replace(transaction: &Transaction<'_>, survey: &Survey, event: &Au
             Day::of(finding.first_week)?.as_str()?,
             Day::of(finding.last_week)?.as_str()?,
             signed(finding.stays)?,
-            mean,
-            expected,
-            average,
-            limit,
+            finding.mean_days,
+            finding.expected_days,
+            finding.average_days,
+            finding.limit_days,
         ))?;
     }
     audit::append(transaction, event)
@@ -122,17 +118,10 @@ pub(super) fn survey(connection: &Connection, limit: u32) -> Outcome<Option<Surv
 }
 
 fn finding(row: &Row<'_>) -> Outcome<Finding> {
-    let condition = match optional_text(row, 2)? {
-        None => None,
-        Some(name) => {
-            let known = Feature::conditions().find(|feature| feature.spec().name == name);
-            Some(known.ok_or_else(|| unreadable("condition"))?)
-        }
-    };
-    let direction = text(row, 3)?;
+    let (group, direction) = group_and_direction(text(row, 1)?, optional_text(row, 2)?, text(row, 3)?)?;
     Ok(Finding {
-        group: Group { facility: FacilityId::parse(text(row, 1)?).ok_or_else(|| unreadable("facility id"))?, condition },
-        direction: Direction::ALL.into_iter().find(|known| known.name() == direction).ok_or_else(|| unreadable("direction"))?,
+        group,
+        direction,
         first_week: day(text(row, 4)?)?,
         last_week: day(text(row, 5)?)?,
         stays: count(row, "stays")?,

@@ -6,11 +6,11 @@ use rusqlite::{Connection, Row, Transaction};
 use super::fault::Outcome;
 use super::values::{Day, bind, bind_encounter, read_encounter};
 use super::{audit, sql};
-use crate::domain::encounter::STAY_DAYS_MAX;
 use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, FacilityId, Prediction};
 use crate::store::columns::{
     PREDICTION_COLUMNS, encounter_columns, nameless_columns, prediction_from_json, prediction_json, prediction_values, unreadable,
 };
+use crate::store::rules::{Departure, departure, is_same_admission};
 use crate::store::{Admitted, Census, Discharged, Stored, Totals};
 
 /// Stores an admission, unless its id is taken.
@@ -30,14 +30,6 @@ pub(super) fn admit(
     };
     audit::append_as(transaction, event, admitted != Admitted::Conflict)?;
     Ok(admitted)
-}
-
-/// An admission says nothing of a discharge, so one that came since does not make a repeated admission another one.
-fn is_same_admission(new: &Encounter, stored: &Encounter) -> bool {
-    match new.discharged {
-        Some(_) => new == stored,
-        None => *new == Encounter { discharged: None, ..stored.clone() },
-    }
 }
 
 fn insert(transaction: &Transaction<'_>, encounter: &Encounter, prediction: Option<&Prediction>) -> Outcome<()> {
@@ -63,15 +55,9 @@ fn insert(transaction: &Transaction<'_>, encounter: &Encounter, prediction: Opti
 
 /// Discharges an encounter, if it is open and the day does not lie before its admission.
 pub(super) fn discharge(transaction: &Transaction<'_>, id: EncounterId, on: NaiveDate, event: &AuditEvent) -> Outcome<Discharged> {
-    let discharged = match find(transaction, id)? {
-        None => Discharged::Unknown,
-        Some(stored) => match stored.encounter.discharged {
-            Some(day) if day == on => Discharged::Before(Box::new(stored)),
-            Some(_) => Discharged::Conflict,
-            None if on < stored.encounter.admitted => Discharged::BeforeAdmission,
-            None if (on - stored.encounter.admitted).num_days() > STAY_DAYS_MAX => Discharged::TooLong,
-            None => Discharged::Now(Box::new(close(transaction, stored, on)?)),
-        },
+    let discharged = match departure(find(transaction, id)?, on) {
+        Departure::Answer(answer) => answer,
+        Departure::Close(stored) => Discharged::Now(Box::new(close(transaction, *stored, on)?)),
     };
     audit::append_as(transaction, event, matches!(discharged, Discharged::Now(_) | Discharged::Before(_)))?;
     Ok(discharged)

@@ -1,7 +1,5 @@
 //! Imports: the ledger, the rows of a batch, and the rejects. A batch is in the record whole, with its checkpoint, or not at all.
 
-use std::collections::HashMap;
-
 use chrono::{DateTime, Utc};
 use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, Transaction};
 
@@ -10,8 +8,8 @@ use super::values::{Day, bind, bind_encounter, count, instant, instant_text, sig
 use super::{audit, sql};
 use crate::domain::import::{Counts, Import, ImportId, Reject, Source, State};
 use crate::domain::{AuditEvent, Encounter};
-use crate::error::Error;
 use crate::store::columns::{Value, encounter_columns, unreadable};
+use crate::store::rules::{belongs_to_an_admission, ending, numbered, unknown_import};
 use crate::store::{Batch, Begun, Finish, REJECTS_KEPT_MAX, Step};
 
 /// Opens the ledger entry, or takes it over from an older delivery.
@@ -35,11 +33,7 @@ pub(super) fn begin(transaction: &Transaction<'_>, id: &ImportId, source: &Sourc
         &source.etag,
         instant_text(at),
     ))?;
-    Ok(Begun::Work(find(transaction, id)?.ok_or_else(|| unknown(id))?))
-}
-
-fn unknown(id: &ImportId) -> Error {
-    Error::not_found(format!("no import has the id {id}; begin it first"))
+    Ok(Begun::Work(find(transaction, id)?.ok_or_else(|| unknown_import(id))?))
 }
 
 /// Stores the rows, moves the checkpoint and adds up the counts.
@@ -48,7 +42,7 @@ pub(super) fn batch(transaction: &Transaction<'_>, batch: &Batch) -> Outcome<Ste
         .prepare_cached(&sql::FENCE)?
         .query_row((&batch.import.0, batch.attempt), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
         .optional()?;
-    let (ours, checkpoint, kept): (bool, i64, i64) = fence.ok_or_else(|| unknown(&batch.import))?;
+    let (ours, checkpoint, kept): (bool, i64, i64) = fence.ok_or_else(|| unknown_import(&batch.import))?;
     if !ours || checkpoint != signed(batch.after)? {
         return Ok(Step::Superseded);
     }
@@ -76,16 +70,6 @@ enum Change {
     None,
     /// The id belongs to another encounter, one that was admitted.
     Refused,
-}
-
-/// The rule that only the store can hold.
-fn belongs_to_an_admission(line: u64) -> Reject {
-    Reject {
-        line,
-        column: "eid".into(),
-        rule: "must not be the id of another encounter that was admitted".into(),
-        remedy: "Give the encounter in the file its own id.".into(),
-    }
 }
 
 fn upsert(transaction: &Transaction<'_>, batch: &Batch) -> Outcome<(Counts, Vec<Reject>)> {
@@ -127,15 +111,13 @@ fn is_another_admission(transaction: &Transaction<'_>, encounter: &Encounter) ->
 /// Keeps at most `room` of the batch's rejects; answers how many.
 fn keep_rejects(transaction: &Transaction<'_>, batch: &Batch, refused: &[Reject], room: u64) -> Outcome<u64> {
     let mut statement = transaction.prepare_cached(&sql::INSERT_REJECT)?;
-    let mut ordinals: HashMap<u64, u32> = HashMap::new();
     let mut kept = 0;
-    for reject in batch.rejects.iter().chain(refused) {
+    for (ordinal, reject) in numbered(batch.rejects.iter().chain(refused)) {
         if kept == room {
             break;
         }
-        let ordinal = ordinals.entry(reject.line).and_modify(|last| *last += 1).or_default();
         let line = signed(reject.line)?;
-        let inserted = statement.execute((&batch.import.0, line, *ordinal, &reject.column, &reject.rule, &reject.remedy))?;
+        let inserted = statement.execute((&batch.import.0, line, ordinal, &reject.column, &reject.rule, &reject.remedy))?;
         kept += u64::from(inserted > 0);
     }
     Ok(kept)
@@ -149,10 +131,7 @@ pub(super) fn finish(
     finish: &Finish,
     event: &AuditEvent,
 ) -> Outcome<Step> {
-    let (state, sha256, extra_columns, failure) = match finish {
-        Finish::Done { sha256, extra_columns } => (State::Done, sha256.as_str(), extra_columns.join(","), ""),
-        Finish::Failed { reason } => (State::Failed, "", String::new(), reason.as_str()),
-    };
+    let (state, sha256, extra_columns, failure) = ending(finish);
     let finished = instant_text(event.at);
     let closed = transaction.prepare_cached(&sql::FINISH_IMPORT)?.execute((
         &id.0,
@@ -163,7 +142,7 @@ pub(super) fn finish(
         failure,
         finished,
     ))?;
-    let entry = find(transaction, id)?.ok_or_else(|| unknown(id))?;
+    let entry = find(transaction, id)?.ok_or_else(|| unknown_import(id))?;
     if closed == 0 {
         return Ok(Step::Superseded);
     }

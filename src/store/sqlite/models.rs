@@ -7,18 +7,13 @@ use super::values::{count, instant, instant_text, signed};
 use super::{audit, sql};
 use crate::domain::AuditEvent;
 use crate::domain::model::ModelRecord;
-use crate::error::Error;
-
-/// Largest model kept, in bytes: what an instance loads into memory, with room to spare.
-pub(super) const MODEL_BYTES_MAX: usize = 256 * 1024 * 1024;
+use crate::store::rules;
 
 /// Keeps `model`; a version is kept once.
 pub(super) fn save(transaction: &Transaction<'_>, model: &ModelRecord, event: &AuditEvent) -> Outcome<()> {
-    if model.bytes.len() > MODEL_BYTES_MAX {
-        return Err(Error::invalid("the model is larger than the record keeps; train a smaller one").into());
-    }
+    rules::check_model(model)?;
     if transaction.prepare_cached(&sql::MODEL_EXISTS)?.exists([&model.version])? {
-        return Err(Error::conflict("a model of this version is kept already; give the new one its own version").into());
+        return Err(rules::version_is_taken().into());
     }
     transaction.prepare_cached(&sql::INSERT_MODEL)?.execute((
         &model.version,

@@ -99,16 +99,17 @@ pub(super) async fn a_repeated_admission_after_the_discharge_is_the_same_admissi
 }
 
 /// Runs `act` on eight OS threads, each with a runtime and a handle of its own, all let go at once.
-fn race<T: Send>(place: &Place, act: impl Fn(Handle, u64) -> T + Sync) -> Vec<T> {
+fn race<T: Send, W: Future<Output = T>>(place: &Place, act: impl Fn(Handle, u64) -> W + Sync) -> Vec<T> {
     let start = std::sync::Barrier::new(8);
     thread::scope(|scope| {
         let racers: Vec<_> = (0..8)
             .map(|number| {
                 let (start, act) = (&start, &act);
                 scope.spawn(move || {
-                    let store = runtime().block_on(place.open());
+                    let runtime = runtime();
+                    let store = runtime.block_on(place.open());
                     start.wait();
-                    act(store, number)
+                    runtime.block_on(act(store, number))
                 })
             })
             .collect();
@@ -121,9 +122,9 @@ pub(super) async fn of_many_equal_admissions_at_once_one_is_new(new_place: NewPl
     let store = place.migrated().await;
     let racing = Arc::clone(&place);
     let admitted = tokio::task::spawn_blocking(move || {
-        race(&racing, |store, number| {
+        race(&racing, |store, number| async move {
             let said = prediction(2.0 + number as f64);
-            runtime().block_on(admit(&*store, &open_encounter(1), Some(&said)))
+            admit(&*store, &open_encounter(1), Some(&said)).await
         })
     });
     let admitted = admitted.await.unwrap();
@@ -142,7 +143,7 @@ pub(super) async fn of_many_discharges_at_once_one_wins(new_place: NewPlace) {
     admit(&*store, &encounter, None).await;
     let (racing, admitted) = (Arc::clone(&place), encounter.admitted);
     let discharged = tokio::task::spawn_blocking(move || {
-        race(&racing, |store, number| runtime().block_on(discharge(&*store, eid(1), admitted + Days::new(number))))
+        race(&racing, |store, number| async move { discharge(&*store, eid(1), admitted + Days::new(number)).await })
     });
     let discharged = discharged.await.unwrap();
     let won: Vec<_> = discharged.iter().filter(|answer| matches!(answer, Discharged::Now(_))).collect();
@@ -197,10 +198,10 @@ fn extremes() -> Vec<Encounter> {
     let mut all = vec![
         edge(1, &|f| limits(f).0.0),
         edge(2, &|f| limits(f).0.1),
-        edge(3, &|f| if limits(f).1 { 9_007_199_254_740_992.0 } else { f64::MAX }),
-        edge(4, &|f| if limits(f).1 { -1.0 } else { f64::MIN_POSITIVE }),
-        edge(5, &|f| if limits(f).1 { 1.0 } else { 5e-324 }),
-        edge(6, &|f| if limits(f).1 { 2_147_483_647.0 } else { 0.1 + 0.2 }),
+        edge(3, &|f| if limits(f).1 { f64::from(i32::MAX) } else { f64::MAX }),
+        edge(4, &|f| if limits(f).1 { f64::from(i32::MIN) } else { f64::MIN_POSITIVE }),
+        edge(5, &|f| if limits(f).1 { -1.0 } else { f64::MIN }),
+        edge(6, &|f| if limits(f).1 { 1.0 } else { 0.1 + 0.2 }),
         edge(7, &|f| if limits(f).1 { 0.0 } else { -1.0 / 3.0 }),
         Encounter { admitted: day("1900-01-01"), discharged: Some(day("1900-01-01")), ..bare_encounter(8) },
         Encounter { admitted: day("1900-01-01"), discharged: Some(day("2199-12-31")), ..bare_encounter(9) },

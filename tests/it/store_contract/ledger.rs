@@ -297,7 +297,7 @@ pub(super) async fn a_batch_with_an_impossible_value_leaves_nothing(new_place: N
     let store = new_place().migrated().await;
     let entry = begin(&*store, 1).await;
     for (feature, number) in
-        [(Feature::Asthma, 2.0), (Feature::Readmissions, 5.5), (Feature::Pulse, 0.25), (Feature::Sodium, f64::NAN)]
+        [(Feature::Asthma, 2.0), (Feature::Readmissions, 5.5), (Feature::Pulse, 0.25), (Feature::Sodium, f64::NAN), (Feature::Pulse, 3e9), (Feature::Sodium, 5e-324)]
     {
         let mut wrong = encounter(3);
         wrong.clinical.set(feature, Some(number));
@@ -310,7 +310,9 @@ pub(super) async fn a_batch_with_an_impossible_value_leaves_nothing(new_place: N
     }
     let before_admission = Encounter { discharged: encounter(3).admitted.pred_opt(), ..encounter(3) };
     let long_name = Encounter { name: PersonName::new("é".repeat(51), "", ""), ..encounter(3) };
-    for wrong in [before_admission, long_name] {
+    // Each of these characters is two of the column's.
+    let wide_name = Encounter { name: PersonName::new("\u{1f600}".repeat(26), "", ""), ..encounter(3) };
+    for wrong in [before_admission, long_name, wide_name] {
         let part = batch(&entry, vec![encounter(1), wrong]);
         assert_eq!(store.import_batch(&part).await.unwrap_err().kind(), Kind::Invalid);
     }

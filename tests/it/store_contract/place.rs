@@ -11,11 +11,12 @@ use health_data_ai::domain::{
     Prediction, Role,
 };
 use health_data_ai::schema::{Feature, Shape};
-use health_data_ai::store::sqlite::Sqlite;
 use health_data_ai::store::{Admitted, Batch, Begun, Discharged, Step, Store};
 
 /// A record of its own; every `open` is another process's handle on it.
 pub(super) struct Place {
+    /// How many sequences of facts are tried on places of this kind.
+    pub(super) cases: u32,
     open: Box<dyn Fn() -> BoxFuture<'static, Handle> + Send + Sync>,
 }
 
@@ -33,6 +34,9 @@ impl Deref for Handle {
     }
 }
 
+mod backends;
+pub(super) use backends::{azure_sql, server, sqlite};
+
 /// Makes an empty place.
 pub(super) type NewPlace = fn() -> Place;
 
@@ -49,15 +53,6 @@ impl Place {
     }
 }
 
-pub(super) fn sqlite() -> Place {
-    let folder = Arc::new(tempfile::tempdir().unwrap());
-    let open = move || -> BoxFuture<'static, Handle> {
-        let folder = Arc::clone(&folder);
-        Box::pin(async move { Handle { store: Arc::new(Sqlite::open(folder.path().join("record.db")).unwrap()), _kept: folder } })
-    };
-    Place { open: Box::new(open) }
-}
-
 pub(super) fn runtime() -> tokio::runtime::Runtime {
     tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().unwrap()
 }
@@ -70,10 +65,10 @@ pub(super) fn day(text: &str) -> NaiveDate {
     text.parse().unwrap()
 }
 
-/// An instant, `seconds` into the tests' day; whole hundreds of nanoseconds, as SQL Server's `datetime2` keeps.
+/// An instant, `seconds` into the tests' day; whole microseconds, which every record keeps.
 pub(super) fn at(seconds: u32) -> DateTime<Utc> {
     Utc.with_ymd_and_hms(2026, 2, 3, 4, 0, 0).unwrap()
-        + chrono::Duration::nanoseconds(i64::from(seconds) * 1_000_000_000 + 1_234_500)
+        + chrono::Duration::microseconds(i64::from(seconds) * 1_000_000 + 1_234)
 }
 
 /// A discharged encounter with every value there; each id has its own values.

@@ -156,7 +156,7 @@ pub(super) async fn any_sequence_of_facts_leaves_what_a_simple_model_says(new_pl
     let runtime = tokio::runtime::Handle::current();
     let checking = tokio::task::spawn_blocking(move || {
         // A failing sequence is printed by the panic; it is not kept in a file.
-        let mut runner = TestRunner::new(Config { cases: 40, failure_persistence: None, ..Config::default() });
+        let mut runner = TestRunner::new(Config { cases: new_place().cases, failure_persistence: None, ..Config::default() });
         runner.run(&proptest::collection::vec(fact(), 1..25), |facts| {
             runtime.block_on(check(new_place(), &facts));
             Ok(())

@@ -1,0 +1,241 @@
+//! The schema of the record in T-SQL: what each migration says. `PatientData` is a loop over the columns of the blueprint, and keeps its
+//! types; its clinical columns may be NULL here, because a missing value stays missing.
+
+use std::fmt::Write as _;
+
+use crate::domain::facility;
+use crate::schema::Column;
+use crate::store::columns::{EncounterColumn, FACILITIES, IMPORT_ID, PATIENTS, PREDICTION_COLUMNS, Type, encounter_columns};
+
+/// One numbered change of the schema.
+pub(super) struct Migration {
+    /// From 1, without gaps.
+    pub(super) number: i64,
+    /// What it brings.
+    pub(super) name: &'static str,
+    /// Its batches: what `GO` stands between.
+    pub(super) batches: Vec<Batch>,
+}
+
+/// Statements that are sent together.
+pub(super) struct Batch {
+    /// The statements.
+    pub(super) text: String,
+    /// Is it left out on a server that is not Microsoft's?
+    pub(super) microsoft_only: bool,
+}
+
+/// Every migration, in order, for the tables of `schema`. One that was released never changes again: its checksum is in every database
+/// it made.
+pub(super) fn migrations(schema: &str) -> Vec<Migration> {
+    let batch = |text: String| Batch { text, microsoft_only: false };
+    let place = |text: &str| batch(text.replace("{s}", schema));
+    vec![
+        Migration {
+            number: 1,
+            name: "0001-record",
+            batches: vec![
+                batch(patients(schema)),
+                place(LEDGER),
+                place(MODELS),
+                place(AUDIT),
+                Batch { microsoft_only: true, ..place(AUDIT_TRIGGER) },
+            ],
+        },
+        Migration { number: 2, name: "0002-facilities", batches: vec![batch(facilities(schema))] },
+        Migration { number: 3, name: "0003-anomalies", batches: vec![place(ANOMALIES)] },
+        Migration { number: 4, name: "0004-deidentified", batches: vec![batch(deidentified(schema))] },
+    ]
+}
+
+/// The table that remembers what ran. It is made before any migration.
+pub(super) fn schema_migrations(schema: &str) -> String {
+    format!(
+        "CREATE TABLE {schema}.schema_migrations (\n  number int NOT NULL CONSTRAINT PK_schema_migrations PRIMARY KEY,\n  \
+         name nvarchar(100) NOT NULL,\n  \
+         checksum nvarchar(64) NOT NULL, -- SHA-256 of the migration's statements without comments and line breaks\n  \
+         applied datetimeoffset(7) NOT NULL\n);\n"
+    )
+}
+
+/// What T-SQL calls a column's type.
+pub(super) fn type_name(kind: Type) -> String {
+    match kind {
+        Type::Text(units) => format!("nvarchar({units})"),
+        Type::LongText => "nvarchar(max)".into(),
+        Type::Integer => "int".into(),
+        Type::Real => "float".into(),
+        Type::Date => "date".into(),
+    }
+}
+
+/// The clustered key is the encounter's id, as in the blueprint: a batch in the order of its ids appends, and a page of training rows is
+/// a range of the table.
+fn patients(schema: &str) -> String {
+    let mut text = format!(
+        "CREATE TABLE {schema}.{FACILITIES} (\n  Id nvarchar(1) NOT NULL CONSTRAINT PK_{FACILITIES} PRIMARY KEY CHECK (Id <> N''),\n  \
+         Name nvarchar(200) NOT NULL,\n  Capacity int NOT NULL\n);\n\n"
+    );
+    // Writing to a string cannot fail.
+    let _ = writeln!(text, "CREATE TABLE {schema}.{PATIENTS} (");
+    for EncounterColumn { name, kind, nullable, doc, .. } in encounter_columns() {
+        let rule = match (*name, nullable) {
+            ("eid", _) => format!("NOT NULL CONSTRAINT PK_{PATIENTS} PRIMARY KEY CHECK (eid >= 1)"),
+            (_, false) => "NOT NULL".to_owned(),
+            (_, true) => "NULL".to_owned(),
+        };
+        let _ = writeln!(text, "  {name} {} {rule}, -- {doc}", type_name(*kind));
+    }
+    for (name, kind, doc) in PREDICTION_COLUMNS.into_iter().chain([IMPORT_ID]) {
+        let _ = writeln!(text, "  {name} {} NULL, -- {doc}", type_name(kind));
+    }
+    let _ = writeln!(text, "  CHECK (discharged >= vdate)\n);\n");
+    // The only index beside the primary key: imports must be fast. It holds the few open encounters, so a row that comes with its
+    // discharge date never touches it. `discharged` is in it only because the server would look it up in the table otherwise.
+    let _ = writeln!(
+        text,
+        "CREATE INDEX {PATIENTS}_open ON {schema}.{PATIENTS} (facid, vdate) INCLUDE (predlengthofstay, discharged) WHERE discharged IS NULL;"
+    );
+    text
+}
+
+/// Imports and their rejects. Every delivery looks an import up by its `id`, hence unique; `seq` orders them by their beginning.
+const LEDGER: &str = "\
+CREATE TABLE {s}.imports (
+  seq bigint IDENTITY(1,1) NOT NULL CONSTRAINT PK_imports PRIMARY KEY,
+  id nvarchar(32) NOT NULL CONSTRAINT UQ_imports_id UNIQUE,
+  filekey nvarchar(64) NOT NULL, -- SHA-256 of account, container and name, whatever the version of the file
+  account nvarchar(max) NOT NULL,
+  container nvarchar(max) NOT NULL,
+  name nvarchar(max) NOT NULL,
+  etag nvarchar(max) NOT NULL,
+  [state] nvarchar(10) NOT NULL CHECK ([state] IN (N'running', N'done', N'failed')),
+  attempt int NOT NULL, -- deliveries that began work; only the newest may commit
+  [checkpoint] bigint NOT NULL, -- data rows of the file whose fate is committed
+  rowsread bigint NOT NULL,
+  stored bigint NOT NULL,
+  updated bigint NOT NULL,
+  unchanged bigint NOT NULL,
+  rejected bigint NOT NULL,
+  rejectskept bigint NOT NULL, -- rows of this import in rejects, which is capped
+  failure nvarchar(max) NOT NULL,
+  extracolumns nvarchar(max) NOT NULL,
+  sha256 nvarchar(64) NOT NULL,
+  started datetimeoffset(7) NOT NULL,
+  finished datetimeoffset(7) NULL,
+  operation nvarchar(32) NOT NULL, -- the newest batch, to ask for when the answer to its commit was lost
+  CHECK (rowsread = stored + updated + unchanged + rejected)
+);
+
+CREATE INDEX imports_file ON {s}.imports (filekey);
+
+CREATE TABLE {s}.rejects (
+  importid nvarchar(32) NOT NULL REFERENCES {s}.imports (id),
+  line bigint NOT NULL,
+  ordinal int NOT NULL, -- a row may break several rules
+  columnname nvarchar(max) NOT NULL,
+  [rule] nvarchar(max) NOT NULL,
+  remedy nvarchar(max) NOT NULL,
+  CONSTRAINT PK_rejects PRIMARY KEY (importid, line, ordinal) -- also the order in which they are read
+);
+";
+
+const MODELS: &str = "\
+CREATE TABLE {s}.models (
+  seq bigint IDENTITY(1,1) NOT NULL CONSTRAINT PK_models PRIMARY KEY,
+  [version] nvarchar(100) NOT NULL CONSTRAINT UQ_models_version UNIQUE,
+  trained datetimeoffset(7) NOT NULL,
+  trainingrows bigint NOT NULL,
+  schemafingerprint nvarchar(64) NOT NULL,
+  metrics nvarchar(max) NOT NULL,
+  promoted bit NOT NULL,
+  reason nvarchar(max) NOT NULL,
+  bytes varbinary(max) NOT NULL
+);
+
+-- The champion is the newest promoted model; asked for before every admission.
+CREATE INDEX models_promoted ON {s}.models (seq) INCLUDE ([version], promoted) WHERE promoted = 1;
+";
+
+/// The trail of who did what. What a caller names itself has no limit of ours, so that no event is ever too long to be kept.
+const AUDIT: &str = "\
+CREATE TABLE {s}.audit (
+  seq bigint IDENTITY(1,1) NOT NULL CONSTRAINT PK_audit PRIMARY KEY,
+  [at] datetimeoffset(7) NOT NULL,
+  caller nvarchar(max) NOT NULL,
+  roles nvarchar(max) NOT NULL,
+  proof nvarchar(20) NOT NULL,
+  correlation nvarchar(max) NOT NULL,
+  [action] nvarchar(50) NOT NULL,
+  outcome nvarchar(20) NOT NULL,
+  encounter int NULL,
+  detail nvarchar(max) NOT NULL,
+  operation nvarchar(32) NOT NULL DEFAULT N'' -- to ask for when the answer to a commit was lost
+);
+";
+
+/// The trail is never changed, by whomever; where the trigger is left out, the roles deny it.
+const AUDIT_TRIGGER: &str = "\
+CREATE TRIGGER {s}.audit_is_append_only ON {s}.audit AFTER UPDATE, DELETE AS
+BEGIN
+  THROW 50001, N'the audit trail is append-only', 1;
+END;
+";
+
+/// The newest look at the stays over time, and its findings; the next look takes their place.
+const ANOMALIES: &str = "\
+CREATE TABLE {s}.survey (
+  one int NOT NULL CONSTRAINT PK_survey PRIMARY KEY CHECK (one = 1), -- there is one
+  found datetimeoffset(7) NOT NULL,
+  firstweek date NULL, -- Monday of the first week that was looked at
+  lastweek date NULL,
+  charted bigint NOT NULL,
+  uncharted bigint NOT NULL,
+  CHECK (firstweek <= lastweek)
+);
+
+CREATE TABLE {s}.findings (
+  ordinal int NOT NULL CONSTRAINT PK_findings PRIMARY KEY, -- latest first
+  facid nvarchar(1) NOT NULL,
+  [condition] nvarchar(100) NULL, -- a column of PatientData; NULL for every patient
+  direction nvarchar(10) NOT NULL CHECK (direction IN (N'rise', N'decline')),
+  firstweek date NOT NULL,
+  lastweek date NOT NULL,
+  stays bigint NOT NULL CHECK (stays >= 1),
+  meandays float NOT NULL,
+  expecteddays float NOT NULL,
+  averagedays float NOT NULL,
+  limitdays float NOT NULL,
+  CHECK (firstweek <= lastweek)
+);
+";
+
+/// Facilities that the site has changed since stay as they are.
+fn facilities(schema: &str) -> String {
+    let mut text = String::new();
+    for facility in facility::seed() {
+        let (id, name, capacity) = (facility.id, facility.name.replace('\'', "''"), facility.capacity);
+        let _ = writeln!(
+            text,
+            "INSERT INTO {schema}.{FACILITIES} (Id, Name, Capacity) SELECT N'{id}', N'{name}', {capacity} \
+             WHERE NOT EXISTS (SELECT 1 FROM {schema}.{FACILITIES} WHERE Id = N'{id}');"
+        );
+    }
+    text
+}
+
+/// What a data scientist may see: no id, no name, no day.
+fn deidentified(schema: &str) -> String {
+    let kept = |column: &&EncounterColumn| {
+        matches!(column.column, Column::Gender | Column::Facility | Column::Clinical(_) | Column::LengthOfStay)
+    };
+    let mut text = format!("CREATE VIEW {schema}.{DEIDENTIFIED} AS\nSELECT CAST(YEAR(vdate) AS int) AS admissionyear");
+    for column in encounter_columns().iter().filter(kept) {
+        let _ = write!(text, ", {}", column.name);
+    }
+    let _ = writeln!(text, ", predlengthofstay\nFROM {schema}.{PATIENTS};");
+    text
+}
+
+/// The view without anything that names a patient.
+pub(super) const DEIDENTIFIED: &str = "EncountersDeidentified";
