@@ -3,6 +3,7 @@
 
 mod anomalies;
 mod audit;
+mod connect;
 mod connection;
 mod ddl;
 mod encounters;
@@ -12,6 +13,8 @@ mod migrations;
 mod models;
 mod options;
 mod pool;
+mod probe;
+mod retry;
 mod roles;
 mod sql;
 mod values;
@@ -20,7 +23,8 @@ use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
 
 pub use self::migrations::script;
-pub use self::options::Options;
+pub use self::options::{Login, Options};
+pub use self::probe::{Probe, probe};
 pub use self::roles::roles;
 pub use self::sql::statements;
 
@@ -28,8 +32,8 @@ use self::pool::Pool;
 use self::sql::Statements;
 use super::columns::{encounter_columns, nameless_columns};
 use super::{Admitted, Batch, Begun, Census, Discharged, Finish, Step, Store, Stored, Totals};
-use crate::azure::{identity, vault};
-use crate::config::{SqlConnection, SqlSettings};
+use crate::azure::identity::Identity;
+use crate::config::SqlSettings;
 use crate::domain::anomaly::{StayHistory, Survey};
 use crate::domain::import::{Import, ImportId, Reject, Source};
 use crate::domain::model::ModelRecord;
@@ -65,12 +69,8 @@ impl AzureSql {
     ///
     /// # Errors
     /// Invalid, if the connection string cannot be used; unavailable, if the Key Vault does not answer.
-    pub async fn open(settings: &SqlSettings, identity: &identity::Identity) -> Result<Self> {
-        let options = match &settings.connection {
-            SqlConnection::Text(text) => Options::parse(text)?,
-            SqlConnection::Vault(url) => Options::parse(&vault::secret(identity::credential(identity)?, url).await?)?,
-        };
-        let pool = Pool::new(options, settings)?;
+    pub async fn open(settings: &SqlSettings, identity: &Identity) -> Result<Self> {
+        let pool = Pool::new(Options::resolve(settings, identity).await?, settings)?;
         Ok(Self { pool, sql: Statements::new(&settings.schema), schema: settings.schema.clone() })
     }
 
