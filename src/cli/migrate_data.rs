@@ -1,14 +1,15 @@
 //! `hdai migrate-data`: another system's table of patients into the record.
 
 use std::io::IsTerminal;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Mutex;
 
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::thousands;
-use crate::config::Config;
+use crate::azure::identity::Identity;
+use crate::config::{Config, Secret, SqlConnection, SqlSettings};
 use crate::domain::{FacilityId, facility};
 use crate::error::{Error, Result};
 use crate::store::legacy::{self, Legacy};
@@ -66,9 +67,7 @@ fn first_line() -> Result<String> {
 }
 
 async fn open_table(config: &Config, from: &str, name: &str) -> Result<Box<dyn Legacy>> {
-    let Some(path) = from.strip_prefix("sqlite:") else {
-        return Err(Error::invalid("--from must be sqlite:FILE"));
-    };
+    let Some(path) = from.strip_prefix("sqlite:") else { return open_server(from, name).await };
     let path = Path::new(path);
     let own = config.sql.is_none()
         && path.canonicalize().is_ok_and(|path| config.database_path().canonicalize().is_ok_and(|own| own == path));
@@ -76,6 +75,16 @@ async fn open_table(config: &Config, from: &str, name: &str) -> Result<Box<dyn L
         return Err(Error::invalid(format!("{} is the record itself: name another --from, or another --folder", path.display())));
     }
     legacy::sqlite(path, name).await
+}
+
+async fn open_server(from: &str, name: &str) -> Result<Box<dyn Legacy>> {
+    let lookup = |name: &str| std::env::var(name).ok();
+    let mut settings = SqlSettings::new(SqlConnection::Text(Secret::new(from)));
+    settings.ca_file = lookup("HDAI_SQL_CA_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
+    // A page of a table without an index on its ids takes a sort.
+    settings.command = settings.import;
+    settings.pool_max = 1;
+    legacy::sql_server(&settings, &Identity::from_vars(lookup), name).await
 }
 
 /// The facilities of the record, or those that a new one starts with.

@@ -13,6 +13,7 @@ macro_rules! say {
 mod anomalies;
 mod bench;
 mod demo;
+mod doctor;
 mod evaluate;
 mod experiment;
 mod facilities;
@@ -98,6 +99,8 @@ enum Command {
     Experiment(experiment::Args),
     /// Write synthetic encounters, admissions, discharges or facilities
     Generate(generate::Args),
+    /// Say what is configured, whether it can be reached, as whom, how fast, and what to do when not
+    Doctor(doctor::Args),
     /// Bring the record's schema up to date
     Migrate,
     /// Copy another system's table of patients (SQL Server or SQLite) into the record, and compare the two
@@ -136,6 +139,11 @@ pub fn run() -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> Result<ExitCode> {
+    if let Some(Command::Doctor(args)) = &cli.command {
+        // What goes wrong is in its report; a wrong setting must not stop it.
+        telemetry::start("off", telemetry::Format::Plain)?;
+        return doctor::run(args, cli.folder).await;
+    }
     let mut config = Config::from_vars(|name| std::env::var(name).ok())?;
     if let Some(folder) = cli.folder {
         config.folder = folder;
@@ -174,6 +182,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Experiment(args) => experiment::run(config, args).await,
         Command::Generate(args) => generate::run(&args),
         Command::Bench(args) => bench::run(&config, args).await,
+        Command::Doctor(args) => doctor::run(&args, Some(config.folder)).await,
         Command::Migrate => migrate(config).await,
         Command::MigrateData(args) => migrate_data::run(config, args).await,
         Command::Schema(args) => schema::run(&args),

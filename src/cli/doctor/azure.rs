@@ -9,8 +9,8 @@ use tokio::net::TcpStream;
 
 use super::clock::Clocks;
 use super::{Finding, Patient};
-use crate::azure::{identity as entra, vault as key_vault};
 use crate::azure::identity::{Identity, Kind};
+use crate::azure::{identity as entra, vault as key_vault};
 use crate::config::{Config, SETTINGS, SqlConnection, SqlSettings};
 use crate::error::{Error, Result};
 use crate::store::azure_sql::{self, AzureSql, Login, Options, Probe};
@@ -29,7 +29,9 @@ pub(super) async fn database(settings: &SqlSettings, identity: &Identity) -> Fin
     const PART: &str = "database";
     let options = match Options::resolve(settings, identity).await {
         Ok(options) => options,
-        Err(error) => return Finding::failed(PART, error.to_string(), "correct the connection string, or see the line of the vault"),
+        Err(error) => {
+            return Finding::failed(PART, error.to_string(), "correct the connection string, or see the line of the vault");
+        }
     };
     let server = format!("{}:{}", options.host, options.port);
     if let Err(why) = knock(&options.host, options.port).await {
@@ -111,7 +113,9 @@ pub(super) async fn account(config: &Config, clocks: &Clocks) -> Finding {
     };
     let answer = match asked {
         Ok(answer) => answer,
-        Err(cause) => return Finding::failed(PART, format!("{url}: {}", Error::unavailable("no answer").caused_by(cause)), ACCOUNT_REMEDY),
+        Err(cause) => {
+            return Finding::failed(PART, format!("{url}: {}", Error::unavailable("no answer").caused_by(cause)), ACCOUNT_REMEDY);
+        }
     };
     let header = |name: &str| answer.headers().get(name).and_then(|value| value.to_str().ok());
     clocks.note_date("the storage account", header("date"));
@@ -135,8 +139,10 @@ pub(super) async fn vault(patient: &Patient) -> Finding {
     let secret = async { key_vault::secret(entra::credential(&patient.identity)?, url).await };
     match secret.await {
         Err(error) => Finding::failed(PART, error.to_string(), VAULT_REMEDY),
-        Ok(secret) => match Options::parse(&secret) {
-            Ok(_) => Finding::ok(PART, format!("the secret can be read as {}, and it is a connection string", kind(&patient.identity))),
+        Ok(secret) => match Options::parse(&secret, &patient.identity) {
+            Ok(_) => {
+                Finding::ok(PART, format!("the secret can be read as {}, and it is a connection string", kind(&patient.identity)))
+            }
             Err(error) => Finding::failed(PART, error.to_string(), "put a right connection string into the secret"),
         },
     }
@@ -158,11 +164,13 @@ pub(super) async fn identity(patient: &Patient) -> Finding {
         None if patient.identity.kind == Kind::Developer => {
             return Finding::not_configured(PART, "nothing that is configured needs one");
         }
-        Some(SqlSettings { connection: SqlConnection::Text(text), .. }) => match Options::parse(text).map(|options| options.login) {
-            Ok(Login::Sql { .. }) => return Finding::not_configured(PART, "the connection string names a user and a password"),
-            Ok(Login::Entra(named)) if named.kind != Kind::default() || named.client_id.is_some() => named,
-            _ => patient.identity.clone(),
-        },
+        Some(SqlSettings { connection: SqlConnection::Text(text), .. }) => {
+            match Options::parse(text, &patient.identity).map(|options| options.login) {
+                Ok(Login::Sql { .. }) => return Finding::not_configured(PART, "the connection string names a user and a password"),
+                Ok(Login::Entra(named)) if named.kind != Kind::default() || named.client_id.is_some() => named,
+                _ => patient.identity.clone(),
+            }
+        }
         _ => patient.identity.clone(),
     };
     let token = async {

@@ -123,7 +123,11 @@ pub(super) async fn model(patient: &Patient) -> Finding {
         Ok(Some(record)) => record,
         Ok(None) => return Finding::warning(PART, "none is trained yet: admissions get no prediction", TRAIN),
         Err(error) => {
-            return Finding::failed(PART, format!("the record cannot be asked: {}", error.message()), "see the line of the database");
+            return Finding::failed(
+                PART,
+                format!("the record cannot be asked: {}", error.message()),
+                "see the line of the database",
+            );
         }
     };
     let age = (crate::cli::now() - record.trained).num_days();
@@ -140,11 +144,12 @@ pub(super) async fn model(patient: &Patient) -> Finding {
 /// The record without a migration; `None` if its file is not there.
 async fn open_as_it_is(patient: &Patient) -> crate::error::Result<Option<Box<dyn Store>>> {
     let config = &patient.config;
-    Ok(match &config.sql {
-        Some(settings) => Some(Box::new(AzureSql::open(settings, &patient.identity).await?)),
-        None if !config.database_path().exists() => None,
-        None => Some(Box::new(Sqlite::open(config.database_path())?)),
-    })
+    let store: Box<dyn Store> = match &config.sql {
+        Some(settings) => Box::new(AzureSql::open(settings, &patient.identity).await?),
+        None if !config.database_path().exists() => return Ok(None),
+        None => Box::new(Sqlite::open(config.database_path())?),
+    };
+    Ok(Some(store))
 }
 
 /// The port, and `host.json` with the functions' folders beside this program.

@@ -99,11 +99,7 @@ const EXISTS: u32 = 2714;
 
 /// Says what to do about what an administrator alone can put right.
 fn explain(fault: Fault, schema: &str) -> Fault {
-    let code = match &fault {
-        Fault::Sql(error) => error.code(),
-        Fault::Own(_) => None,
-    };
-    match code {
+    match fault.number() {
         Some(code) if DENIED.contains(&code) => Error::unavailable(format!(
             "this identity may not change the schema (error {code}): let the database's owner run what `hdai migrate --script` prints"
         ))

@@ -3,12 +3,14 @@
 
 mod anomalies;
 mod audit;
+mod clock;
 mod connect;
 mod connection;
 mod ddl;
 mod encounters;
 mod fault;
 mod imports;
+pub(in crate::store) mod legacy;
 mod migrations;
 mod models;
 mod options;
@@ -22,6 +24,7 @@ mod values;
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
 
+pub use self::clock::server_time;
 pub use self::migrations::script;
 pub use self::options::{Login, Options};
 pub use self::probe::{Probe, probe};

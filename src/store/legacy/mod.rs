@@ -8,6 +8,9 @@ use std::path::Path;
 use async_trait::async_trait;
 use csv::ByteRecord;
 
+use super::azure_sql;
+use crate::azure::identity::Identity;
+use crate::config::SqlSettings;
 use crate::error::{Error, Result};
 use crate::schema::{Column, CsvColumn, csv_columns};
 
@@ -88,6 +91,15 @@ pub trait Legacy: Send + Sync {
 /// encounter needs is missing; unavailable, if the file cannot be read.
 pub async fn sqlite(path: &Path, name: &str) -> Result<Box<dyn Legacy>> {
     Ok(Box::new(sqlite::Table::open(path.to_owned(), identifier(name)?.to_owned()).await?))
+}
+
+/// Opens a table of an SQL Server, `NAME` or `SCHEMA.NAME`, for reading. `settings` say how to connect.
+///
+/// # Errors
+/// Not found, if there is no such table or it is empty; invalid, if the connection string or the name cannot be used or a column that an
+/// encounter needs is missing; unavailable, if the server cannot be reached.
+pub async fn sql_server(settings: &SqlSettings, identity: &Identity, name: &str) -> Result<Box<dyn Legacy>> {
+    Ok(Box::new(azure_sql::legacy::Table::open(settings, identity, name).await?))
 }
 
 /// A cell's text is at most this long, in bytes; a longer one is no value of ours.

@@ -35,6 +35,13 @@ pub(super) fn verify(connection: &Connection) -> Outcome<()> {
     Ok(())
 }
 
+/// The names of what has not run yet, in order.
+pub(super) fn pending(connection: &Connection) -> Outcome<Vec<String>> {
+    let known: Option<i64> = connection.query_row(&sql::HAS_MIGRATIONS, [], |row| row.get(0)).optional()?;
+    let ran = if known.is_some() { applied(connection)?.len() } else { 0 };
+    Ok(ddl::migrations().iter().skip(ran).map(|migration| migration.name.to_owned()).collect())
+}
+
 fn applied(connection: &Connection) -> Outcome<Vec<Numbered>> {
     let mut statement = connection.prepare(&sql::MIGRATIONS)?;
     let rows = statement
