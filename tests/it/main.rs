@@ -8,6 +8,7 @@ mod blob_local;
 mod canary;
 mod codec_csv;
 mod codec_fhir;
+mod doctor;
 mod events;
 mod experiment;
 mod generated;

@@ -78,6 +78,13 @@ fn all_text(_: &str) -> &'static str {
     "TEXT"
 }
 
+/// The rejects in words.
+fn rejects(state: &Path) -> Vec<String> {
+    let database = Connection::open(state.join("hdai.db")).unwrap();
+    let mut rejects = database.prepare("SELECT line || ' ' || columnname || ' ' || rule || ' ' || remedy FROM rejects ORDER BY line").unwrap();
+    rejects.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
+}
+
 struct Place {
     folder: tempfile::TempDir,
     source: PathBuf,
@@ -153,9 +160,9 @@ fn a_table_arrives_as_an_import_of_its_rows_and_a_second_run_changes_nothing() {
     assert_eq!(records.rejects.len(), 6, "{:?}", records.rejects);
     for rule in ["must not be the id of another row", "must be a whole number and not empty", "must be the id of a known facility"]
     {
-        assert!(records.rejects.iter().any(|reject| reject.contains(rule)), "{rule}: {:?}", records.rejects);
+        assert_eq!(rejects(&place.state()).iter().filter(|reject| reject.contains(rule)).count(), 1, "{rule}");
     }
-    assert!(!format!("{:?} {:?}", records.rejects, records.imports).contains("Canaryname"));
+    assert!(!rejects(&place.state()).concat().contains("Canaryname"));
 
     let again = went_well(&place.migrate(&["--batch", "313"]));
     assert!(again.contains("Copied before, nothing stored") && again.contains("Verified: 5,000 rows"), "{again}");

@@ -116,7 +116,7 @@ pub(super) async fn model(patient: &Patient) -> Finding {
     const TRAIN: &str = "import discharged encounters and run `hdai train`";
     let record = match open_as_it_is(patient).await {
         Ok(Some(store)) => store.champion().await,
-        Ok(None) => return Finding::not_configured(PART, "there is no record to keep one in yet"),
+        Ok(None) => return Finding::not_configured(PART, "there is no record to keep one in yet, or its schema is older"),
         Err(error) => Err(error),
     };
     let record = match record {
@@ -141,12 +141,19 @@ pub(super) async fn model(patient: &Patient) -> Finding {
     }
 }
 
-/// The record without a migration; `None` if its file is not there.
+/// The record without a migration; `None` if its file is not there, or migrations are to come.
 async fn open_as_it_is(patient: &Patient) -> crate::error::Result<Option<Box<dyn Store>>> {
     let config = &patient.config;
     let store: Box<dyn Store> = match &config.sql {
-        Some(settings) => Box::new(AzureSql::open(settings, &patient.identity).await?),
+        Some(settings) => {
+            let store = AzureSql::open(settings, &patient.identity).await?;
+            if !store.pending().await?.is_empty() {
+                return Ok(None);
+            }
+            Box::new(store)
+        }
         None if !config.database_path().exists() => return Ok(None),
+        None if !sqlite::condition(&config.database_path())?.pending.is_empty() => return Ok(None),
         None => Box::new(Sqlite::open(config.database_path())?),
     };
     Ok(Some(store))
