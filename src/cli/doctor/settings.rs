@@ -5,7 +5,7 @@ use crate::config::{Config, SETTINGS};
 use crate::error::{Error, Result};
 
 /// Variables of ours that are no settings of a running system.
-const OTHERS: [&str; 1] = ["HDAI_TEST_SQL"];
+const OTHERS: [&str; 2] = ["HDAI_TEST_SQL", "HDAI_TEST_SQL_CA"];
 
 /// Reads the settings. One that is wrong is named, and the other looks go on with its default. `set` are the names of all variables.
 ///
