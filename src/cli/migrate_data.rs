@@ -8,7 +8,6 @@ use std::sync::Mutex;
 use indicatif::{ProgressBar, ProgressStyle};
 
 use super::thousands;
-use crate::azure::identity::Identity;
 use crate::config::{Config, Secret, SqlConnection, SqlSettings};
 use crate::domain::{FacilityId, facility};
 use crate::error::{Error, Result};
@@ -84,13 +83,13 @@ async fn open_server(from: &str, name: &str) -> Result<Box<dyn Legacy>> {
     // A page of a table without an index on its ids takes a sort.
     settings.command = settings.import;
     settings.pool_max = 1;
-    legacy::sql_server(&settings, &Identity::from_vars(lookup), name).await
+    legacy::sql_server(&settings, &super::identity(), name).await
 }
 
 /// The facilities of the record, or those that a new one starts with.
 async fn known_facilities(config: Config) -> Result<Vec<FacilityId>> {
     let new = config.sql.is_none() && !config.database_path().exists();
-    let facilities = if new { facility::seed() } else { super::open(config).await?.store.facilities().await? };
+    let facilities = if new { facility::seed() } else { super::open_store(&config).await?.facilities().await? };
     Ok(facilities.into_iter().map(|facility| facility.id).collect())
 }
 

@@ -22,6 +22,7 @@ mod host;
 mod import;
 mod local;
 mod message;
+mod migrate;
 mod migrate_data;
 mod model;
 mod predict;
@@ -36,11 +37,13 @@ use std::sync::Arc;
 use chrono::{DateTime, Utc};
 use clap::{CommandFactory, Parser, Subcommand};
 
+use crate::azure::identity::Identity;
 use crate::blob::local::Local;
 use crate::config::Config;
 use crate::domain::Caller;
 use crate::error::{Error, Result};
 use crate::store::Store;
+use crate::store::azure_sql::AzureSql;
 use crate::store::sqlite::Sqlite;
 use crate::telemetry;
 use crate::workflow::Hospital;
@@ -102,10 +105,10 @@ enum Command {
     /// Say what is configured, whether it can be reached, as whom, how fast, and what to do when not
     Doctor(doctor::Args),
     /// Bring the record's schema up to date
-    Migrate,
+    Migrate(migrate::Args),
     /// Copy another system's table of patients (SQL Server or SQLite) into the record, and compare the two
     MigrateData(migrate_data::Args),
-    /// Print the data dictionary or the DDL
+    /// Print the data dictionary, the DDL of either record, or the roles of the SQL database
     Schema(schema::Args),
     /// Measure: import against sqlite3, admissions under load
     Bench(bench::Args),
@@ -183,9 +186,9 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Generate(args) => generate::run(&args),
         Command::Bench(args) => bench::run(&config, args).await,
         Command::Doctor(args) => doctor::run(&args, Some(config.folder)).await,
-        Command::Migrate => migrate(config).await,
+        Command::Migrate(args) => migrate::run(&config, &args).await,
         Command::MigrateData(args) => migrate_data::run(config, args).await,
-        Command::Schema(args) => schema::run(&args),
+        Command::Schema(args) => schema::run(&config, &args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "hdai", &mut std::io::stdout());
             Ok(ExitCode::SUCCESS)
@@ -203,14 +206,32 @@ fn caller() -> Caller {
     Caller::command_line(uuid::Uuid::new_v4().to_string())
 }
 
-/// Opens the embedded default under the configured folder, with its schema up to date.
+/// Opens what is configured, with the record's schema up to date.
 async fn open(config: Config) -> Result<Hospital> {
-    let folder = config.folder.clone();
-    create_private(&folder)?;
-    let store = Sqlite::open(config.database_path())?;
+    create_private(&config.folder)?;
+    let store = open_store(&config).await?;
     store.migrate().await?;
     let blobs = Local::new(config.blob_root());
-    Ok(Hospital::new(config, Arc::new(store), Arc::new(blobs)))
+    Ok(Hospital::new(config, store, Arc::new(blobs)))
+}
+
+/// Opens the record: the SQL database, if one is configured, or the embedded default in the configured folder, which must be there.
+async fn open_store(config: &Config) -> Result<Arc<dyn Store>> {
+    match &config.sql {
+        Some(settings) => {
+            tracing::info!(schema = settings.schema, "the record is in the SQL database that the settings name");
+            Ok(Arc::new(AzureSql::open(settings, &identity()).await?))
+        }
+        None => {
+            tracing::info!("the record is an SQLite file in the folder of local state");
+            Ok(Arc::new(Sqlite::open(config.database_path())?))
+        }
+    }
+}
+
+/// Who this process is to Azure.
+fn identity() -> Identity {
+    Identity::from_vars(|name| std::env::var(name).ok())
 }
 
 /// Creates a folder that only its owner may enter, unless it is there.
@@ -222,17 +243,6 @@ fn create_private(folder: &std::path::Path) -> Result<()> {
     builder
         .create(folder)
         .map_err(|cause| Error::unavailable(format!("the folder {} cannot be created", folder.display())).caused_by(cause))
-}
-
-async fn migrate(config: Config) -> Result<ExitCode> {
-    create_private(&config.folder)?;
-    let store = Sqlite::open(config.database_path())?;
-    let ran = store.migrate().await?;
-    match ran.len() {
-        0 => say!("The schema is up to date."),
-        _ => say!("Ran: {}", ran.join(", ")),
-    }
-    Ok(ExitCode::SUCCESS)
 }
 
 /// A number with thousands separators.

@@ -2,9 +2,10 @@
 
 use std::process::ExitCode;
 
+use crate::config::Config;
 use crate::error::Result;
 use crate::schema::{self, Column, Measurement, Shape};
-use crate::store::sqlite;
+use crate::store::{azure_sql, sqlite};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -15,20 +16,28 @@ pub(super) struct Args {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Part {
-    /// Both
+    /// The data dictionary and the DDL of the embedded store
     All,
     /// The data dictionary, as Markdown
     Dictionary,
     /// The DDL of the embedded store
     Ddl,
+    /// The migrations of the SQL database, as a script for a new one
+    AzureSql,
+    /// The users, roles and grants of the SQL database, as a script
+    Roles,
 }
 
-pub(super) fn run(args: &Args) -> Result<ExitCode> {
-    if args.part != Part::Ddl {
+pub(super) fn run(config: &Config, args: &Args) -> Result<ExitCode> {
+    let schema = config.sql.as_ref().map_or("dbo", |settings| settings.schema.as_str());
+    if matches!(args.part, Part::All | Part::Dictionary) {
         say!("{}", dictionary());
     }
-    if args.part != Part::Dictionary {
-        say!("{}", sqlite::ddl());
+    match args.part {
+        Part::All | Part::Ddl => say!("{}", sqlite::ddl()),
+        Part::AzureSql => say!("{}", azure_sql::script(schema)),
+        Part::Roles => say!("{}", azure_sql::roles(schema)),
+        Part::Dictionary => {}
     }
     Ok(ExitCode::SUCCESS)
 }

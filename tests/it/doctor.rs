@@ -11,9 +11,8 @@ use serde_json::Value;
 
 use crate::support::{generate, hdai};
 
-const PARTS: [&str; 10] = [
-    "settings", "database", "storage", "storage account", "vault", "identity", "event topic", "clock", "model", "app",
-];
+const PARTS: [&str; 10] =
+    ["settings", "database", "storage", "storage account", "vault", "identity", "event topic", "clock", "model", "app"];
 
 /// The binary without an Azure identity of whoever runs the tests.
 fn doctor(folder: &Path) -> Command {
@@ -145,9 +144,17 @@ fn migrations_to_come_are_named() {
 fn wrong_settings_are_lines_and_the_other_looks_go_on() {
     let folder = tempfile::tempdir().unwrap();
     at_work(folder.path());
-    let (healthy, report) = report(doctor(folder.path()).env("HDAI_CELL_MIN", "s3cret").env("HDAI_SQL_POOL_MAX", "s3cret").env("HDAI_SQL_CONNECTION", "Server=s3cret;Database=x"));
+    let (healthy, report) = report(
+        doctor(folder.path())
+            .env("HDAI_CELL_MIN", "s3cret")
+            .env("HDAI_SQL_POOL_MAX", "s3cret")
+            .env("HDAI_SQL_CONNECTION", "Server=s3cret;Database=x"),
+    );
     assert!(!healthy && state(&report, "settings") == "failed", "{report:#}");
-    assert!(found(&report, "settings").contains("HDAI_CELL_MIN") && found(&report, "settings").contains("HDAI_SQL_POOL_MAX"), "{report:#}");
+    assert!(
+        found(&report, "settings").contains("HDAI_CELL_MIN") && found(&report, "settings").contains("HDAI_SQL_POOL_MAX"),
+        "{report:#}"
+    );
     assert_eq!(state(&report, "storage"), "ok", "{report:#}");
 
     let (healthy, report) = self::report(doctor(folder.path()).env("HDAI_FOLDR", "x"));
@@ -213,7 +220,10 @@ fn a_storage_accounts_refusal_shows_that_it_is_there_and_its_clock_is_compared()
     let url = account("HTTP/1.1 400 Bad\r\nx-ms-request-id: 1\r\ndate: Sun, 06 Nov 1994 08:49:37 GMT\r\n");
     let (healthy, report) = report(doctor(folder.path()).env("HDAI_BLOB_ACCOUNT_URL", url));
     assert_eq!(state(&report, "storage account"), "ok", "{report:#}");
-    assert!(!healthy && state(&report, "clock") == "failed" && found(&report, "clock").contains("behind this machine"), "{report:#}");
+    assert!(
+        !healthy && state(&report, "clock") == "failed" && found(&report, "clock").contains("behind this machine"),
+        "{report:#}"
+    );
     let (_, stranger) = self::report(doctor(folder.path()).env("HDAI_BLOB_ACCOUNT_URL", account("HTTP/1.1 200 OK\r\n")));
     assert_eq!(state(&stranger, "storage account"), "warning", "{stranger:#}");
 }

@@ -81,7 +81,8 @@ fn all_text(_: &str) -> &'static str {
 /// The rejects in words.
 fn rejects(state: &Path) -> Vec<String> {
     let database = Connection::open(state.join("hdai.db")).unwrap();
-    let mut rejects = database.prepare("SELECT line || ' ' || columnname || ' ' || rule || ' ' || remedy FROM rejects ORDER BY line").unwrap();
+    let mut rejects =
+        database.prepare("SELECT line || ' ' || columnname || ' ' || rule || ' ' || remedy FROM rejects ORDER BY line").unwrap();
     rejects.query_map([], |row| row.get(0)).unwrap().collect::<Result<_, _>>().unwrap()
 }
 

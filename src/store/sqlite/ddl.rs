@@ -24,6 +24,11 @@ pub(super) fn migrations() -> Vec<Migration> {
     ]
 }
 
+/// The names of all migrations, in order.
+pub fn migration_names() -> Vec<String> {
+    migrations().into_iter().map(|migration| migration.name.to_owned()).collect()
+}
+
 /// The whole schema, as a new database gets it.
 pub fn ddl() -> String {
     let mut text = format!("-- The ledger of migrations.\n{SCHEMA_MIGRATIONS}\n");

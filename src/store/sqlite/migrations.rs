@@ -26,6 +26,14 @@ pub(super) fn migrate(transaction: &Transaction<'_>) -> Outcome<Vec<String>> {
     Ok(ran)
 }
 
+/// The names of what has not run yet.
+pub(super) fn pending(connection: &Connection) -> Outcome<Vec<String>> {
+    let migrations = ddl::migrations();
+    let known: Option<i64> = connection.query_row(&sql::HAS_MIGRATIONS, [], |row| row.get(0)).optional()?;
+    let done = if known.is_some() { check(&applied(connection)?, &migrations)? } else { 0 };
+    Ok(migrations.into_iter().skip(done).map(|migration| migration.name.to_owned()).collect())
+}
+
 /// Refuses a database that a newer program, or a program with other migrations, has made. One without a schema passes.
 pub(super) fn verify(connection: &Connection) -> Outcome<()> {
     let known: Option<i64> = connection.query_row(&sql::HAS_MIGRATIONS, [], |row| row.get(0)).optional()?;
@@ -33,13 +41,6 @@ pub(super) fn verify(connection: &Connection) -> Outcome<()> {
         check(&applied(connection)?, &ddl::migrations())?;
     }
     Ok(())
-}
-
-/// The names of what has not run yet, in order.
-pub(super) fn pending(connection: &Connection) -> Outcome<Vec<String>> {
-    let known: Option<i64> = connection.query_row(&sql::HAS_MIGRATIONS, [], |row| row.get(0)).optional()?;
-    let ran = if known.is_some() { applied(connection)?.len() } else { 0 };
-    Ok(ddl::migrations().iter().skip(ran).map(|migration| migration.name.to_owned()).collect())
 }
 
 fn applied(connection: &Connection) -> Outcome<Vec<Numbered>> {

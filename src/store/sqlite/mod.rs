@@ -23,7 +23,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 use rusqlite::Connection;
 
 pub use self::condition::{Condition, condition};
-pub use self::ddl::ddl;
+pub use self::ddl::{ddl, migration_names};
 pub use self::sql::statements;
 
 use self::fault::Outcome;
@@ -73,6 +73,14 @@ impl Sqlite {
         };
         writer.keep(opened().map_err(|fault| fault.at(path))?);
         Ok(Self { writer, readers: Pool::new(path, sql::READER_PRAGMAS, READERS, busy) })
+    }
+
+    /// The names of the migrations that have not run, in order.
+    ///
+    /// # Errors
+    /// As for [`Sqlite::open`].
+    pub async fn pending(&self) -> Result<Vec<String>> {
+        self.read(migrations::pending).await
     }
 
     async fn read<T, W>(&self, work: W) -> Result<T>

@@ -2,10 +2,10 @@
 
 use chrono::Days;
 use health_data_ai::domain::import::Counts;
-use health_data_ai::domain::{Encounter, Gender, PersonName, facility};
 use health_data_ai::domain::{Action, Facility};
+use health_data_ai::domain::{Encounter, Gender, PersonName, facility};
 use health_data_ai::schema::{Feature, Shape};
-use health_data_ai::store::{Admitted, Discharged, Step, Store};
+use health_data_ai::store::{Admitted, Discharged, Step};
 
 use super::place::*;
 
@@ -50,8 +50,7 @@ fn named(id: i64, name: &str) -> Encounter {
 pub(super) async fn names_of_every_script_come_back_as_they_went_in(new_place: NewPlace) {
     let store = new_place().migrated().await;
     let imported: Vec<_> = (1..).zip(names()).map(|(id, name)| named(id, &name)).collect();
-    let admitted: Vec<_> =
-        (1001..).zip(names()).map(|(id, name)| Encounter { discharged: None, ..named(id, &name) }).collect();
+    let admitted: Vec<_> = (1001..).zip(names()).map(|(id, name)| Encounter { discharged: None, ..named(id, &name) }).collect();
     let all = imported.len() as u64;
     assert_eq!(import(&*store, 1, imported.clone()).await, Step::Committed(counts(all, 0, 0)));
     for encounter in &admitted {
@@ -119,7 +118,8 @@ pub(super) async fn days_at_both_ends_come_back(new_place: NewPlace) {
 
 pub(super) async fn numbers_at_both_ends_come_back(new_place: NewPlace) {
     let store = new_place().migrated().await;
-    let reals = [f64::MAX, f64::MIN, f64::MIN_POSITIVE, -f64::MIN_POSITIVE, 0.0, 0.1 + 0.2, 1.0 / 3.0, 1e-300, 123_456_789.123_456_78];
+    let reals =
+        [f64::MAX, f64::MIN, f64::MIN_POSITIVE, -f64::MIN_POSITIVE, 0.0, 0.1 + 0.2, 1.0 / 3.0, 1e-300, 123_456_789.123_456_78];
     let wholes = [i32::MAX, i32::MIN, 0, -1, 1, i32::MAX - 1, 7, 8, 9].map(f64::from);
     let rows: Vec<_> = (1..)
         .zip(reals.into_iter().zip(wholes))

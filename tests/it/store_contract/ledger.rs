@@ -296,9 +296,14 @@ pub(super) async fn rejects_are_read_in_line_order_and_capped(new_place: NewPlac
 pub(super) async fn a_batch_with_an_impossible_value_leaves_nothing(new_place: NewPlace) {
     let store = new_place().migrated().await;
     let entry = begin(&*store, 1).await;
-    for (feature, number) in
-        [(Feature::Asthma, 2.0), (Feature::Readmissions, 5.5), (Feature::Pulse, 0.25), (Feature::Sodium, f64::NAN), (Feature::Pulse, 3e9), (Feature::Sodium, 5e-324)]
-    {
+    for (feature, number) in [
+        (Feature::Asthma, 2.0),
+        (Feature::Readmissions, 5.5),
+        (Feature::Pulse, 0.25),
+        (Feature::Sodium, f64::NAN),
+        (Feature::Pulse, 3e9),
+        (Feature::Sodium, 5e-324),
+    ] {
         let mut wrong = encounter(3);
         wrong.clinical.set(feature, Some(number));
         let mut part = batch(&entry, vec![encounter(1), encounter(2), wrong]);

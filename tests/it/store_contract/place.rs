@@ -67,8 +67,7 @@ pub(super) fn day(text: &str) -> NaiveDate {
 
 /// An instant, `seconds` into the tests' day; whole microseconds, which every record keeps.
 pub(super) fn at(seconds: u32) -> DateTime<Utc> {
-    Utc.with_ymd_and_hms(2026, 2, 3, 4, 0, 0).unwrap()
-        + chrono::Duration::microseconds(i64::from(seconds) * 1_000_000 + 1_234)
+    Utc.with_ymd_and_hms(2026, 2, 3, 4, 0, 0).unwrap() + chrono::Duration::microseconds(i64::from(seconds) * 1_000_000 + 1_234)
 }
 
 /// A discharged encounter with every value there; each id has its own values.

@@ -25,13 +25,94 @@ pub(in crate::store_contract) mod sqlite {
     }
 }
 
-pub(in crate::store_contract) mod server {
+pub(in crate::store_contract) mod azure_sql {
+    use std::collections::BTreeSet;
+    use std::ops::Deref;
     use std::sync::Arc;
 
     use futures_util::future::BoxFuture;
     use health_data_ai::azure::identity::Identity;
     use health_data_ai::config::{Secret, SqlConnection, SqlSettings};
-    use health_data_ai::store::azure_sql::AzureSql;
+    use health_data_ai::store::azure_sql::{AzureSql, statements};
+
+    use super::super::super::azure_sql_text::batches;
+    use super::super::{Handle, NewPlace, Place};
+    use crate::tds::{BEGIN, BULK_ROWS, COMMIT, Options, ROLLBACK, Server};
+
+    /// Always there.
+    pub(in crate::store_contract) fn new() -> Option<NewPlace> {
+        Some(place)
+    }
+
+    /// A server of its own. At its end it must have understood everything, and everything it was sent must be one of the statements that
+    /// are made when a store is opened: none is made of data.
+    pub(in crate::store_contract) struct Watched(Server);
+
+    impl Watched {
+        pub(in crate::store_contract) fn start(options: Options) -> Self {
+            Self(Server::start(options))
+        }
+
+        pub(in crate::store_contract) fn settings(&self) -> SqlSettings {
+            let connection = SqlConnection::Text(Secret::new(self.0.connection_string()));
+            SqlSettings { ca_file: Some(self.0.ca_file().to_owned()), ..SqlSettings::new(connection) }
+        }
+
+        pub(in crate::store_contract) async fn open(&self) -> AzureSql {
+            AzureSql::open(&self.settings(), &Identity::default()).await.unwrap()
+        }
+
+        /// The texts it was sent that are not known before there is any data.
+        pub(in crate::store_contract) fn unknown_statements(&self) -> Vec<String> {
+            let mut known: BTreeSet<String> = BTreeSet::new();
+            for (_, text) in statements("dbo") {
+                known.extend(batches(&text).into_iter().map(|batch| batch.trim().to_owned()));
+            }
+            known.extend([BEGIN, COMMIT, ROLLBACK, BULK_ROWS, "SELECT 1"].map(str::to_owned));
+            // The driver's own words around a bulk load, which name a table of ours and its columns.
+            let bulk = |text: &str| {
+                let rest = text.strip_prefix("SELECT TOP 0 * FROM #").or_else(|| text.strip_prefix("INSERT BULK #"));
+                rest.is_some_and(|rest| ["staging", "rejects", "predictions"].iter().any(|table| rest.starts_with(table)))
+            };
+            let seen = self.0.faults().statements().into_iter();
+            seen.filter(|text| !known.contains(text.trim()) && !bulk(text)).collect()
+        }
+    }
+
+    impl Deref for Watched {
+        type Target = Server;
+
+        fn deref(&self) -> &Server {
+            &self.0
+        }
+    }
+
+    impl Drop for Watched {
+        fn drop(&mut self) {
+            if !std::thread::panicking() {
+                assert_eq!(self.0.refusals(), Vec::<String>::new(), "the server did not understand this");
+                assert_eq!(self.unknown_statements(), Vec::<String>::new(), "a statement was made of data");
+            }
+        }
+    }
+
+    fn place() -> Place {
+        let server = Arc::new(Watched::start(Options::default()));
+        let open = move || -> BoxFuture<'static, Handle> {
+            let server = Arc::clone(&server);
+            Box::pin(async move { Handle { store: Arc::new(server.open().await), _kept: server } })
+        };
+        Place { cases: 20, open: Box::new(open) }
+    }
+}
+
+pub(in crate::store_contract) mod server {
+    use std::sync::Arc;
+
+    use futures_util::future::BoxFuture;
+    use health_data_ai::azure::identity::{self, Identity};
+    use health_data_ai::config::{Secret, SqlConnection, SqlSettings};
+    use health_data_ai::store::azure_sql::{AzureSql, Login, Options};
     use tiberius::{AuthMethod, Client, Config, EncryptionLevel};
     use tokio::net::TcpStream;
     use tokio_util::compat::TokioAsyncWriteCompatExt;
@@ -52,7 +133,12 @@ pub(in crate::store_contract) mod server {
 
     fn settings(schema: &str) -> SqlSettings {
         let connection = SqlConnection::Text(Secret::new(variable(CONNECTION).unwrap()));
-        SqlSettings { schema: schema.to_owned(), ca_file: variable(CA).map(Into::into), pool_max: 4, ..SqlSettings::new(connection) }
+        SqlSettings {
+            schema: schema.to_owned(),
+            ca_file: variable(CA).map(Into::into),
+            pool_max: 4,
+            ..SqlSettings::new(connection)
+        }
     }
 
     /// A schema of its own, which goes when the last handle on it does.
@@ -82,14 +168,26 @@ pub(in crate::store_contract) mod server {
     }
 
     async fn drop_schema(schema: &str) {
-        let mut config = Config::from_ado_string(&variable(CONNECTION).unwrap()).unwrap();
-        config.encryption(EncryptionLevel::Required);
-        if let Some(ca) = variable(CA) {
-            config.trust_cert_ca(ca);
+        let text = Secret::new(variable(CONNECTION).unwrap());
+        let options = Options::parse(&text, &Identity::default()).unwrap();
+        let mut config = Config::new();
+        config.host(&options.host);
+        config.port(options.port);
+        config.database(&options.database);
+        config.encryption(if options.strict { EncryptionLevel::Strict } else { EncryptionLevel::Required });
+        match (options.trust_certificate, variable(CA)) {
+            (true, _) => config.trust_cert(),
+            (false, Some(ca)) => config.trust_cert_ca(ca),
+            (false, None) => {}
         }
-        if let Some(token) = variable("HDAI_TEST_SQL_TOKEN") {
-            config.authentication(AuthMethod::aad_token(token));
-        }
+        config.authentication(match &options.login {
+            Login::Sql { user, password } => AuthMethod::sql_server(user, password.reveal()),
+            Login::Entra(identity) => {
+                let credential = identity::credential(identity).unwrap();
+                let token = identity::token(&*credential, identity, "https://database.windows.net/.default").await.unwrap();
+                AuthMethod::aad_token(token.secret.reveal())
+            }
+        });
         let tcp = TcpStream::connect(config.get_addr()).await.unwrap();
         tcp.set_nodelay(true).unwrap();
         let mut client = Client::connect(config, tcp.compat_write()).await.unwrap();

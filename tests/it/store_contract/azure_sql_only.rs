@@ -1,0 +1,331 @@
+//! What the Azure SQL store alone promises: its migrations, and that no fault of the network or the server is seen twice or half.
+
+use std::future::Future;
+
+use chrono::Days;
+use health_data_ai::domain::anomaly::Survey;
+use health_data_ai::domain::import::Counts;
+use health_data_ai::domain::model::ModelRecord;
+use health_data_ai::domain::{Action, Facility, facility};
+use health_data_ai::error::Kind;
+use health_data_ai::store::azure_sql::{AzureSql, script};
+use health_data_ai::store::{Admitted, Discharged, Finish, Step, Store};
+use tiberius::{AuthMethod, Client, Config, EncryptionLevel};
+use tokio::net::TcpStream;
+use tokio_util::compat::TokioAsyncWriteCompatExt;
+
+use super::azure_sql_text::batches;
+use super::place::azure_sql::Watched;
+use super::place::*;
+use crate::tds::{self, COMMIT, Options};
+
+const MIGRATIONS: [&str; 4] = ["0001-record", "0002-facilities", "0003-anomalies", "0004-deidentified"];
+
+/// Runs batches as a DBA's tool does.
+async fn run(server: &tds::Server, batches: &[String]) {
+    let mut config = Config::new();
+    config.host("localhost");
+    config.port(server.port());
+    config.database("hdai");
+    config.authentication(AuthMethod::sql_server("tester", "Not-A-Secret-1"));
+    config.encryption(EncryptionLevel::Required);
+    config.trust_cert_ca(server.ca_file().to_str().unwrap());
+    let tcp = TcpStream::connect(config.get_addr()).await.unwrap();
+    let mut client = Client::connect(config, tcp.compat_write()).await.unwrap();
+    for batch in batches {
+        let ran = client.simple_query(batch.as_str()).await.unwrap().into_results().await;
+        ran.unwrap_or_else(|error| panic!("{error}\n{batch}"));
+    }
+}
+
+#[test]
+fn the_script_leaves_nothing_to_migrate() {
+    runtime().block_on(async {
+        for schema in ["dbo", "other_one"] {
+            let server = tds::Server::start(Options::default());
+            let mut script = batches(&script(schema));
+            // The server says that it is not Microsoft's, and the script says what to do then.
+            let all = script.len();
+            script.retain(|batch| !batch.contains("Leave this batch out"));
+            assert_eq!(script.len(), all - 1);
+            run(&server, &script).await;
+            let mut settings = health_data_ai::config::SqlSettings::new(health_data_ai::config::SqlConnection::Text(
+                health_data_ai::config::Secret::new(server.connection_string()),
+            ));
+            settings.ca_file = Some(server.ca_file().to_owned());
+            settings.schema = schema.into();
+            let store = AzureSql::open(&settings, &Default::default()).await.unwrap();
+            assert_eq!(store.migrate().await.unwrap(), Vec::<String>::new());
+            assert_eq!(store.facilities().await.unwrap(), facility::seed());
+            assert_eq!(admit(&store, &open_encounter(1), None).await, Admitted::Now);
+            assert_eq!(server.refusals(), Vec::<String>::new());
+        }
+    });
+}
+
+#[test]
+fn what_is_pending_is_told_and_not_done() {
+    runtime().block_on(async {
+        let server = Watched::start(Options::default());
+        let store = server.open().await;
+        assert_eq!(store.pending().await.unwrap(), MIGRATIONS);
+        assert_eq!(store.pending_script().await.unwrap(), script("dbo"));
+        assert_eq!(store.migrate().await.unwrap(), MIGRATIONS);
+        assert_eq!(store.pending().await.unwrap(), Vec::<String>::new());
+        assert!(!store.pending_script().await.unwrap().contains("CREATE"));
+    });
+}
+
+/// The app's identity has no right to change the schema, and needs none.
+#[test]
+fn whoever_has_nothing_to_migrate_only_reads() {
+    runtime().block_on(async {
+        let folder = tempfile::tempdir().unwrap();
+        let options = Options { folder: Some(folder.path().to_owned()), ..Options::default() };
+        {
+            let server = Watched::start(options.clone());
+            server.open().await.migrate().await.unwrap();
+        }
+        let server = Watched::start(options);
+        assert!(server.open().await.migrate().await.unwrap().is_empty());
+        let statements = server.faults().statements();
+        assert!(!statements.is_empty() && statements.iter().all(|text| text.starts_with("SELECT ")), "{statements:#?}");
+    });
+}
+
+#[test]
+fn a_database_of_another_program_is_refused() {
+    runtime().block_on(async {
+        for (change, word) in [
+            ("UPDATE dbo.schema_migrations SET checksum = N'other' WHERE number = 2", "use that build"),
+            ("INSERT INTO dbo.schema_migrations (number, name, checksum, applied) VALUES (5, N'0005-later', N'x', SYSDATETIMEOFFSET())", "newer program"),
+        ] {
+            let server = tds::Server::start(Options::default());
+            let mut settings = health_data_ai::config::SqlSettings::new(health_data_ai::config::SqlConnection::Text(
+                health_data_ai::config::Secret::new(server.connection_string()),
+            ));
+            settings.ca_file = Some(server.ca_file().to_owned());
+            let store = AzureSql::open(&settings, &Default::default()).await.unwrap();
+            store.migrate().await.unwrap();
+            run(&server, &[change.to_owned()]).await;
+            for error in [store.migrate().await.unwrap_err(), store.pending().await.unwrap_err()] {
+                assert_eq!(error.kind(), Kind::Conflict);
+                assert!(error.message().contains(word), "{error}");
+            }
+        }
+    });
+}
+
+#[test]
+fn a_refused_migration_says_who_can_do_it() {
+    runtime().block_on(async {
+        for (number, kind, word) in [(262, Kind::Unavailable, "--script"), (2714, Kind::Conflict, "HDAI_SQL_SCHEMA")] {
+            let server = Watched::start(Options::default());
+            server.faults().on("CREATE TABLE dbo.PatientData", 1, tds::Action::error(number));
+            let store = server.open().await;
+            let error = store.migrate().await.unwrap_err();
+            assert_eq!(error.kind(), kind);
+            assert!(error.message().contains(word) && !error.to_string().contains("injected"), "{error}");
+            // Nothing is half there.
+            assert_eq!(store.migrate().await.unwrap(), MIGRATIONS);
+        }
+    });
+}
+
+fn model() -> ModelRecord {
+    ModelRecord {
+        version: "m-9".into(),
+        trained: at(12),
+        rows: 40,
+        schema_fingerprint: "0123456789abcdef".into(),
+        metrics: "{}".into(),
+        promoted: true,
+        reason: "better".into(),
+        bytes: vec![7; 20_000],
+    }
+}
+
+/// A place with something in it: an admission, an import that began, a batch committed.
+async fn prepared(store: &AzureSql) {
+    store.migrate().await.unwrap();
+    admit(store, &open_encounter(1), None).await;
+    import(store, 1, vec![open_encounter(2), encounter(3)]).await;
+}
+
+/// How many events the trail of [`prepared`] holds.
+const EVENTS: usize = 1;
+
+/// Every method that writes, on a [`prepared`] record: does the work, and says whether it came out right.
+const WRITES: [&str; 9] = ["admit", "discharge", "batch", "finish", "facilities", "predictions", "survey", "model", "audit"];
+
+async fn write(store: &AzureSql, which: &str) {
+    match which {
+        "admit" => assert_eq!(admit(store, &open_encounter(10), Some(&prediction(3.0))).await, Admitted::Now),
+        "discharge" => {
+            let on = open_encounter(1).admitted + Days::new(2);
+            assert!(matches!(discharge(store, eid(1), on).await, Discharged::Now(_)));
+        }
+        "batch" => {
+            let mut entry = store.import(&import_id(1)).await.unwrap().unwrap();
+            entry.checkpoint = 2;
+            let mut rows = batch(&entry, vec![encounter(2), encounter(3), encounter(4), encounter(4)]);
+            rows.rejects = vec![reject(9, "a"), reject(9, "b")];
+            rows.rejected_rows = 1;
+            let expected = Counts { read: 5, stored: 1, updated: 1, unchanged: 2, rejected: 1 };
+            assert_eq!(store.import_batch(&rows).await.unwrap(), Step::Committed(expected));
+        }
+        "finish" => {
+            let done = Finish::Done { sha256: "ab".repeat(32), extra_columns: Vec::new() };
+            let expected = Counts { read: 2, stored: 2, ..Counts::default() };
+            let step = store.finish_import(&import_id(1), 1, &done, &event(Action::Import, 3)).await.unwrap();
+            assert_eq!(step, Step::Committed(expected));
+        }
+        "facilities" => {
+            let mut changed: Vec<Facility> = facility::seed();
+            changed[2].capacity += 1;
+            assert_eq!(store.save_facilities(&changed, &event(Action::Migrate, 3)).await.unwrap(), 1);
+        }
+        "predictions" => {
+            let given = [(eid(1), prediction(3.0)), (eid(2), prediction(4.0))];
+            assert_eq!(store.save_predictions(&given, &event(Action::Train, 3)).await.unwrap(), 2);
+        }
+        "survey" => {
+            let survey = Survey { found: at(5), ..Survey::default() };
+            store.replace_survey(&survey, &event(Action::FindAnomalies, 3)).await.unwrap();
+        }
+        "model" => store.save_model(&model(), &event(Action::Train, 3)).await.unwrap(),
+        _ => store.append_audit(&event(Action::ReadAudit, 3)).await.unwrap(),
+    }
+}
+
+/// The work was done once: its effect is there, with one event.
+async fn was_done_once(store: &AzureSql, which: &str) {
+    let events = store.audit_events(99).await.unwrap();
+    let expected = if which == "batch" { EVENTS } else { EVENTS + 1 };
+    assert_eq!(events.len(), expected, "{which}");
+    match which {
+        "admit" => assert_eq!(store.encounter(eid(10)).await.unwrap().unwrap().prediction, Some(prediction(3.0))),
+        "discharge" => assert!(store.encounter(eid(1)).await.unwrap().unwrap().encounter.discharged.is_some()),
+        "batch" => {
+            let entry = store.import(&import_id(1)).await.unwrap().unwrap();
+            assert_eq!((entry.checkpoint, entry.counts.stored, entry.counts.rejected), (7, 3, 1));
+            assert_eq!(store.rejects(&import_id(1), 0, 9).await.unwrap().len(), 2);
+            assert_eq!(store.totals().await.unwrap().encounters, 4);
+        }
+        "finish" => assert!(store.import(&import_id(1)).await.unwrap().unwrap().finished.is_some()),
+        "facilities" => assert_eq!(store.facilities().await.unwrap()[2].capacity, facility::SEED[2].2 + 1),
+        "predictions" => assert_eq!(store.encounter(eid(2)).await.unwrap().unwrap().prediction, Some(prediction(4.0))),
+        "survey" => assert_eq!(store.survey(9).await.unwrap().unwrap().found, at(5)),
+        "model" => assert_eq!(store.champion().await.unwrap(), Some(model())),
+        _ => assert_eq!(events[0], event(Action::ReadAudit, 3)),
+    }
+}
+
+/// Runs `check` for every method that writes, side by side: most of the time is spent waiting between attempts.
+fn for_every_write<W: Future<Output = ()> + Send + 'static>(check: impl Fn(&'static str) -> W) {
+    runtime().block_on(async {
+        let running: Vec<_> = WRITES.into_iter().map(|which| tokio::spawn(check(which))).collect();
+        for check in running {
+            check.await.unwrap();
+        }
+    });
+}
+
+#[test]
+fn a_commit_whose_answer_is_lost_counts_once_whatever_became_of_it() {
+    for_every_write(|which| async move {
+        for lost in [tds::Action::CloseBefore, tds::Action::CloseAfter] {
+            let server = Watched::start(Options::default());
+            let store = server.open().await;
+            prepared(&store).await;
+            server.faults().on(COMMIT, 1, lost);
+            write(&store, which).await;
+            was_done_once(&store, which).await;
+        }
+    });
+}
+
+/// A deadlock, a throttle, a killed session: at whatever statement it comes, the work is done once.
+#[test]
+fn any_statement_of_any_write_may_fail_once() {
+    const FAULTS: [fn() -> tds::Action; 3] =
+        [|| tds::Action::error(1205), || tds::Action::error(40501), || tds::Action::CloseBefore];
+    for_every_write(|which| async move {
+        for nth in 1.. {
+            let server = Watched::start(Options::default());
+            let store = server.open().await;
+            prepared(&store).await;
+            let before = server.faults().connections();
+            server.faults().on("", nth, FAULTS[nth % FAULTS.len()]());
+            write(&store, which).await;
+            // A connection that saw an error is never used again; where none is new, the work had fewer statements.
+            if server.faults().connections() == before {
+                assert!(nth > 3, "{which}: no fault took place");
+                break;
+            }
+            was_done_once(&store, which).await;
+        }
+    });
+}
+
+#[test]
+fn a_session_that_is_killed_in_the_middle_leaves_nothing_and_the_work_is_done_again() {
+    runtime().block_on(async {
+        let server = Watched::start(Options::default());
+        let store = server.open().await;
+        prepared(&store).await;
+        // The rows are in the table, the checkpoint is not moved yet.
+        server.faults().on("SET [checkpoint] = [checkpoint] + @P2", 1, tds::Action::Delay(std::time::Duration::from_secs(2)));
+        let killing = async {
+            tokio::time::sleep(std::time::Duration::from_millis(700)).await;
+            let sessions = server.faults().sessions();
+            assert!(!sessions.is_empty());
+            for session in sessions {
+                assert!(server.faults().kill(session));
+            }
+        };
+        tokio::join!(killing, write(&store, "batch"));
+        was_done_once(&store, "batch").await;
+    });
+}
+
+#[test]
+fn a_servers_message_never_leaves_the_store() {
+    runtime().block_on(async {
+        for number in [2627, 2601, 2628, 547, 50_000, 208] {
+            let server = Watched::start(Options::default());
+            let store = server.open().await;
+            prepared(&store).await;
+            let message = "The duplicate key value is (CANARY-VALUE).".to_owned();
+            for _ in 0..9 {
+                let action = tds::Action::Error { number, class: 14, state: 1, message: message.clone() };
+                server.faults().on("INSERT INTO dbo.PatientData (FirstName", 1, action);
+            }
+            let error = store.admit(&open_encounter(10), None, &event(Action::Admit, 1)).await.unwrap_err();
+            let said = format!("{error} {error:?}");
+            assert!(!said.contains("CANARY") && said.contains(&number.to_string()), "{said}");
+        }
+    });
+}
+
+/// Whoever loses the race for a key is tried again, and answers what the winner stored.
+#[test]
+fn a_lost_race_for_an_id_is_answered_as_a_repeated_admission() {
+    runtime().block_on(async {
+        let server = Watched::start(Options::default());
+        let (store, other) = (server.open().await, server.open().await);
+        prepared(&store).await;
+        // The delay begins after the look at the id and before the row is stored.
+        server.faults().on("INSERT INTO dbo.PatientData (FirstName", 1, tds::Action::Delay(std::time::Duration::from_millis(600)));
+        let late = admit(&store, &open_encounter(10), Some(&prediction(3.0)));
+        let early = async {
+            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
+            admit(&other, &open_encounter(10), Some(&prediction(5.0))).await
+        };
+        let (late, early) = tokio::join!(late, early);
+        let news = [&late, &early].into_iter().filter(|answer| **answer == Admitted::Now).count();
+        let befores = [&late, &early].into_iter().filter(|answer| matches!(answer, Admitted::Before(_))).count();
+        assert_eq!((news, befores), (1, 1));
+        assert_eq!(store.totals().await.unwrap().encounters, 4);
+    });
+}
