@@ -21,5 +21,6 @@ mod main_job;
 mod migrate_data;
 mod parity;
 mod predict;
+#[cfg(any())]
 mod store_contract;
 mod support;
