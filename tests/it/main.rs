@@ -21,6 +21,6 @@ mod main_job;
 mod migrate_data;
 mod parity;
 mod predict;
-#[cfg(any())]
+mod sql_tools;
 mod store_contract;
 mod support;

@@ -46,7 +46,9 @@ fn a_table_in_an_sql_server_arrives_row_by_row_and_a_table_in_sqlite_goes_there(
     let (server, place) = (Server::start(Options::default()), tempfile::tempdir().unwrap());
     let (theirs, ours, direct) = (place.path().join("theirs"), place.path().join("ours"), place.path().join("direct"));
     let csv = generate(place.path(), ROWS, 9);
-    went_well(&on_server(&theirs, &server).arg("import").arg(&csv).output().unwrap());
+    let imported = on_server(&theirs, &server).arg("import").arg(&csv).output().unwrap();
+    assert_eq!(server.refusals(), Vec::<String>::new());
+    went_well(&imported);
 
     let dry = went_well(&migrate_from(&server, &ours, &["--dry-run"]));
     assert!(dry.contains("2,500 rows, 2,500 of them pass and 0 break a rule"), "{dry}");
@@ -65,7 +67,9 @@ fn a_table_in_an_sql_server_arrives_row_by_row_and_a_table_in_sqlite_goes_there(
     let back = went_well(&back);
     assert!(back.contains("2,500 new") && back.contains("Verified: 2,500 rows"), "{back}");
 
-    for (args, words) in [(&["--table", "Patients"][..], "there is no table dbo.Patients"), (&["--table", "dbo.a]; DROP"], "--table")] {
+    for (args, words) in
+        [(&["--table", "Patients"][..], "there is no table dbo.Patients"), (&["--table", "dbo.a]; DROP"], "--table")]
+    {
         let output = migrate_from(&server, &ours, args);
         assert!(output.status.code() == Some(1) && text(&output).contains(words), "{}", text(&output));
     }
@@ -89,7 +93,9 @@ fn doctor_looks_at_a_database_server() {
     assert_eq!(database["state"], "warning", "{new:#}");
     assert!(database["found"].as_str().unwrap().contains("migrations to come in schema dbo: 0001-record"), "{new:#}");
 
-    went_well(&on_server(place.path(), &server).arg("migrate").output().unwrap());
+    let migrated = on_server(place.path(), &server).arg("migrate").output().unwrap();
+    assert_eq!(server.refusals(), Vec::<String>::new());
+    went_well(&migrated);
     let migrated = look();
     let found = part(&migrated, "database")["found"].as_str().unwrap();
     assert_eq!(part(&migrated, "database")["state"], "ok", "{migrated:#}");

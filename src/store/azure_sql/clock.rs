@@ -27,6 +27,6 @@ pub async fn server_time(settings: &SqlSettings, identity: &Identity) -> Result<
 }
 
 async fn ask(session: &mut Session) -> Outcome<DateTime<Utc>> {
-    let row = session.row("SELECT SYSDATETIMEOFFSET() AS told", &[]).await?;
+    let row = session.row("SELECT CAST(SYSDATETIMEOFFSET() AS datetimeoffset(7)) AS told", &[]).await?;
     instant(&row.ok_or_else(|| Error::internal("the database does not tell the time"))?, "told")
 }

@@ -5,7 +5,7 @@ use tiberius::TokenRow;
 use super::ddl::type_name;
 use super::options::Options;
 use super::pool::Pool;
-use super::values::push_encounter;
+use super::values::{integer, push_encounter};
 use crate::azure::identity::Identity;
 use crate::config::SqlSettings;
 use crate::domain::Encounter;
@@ -92,7 +92,22 @@ impl Ground {
         for (kind, name) in OBJECTS {
             self.run(&format!("DROP {kind} IF EXISTS {}.{name}", self.schema)).await?;
         }
-        self.run(&format!("DROP SCHEMA {}", self.schema)).await
+        match self.exists().await? {
+            true => self.run(&format!("DROP SCHEMA {}", self.schema)).await,
+            false => Ok(()),
+        }
+    }
+
+    async fn exists(&self) -> Result<bool> {
+        let sql = format!("SELECT CAST(SCHEMA_ID(N'{}') AS int) AS id", self.schema);
+        let mut attempts = self.pool.reading();
+        loop {
+            let mut session = attempts.session().await?;
+            let outcome = session.row(&sql, &[]).await;
+            if let Some(row) = attempts.settle(session, outcome).await? {
+                return Ok(row.as_ref().map(|row| integer(row, 0)).transpose()?.flatten().is_some());
+            }
+        }
     }
 
     async fn run(&self, sql: &str) -> Result<()> {
