@@ -24,3 +24,5 @@ mod predict;
 mod sql_tools;
 mod store_contract;
 mod support;
+mod tds;
+mod tds_server;
