@@ -50,7 +50,9 @@ fn a_table_in_an_sql_server_arrives_row_by_row_and_a_table_in_sqlite_goes_there(
     assert_eq!(server.refusals(), Vec::<String>::new());
     went_well(&imported);
 
-    let dry = went_well(&migrate_from(&server, &ours, &["--dry-run"]));
+    let dry = migrate_from(&server, &ours, &["--dry-run"]);
+    assert_eq!(server.refusals(), Vec::<String>::new());
+    let dry = went_well(&dry);
     assert!(dry.contains("2,500 rows, 2,500 of them pass and 0 break a rule"), "{dry}");
     assert!(!ours.join("hdai.db").exists());
     let said = went_well(&migrate_from(&server, &ours, &["--batch", "400"]));

@@ -57,7 +57,11 @@ impl Translator<'_> {
             Some(other) => return Err(strict(format!("the window {other}"))),
         };
         if name == "ROW_NUMBER" {
-            return if window.is_empty() { Err(strict("ROW_NUMBER without OVER")) } else { Ok(Typed::new(format!("row_number(){window}"), Type::BigInt)) };
+            return if window.is_empty() {
+                Err(strict("ROW_NUMBER without OVER"))
+            } else {
+                Ok(Typed::new(format!("row_number(){window}"), Type::BigInt))
+            };
         }
         let counted = if name == "COUNT" { Type::Int } else { Type::BigInt };
         if let [FunctionArg::Unnamed(FunctionArgExpr::Wildcard)] = arguments {
@@ -242,7 +246,10 @@ impl Translator<'_> {
         }
         let found = self.catalogue.kind(&object)?.filter(|kind| wanted.is_none_or(|wanted| wanted == kind));
         // Any number that is the same for the same name.
-        let id = object.stored().bytes().fold(7_i32, |id, byte| id.wrapping_mul(31).wrapping_add(byte.to_ascii_lowercase().into()) & 0x7fff_ffff);
+        let id = object
+            .stored()
+            .bytes()
+            .fold(7_i32, |id, byte| id.wrapping_mul(31).wrapping_add(byte.to_ascii_lowercase().into()) & 0x7fff_ffff);
         Ok(Typed::new(found.map_or("NULL".into(), |_| id.to_string()), Type::Int))
     }
 

@@ -176,16 +176,8 @@ impl Catalogue {
         self.run(|connection| {
             for (ordinal, c) in (from..).zip(columns) {
                 let binary = c.collation == Collation::Binary;
-                let values = params![
-                    object.stored(),
-                    ordinal as i64,
-                    c.name,
-                    c.kind.name(),
-                    c.nullable,
-                    c.identity,
-                    c.has_default,
-                    binary
-                ];
+                let values =
+                    params![object.stored(), ordinal as i64, c.name, c.kind.name(), c.nullable, c.identity, c.has_default, binary];
                 connection.prepare_cached(&sql)?.execute(values)?;
             }
             Ok(())

@@ -54,7 +54,8 @@ impl Translator<'_> {
                 let [one] = query.columns.as_slice() else {
                     return Err(SqlError::new(116, 16, "Only one expression can be specified in a subquery without EXISTS."));
                 };
-                let other = Typed { collation: (one.column.collation, super::scalar::Firmness::Column), ..Typed::new("", one.column.kind) };
+                let other =
+                    Typed { collation: (one.column.collation, super::scalar::Firmness::Column), ..Typed::new("", one.column.kind) };
                 // Told to make sure that the two can be compared.
                 compare(&value, "=", &other)?;
                 let left = match value.kind.family() {
@@ -82,5 +83,9 @@ impl Translator<'_> {
 }
 
 fn no_condition(expression: &Expr) -> SqlError {
-    SqlError::new(4145, 15, format!("An expression of non-boolean type specified in a context where a condition is expected: {expression}"))
+    SqlError::new(
+        4145,
+        15,
+        format!("An expression of non-boolean type specified in a context where a condition is expected: {expression}"),
+    )
 }

@@ -26,7 +26,10 @@ impl Engine {
                     Some(condition) => {
                         let none = Variables::new();
                         let source = Source::bare(&table.name, all);
-                        format!(" WHERE {}", Translator::new(&engine.catalogue, engine.facts(), &none).over(source).condition(condition)?)
+                        format!(
+                            " WHERE {}",
+                            Translator::new(&engine.catalogue, engine.facts(), &none).over(source).condition(condition)?
+                        )
                     }
                     None => String::new(),
                 };
@@ -160,7 +163,8 @@ impl Engine {
             return Err(strict("ALTER TABLE … ADD of a column with a constraint, or NOT NULL without a DEFAULT"));
         }
         let (kind, collation) = (new.kind, new.collation);
-        let column = Column { name: new.name.clone(), kind, nullable, identity: false, has_default: new.default.is_some(), collation };
+        let column =
+            Column { name: new.name.clone(), kind, nullable, identity: false, has_default: new.default.is_some(), collation };
         let sql = self.column_sql(&column, new)?;
         self.catalogue.add_columns(table, &[column], all.len())?;
         self.sql(&format!("ALTER TABLE {} ADD COLUMN {sql}", table.quoted()))
@@ -172,7 +176,8 @@ impl Engine {
                 None if if_exists => continue,
                 Some(found) if found == kind.to_string() => {}
                 _ => {
-                    let text = format!("Cannot drop '{}', because it does not exist or you do not have permission.", table.stored());
+                    let text =
+                        format!("Cannot drop '{}', because it does not exist or you do not have permission.", table.stored());
                     return Err(SqlError::new(3701, 11, text));
                 }
             }
@@ -193,7 +198,11 @@ impl Engine {
             c.query_row(sql, [Value::Text(inside)], |row| row.get(0))
         })?;
         if count > 0 {
-            return Err(SqlError::new(3729, 16, format!("Cannot drop schema '{name}' because it is being referenced by objects in it.")));
+            return Err(SqlError::new(
+                3729,
+                16,
+                format!("Cannot drop schema '{name}' because it is being referenced by objects in it."),
+            ));
         }
         self.catalogue.run(|c| c.execute("DELETE FROM main._tds_schemas WHERE name = ?1", [name])).map(drop)
     }

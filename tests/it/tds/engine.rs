@@ -449,11 +449,8 @@ impl Engine {
     /// Work of several statements that is done whole or not at all.
     pub(super) fn atomically<T>(&mut self, work: impl FnOnce(&mut Self) -> Outcome<T>) -> Outcome<T> {
         let outer = !self.catalogue.connection.is_autocommit();
-        let (begin, end, undo) = if outer {
-            ("SAVEPOINT tds", "RELEASE tds", "ROLLBACK TO tds; RELEASE tds")
-        } else {
-            ("BEGIN", "COMMIT", "ROLLBACK")
-        };
+        let (begin, end, undo) =
+            if outer { ("SAVEPOINT tds", "RELEASE tds", "ROLLBACK TO tds; RELEASE tds") } else { ("BEGIN", "COMMIT", "ROLLBACK") };
         self.catalogue.run(|connection| connection.execute_batch(begin))?;
         let result = work(self).and_then(|value| {
             self.catalogue.run(|connection| connection.execute_batch(end))?;

@@ -105,9 +105,7 @@ pub(super) fn convert(value: &Value, from: Type, to: Type, column: Option<&str>)
             let number = match value {
                 Value::Integer(number) => i128::from(*number),
                 Value::Real(number) => number.trunc() as i128,
-                Value::Text(text) if from.family() == Type::Text(None).family() => {
-                    text.trim().parse().map_err(|_| failed(245))?
-                }
+                Value::Text(text) if from.family() == Type::Text(None).family() => text.trim().parse().map_err(|_| failed(245))?,
                 _ => return Err(refused()),
             };
             let (low, high) = to.range().ok_or_else(refused)?;

@@ -6,7 +6,8 @@ use super::types::{Reader, utf16};
 /// The answer to PRELOGIN: our version, and that everything is encrypted.
 pub(super) fn prelogin_answer(request: &[u8]) -> Vec<u8> {
     let token_login = has_option(request, 6);
-    let mut options: Vec<(u8, Vec<u8>)> = vec![(0, vec![16, 0, 0, 0, 0, 0]), (1, vec![3]), (2, vec![0]), (3, Vec::new()), (4, vec![0])];
+    let mut options: Vec<(u8, Vec<u8>)> =
+        vec![(0, vec![16, 0, 0, 0, 0, 0]), (1, vec![3]), (2, vec![0]), (3, Vec::new()), (4, vec![0])];
     if token_login {
         options.push((6, vec![1]));
     }

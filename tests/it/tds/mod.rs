@@ -43,8 +43,8 @@ use std::sync::Arc;
 use tempfile::TempDir;
 use tokio::runtime::Runtime;
 
-pub(crate) use self::control::{Action, BEGIN, BULK_ROWS, COMMIT, Faults, ROLLBACK};
 use self::control::Shared;
+pub(crate) use self::control::{Action, BEGIN, BULK_ROWS, COMMIT, Faults, ROLLBACK};
 pub(crate) use self::error::STRICT;
 use self::tls::Certificates;
 

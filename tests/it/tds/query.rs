@@ -5,8 +5,8 @@ use std::sync::LazyLock;
 
 use sqlparser::ast::{
     Distinct, Expr, Function, GroupByExpr, Join, JoinConstraint, JoinOperator, LimitClause, OrderBy, OrderByKind, Query, Select,
-    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator, SetQuantifier, TableFactor, TableWithJoins, TopQuantity, Visit,
-    Visitor, WildcardAdditionalOptions,
+    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator, SetQuantifier, TableFactor, TableWithJoins, TopQuantity,
+    Visit, Visitor, WildcardAdditionalOptions,
 };
 use sqlparser::dialect::MsSqlDialect;
 use sqlparser::parser::Parser;
@@ -64,9 +64,15 @@ impl Translator<'_> {
         let limit = self.limit(query)?;
         let ordered = match (&query.order_by, &*query.body) {
             (Some(_), SetExpr::Select(select)) if nested && limit.is_none() && select.top.is_none() => {
-                return Err(SqlError::new(1033, 15, "The ORDER BY clause is invalid in subqueries, unless OFFSET is also specified."));
+                return Err(SqlError::new(
+                    1033,
+                    15,
+                    "The ORDER BY clause is invalid in subqueries, unless OFFSET is also specified.",
+                ));
             }
-            (None, _) if limit.is_some() => return Err(SqlError::new(102, 15, "Incorrect syntax near 'OFFSET': there is no ORDER BY.")),
+            (None, _) if limit.is_some() => {
+                return Err(SqlError::new(102, 15, "Incorrect syntax near 'OFFSET': there is no ORDER BY."));
+            }
             (order, _) => order.as_ref(),
         };
         let mut translated = self.body(&query.body, ordered)?;
@@ -122,7 +128,11 @@ impl Translator<'_> {
                 }
                 let (left, right) = (self.body(left, None)?, self.body(right, None)?);
                 if left.columns.len() != right.columns.len() {
-                    return Err(SqlError::new(205, 16, "All queries combined using a set operator must have an equal number of columns."));
+                    return Err(SqlError::new(
+                        205,
+                        16,
+                        "All queries combined using a set operator must have an equal number of columns.",
+                    ));
                 }
                 let mut columns = left.columns;
                 for (a, b) in columns.iter_mut().zip(&right.columns) {
@@ -240,8 +250,14 @@ impl Translator<'_> {
         let name = alias.map(str::to_owned).or(own).unwrap_or_default();
         let sql = if typed.column.is_some() { typed.sql.clone() } else { typed.collated() };
         let (identity, has_default) = typed.column.as_ref().map_or((false, false), |column| (column.identity, column.has_default));
-        let column =
-            Column { name: name.clone(), kind: typed.kind, nullable: typed.nullable, identity, has_default, collation: typed.collation.0 };
+        let column = Column {
+            name: name.clone(),
+            kind: typed.kind,
+            nullable: typed.nullable,
+            identity,
+            has_default,
+            collation: typed.collation.0,
+        };
         let output = Output { column, plain: typed.column.is_some(), explicit: is_explicit(expression) };
         Ok((if name.is_empty() { sql } else { format!("{sql} AS {}", quote(&name)) }, output))
     }
@@ -282,7 +298,9 @@ impl Translator<'_> {
         let (words, condition, optional) = match &join.join_operator {
             _ if join.global => return Err(strict("GLOBAL JOIN")),
             JoinOperator::Join(JoinConstraint::On(on)) | JoinOperator::Inner(JoinConstraint::On(on)) => ("JOIN", Some(on), false),
-            JoinOperator::Left(JoinConstraint::On(on)) | JoinOperator::LeftOuter(JoinConstraint::On(on)) => ("LEFT JOIN", Some(on), true),
+            JoinOperator::Left(JoinConstraint::On(on)) | JoinOperator::LeftOuter(JoinConstraint::On(on)) => {
+                ("LEFT JOIN", Some(on), true)
+            }
             JoinOperator::CrossJoin(JoinConstraint::None) => ("CROSS JOIN", None, false),
             other => return Err(strict(format!("the join {other:?}"))),
         };

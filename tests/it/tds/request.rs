@@ -12,9 +12,15 @@ use super::types::{Reader, WireType, utf16};
 pub(super) enum Request {
     Batch(String),
     /// `sp_executesql`.
-    Execute { sql: String, parameters: Variables },
+    Execute {
+        sql: String,
+        parameters: Variables,
+    },
     /// Another procedure, with named parameters.
-    Procedure { name: String, arguments: Vec<(String, Value)> },
+    Procedure {
+        name: String,
+        arguments: Vec<(String, Value)>,
+    },
     Begin,
     Commit,
     RollBack,

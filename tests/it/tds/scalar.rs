@@ -168,7 +168,11 @@ impl<'e> Translator<'e> {
             Expr::Collate { expr, collation } => {
                 let inner = self.scalar(expr)?;
                 if inner.kind.family() != Family::Text {
-                    return Err(SqlError::new(447, 16, format!("Expression type {} is invalid for COLLATE clause.", inner.kind.name())));
+                    return Err(SqlError::new(
+                        447,
+                        16,
+                        format!("Expression type {} is invalid for COLLATE clause.", inner.kind.name()),
+                    ));
                 }
                 Ok(inner.with((Collation::parse(&collation.to_string())?, Firmness::Explicit)))
             }
@@ -223,7 +227,9 @@ impl<'e> Translator<'e> {
             });
         }
         match table {
-            Some(table) => Err(SqlError::new(4104, 16, format!("The multi-part identifier \"{table}.{name}\" could not be bound."))),
+            Some(table) => {
+                Err(SqlError::new(4104, 16, format!("The multi-part identifier \"{table}.{name}\" could not be bound.")))
+            }
             None => Err(SqlError::new(207, 16, format!("Invalid column name '{name}'."))),
         }
     }
@@ -264,7 +270,8 @@ impl<'e> Translator<'e> {
             };
             whens.push((condition, self.scalar(&when.result)?));
         }
-        let otherwise = otherwise.map(|expression| self.scalar(expression)).transpose()?.unwrap_or_else(|| Typed::new("NULL", Type::Null));
+        let otherwise =
+            otherwise.map(|expression| self.scalar(expression)).transpose()?.unwrap_or_else(|| Typed::new("NULL", Type::Null));
         let arms: Vec<&Typed> = whens.iter().map(|(_, arm)| arm).chain([&otherwise]).collect();
         let (kind, collation) = common(&arms)?;
         let mut sql = "CASE".to_owned();
@@ -351,7 +358,9 @@ fn common(arms: &[&Typed]) -> Outcome<(Type, (Collation, Firmness))> {
 pub(super) fn common_collation(a: &Typed, b: &Typed) -> Outcome<(Collation, Firmness)> {
     let conflict = || SqlError::new(468, 16, "Cannot resolve the collation conflict.");
     match (a.collation, b.collation) {
-        ((x, Firmness::Explicit), (y, Firmness::Explicit)) | ((x, Firmness::Column), (y, Firmness::Column)) if x != y => Err(conflict()),
+        ((x, Firmness::Explicit), (y, Firmness::Explicit)) | ((x, Firmness::Column), (y, Firmness::Column)) if x != y => {
+            Err(conflict())
+        }
         (explicit @ (_, Firmness::Explicit), _) | (_, explicit @ (_, Firmness::Explicit)) => Ok(explicit),
         (column @ (_, Firmness::Column), _) | (_, column @ (_, Firmness::Column)) => Ok(column),
         (none, _) => Ok(none),

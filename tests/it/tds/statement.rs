@@ -15,28 +15,83 @@ pub(super) enum Statement {
     /// `SELECT @a = …` and `SET @a = …`.
     Assign(Vec<(String, Expr)>),
     Declare(Vec<(String, Type, Option<Expr>)>),
-    Insert { table: ObjectName, columns: Option<Vec<String>>, output: Vec<(Expr, Option<String>)>, source: Box<Query> },
+    Insert {
+        table: ObjectName,
+        columns: Option<Vec<String>>,
+        output: Vec<(Expr, Option<String>)>,
+        source: Box<Query>,
+    },
     Update(Box<Update>),
-    Delete { target: ObjectName, output: Vec<(Expr, Option<String>)>, from: Vec<TableWithJoins>, condition: Option<Expr> },
-    CreateTable { table: ObjectName, columns: Vec<NewColumn>, constraints: Vec<Constraint> },
-    AddColumn { table: ObjectName, column: NewColumn, constraints: Vec<Constraint> },
-    CreateIndex { name: String, table: ObjectName, unique: bool, columns: Vec<(String, bool)>, include: Vec<String>, condition: Option<Expr> },
-    CreateView { view: ObjectName, columns: Vec<String>, query: Box<Query> },
+    Delete {
+        target: ObjectName,
+        output: Vec<(Expr, Option<String>)>,
+        from: Vec<TableWithJoins>,
+        condition: Option<Expr>,
+    },
+    CreateTable {
+        table: ObjectName,
+        columns: Vec<NewColumn>,
+        constraints: Vec<Constraint>,
+    },
+    AddColumn {
+        table: ObjectName,
+        column: NewColumn,
+        constraints: Vec<Constraint>,
+    },
+    CreateIndex {
+        name: String,
+        table: ObjectName,
+        unique: bool,
+        columns: Vec<(String, bool)>,
+        include: Vec<String>,
+        condition: Option<Expr>,
+    },
+    CreateView {
+        view: ObjectName,
+        columns: Vec<String>,
+        query: Box<Query>,
+    },
     CreateSchema(String),
-    DropTables { tables: Vec<ObjectName>, kind: char, if_exists: bool },
-    DropSchema { name: String, if_exists: bool },
-    DropIndex { name: String, table: ObjectName },
-    If { condition: Expr, then: Vec<Statement>, otherwise: Vec<Statement> },
+    DropTables {
+        tables: Vec<ObjectName>,
+        kind: char,
+        if_exists: bool,
+    },
+    DropSchema {
+        name: String,
+        if_exists: bool,
+    },
+    DropIndex {
+        name: String,
+        table: ObjectName,
+    },
+    If {
+        condition: Expr,
+        then: Vec<Statement>,
+        otherwise: Vec<Statement>,
+    },
     Block(Vec<Statement>),
     Set(Setting),
-    Execute { into: Option<String>, procedure: String, arguments: Vec<(Option<String>, Expr)> },
+    Execute {
+        into: Option<String>,
+        procedure: String,
+        arguments: Vec<(Option<String>, Expr)>,
+    },
     ExecuteText(Expr),
-    Throw { number: Expr, message: Expr, state: Expr },
+    Throw {
+        number: Expr,
+        message: Expr,
+        state: Expr,
+    },
     Begin,
     Commit,
     Rollback,
     Return,
-    InsertBulk { table: ObjectName, columns: Vec<(String, Type)>, check: bool },
+    InsertBulk {
+        table: ObjectName,
+        columns: Vec<(String, Type)>,
+        check: bool,
+    },
     /// Accepted, and without effect here: GRANT, DENY, roles.
     Permission,
 }
@@ -364,9 +419,10 @@ impl Words<'_> {
         Ok(Statement::Set(match (option.as_str(), on) {
             ("XACT_ABORT", on) => Setting::AbortOnError(on),
             ("NOCOUNT", on) => Setting::NoCount(on),
-            ("ANSI_NULLS" | "ANSI_PADDING" | "ANSI_WARNINGS" | "QUOTED_IDENTIFIER" | "CONCAT_NULL_YIELDS_NULL" | "ARITHABORT", true) => {
-                Setting::Given
-            }
+            (
+                "ANSI_NULLS" | "ANSI_PADDING" | "ANSI_WARNINGS" | "QUOTED_IDENTIFIER" | "CONCAT_NULL_YIELDS_NULL" | "ARITHABORT",
+                true,
+            ) => Setting::Given,
             _ => return Err(strict(format!("SET {option}"))),
         }))
     }

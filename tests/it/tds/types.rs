@@ -382,7 +382,8 @@ fn read_short(kind: Type, bytes: &[u8]) -> Outcome<Value> {
                 return Err(strict("a datetimeoffset that is not UTC: this server keeps no offsets"));
             }
             let nanos = i64::try_from(ticks * 100).map_err(|_| wrong())?;
-            let at = day.and_hms_opt(0, 0, 0).and_then(|at| at.checked_add_signed(TimeDelta::nanoseconds(nanos))).ok_or_else(wrong)?;
+            let at =
+                day.and_hms_opt(0, 0, 0).and_then(|at| at.checked_add_signed(TimeDelta::nanoseconds(nanos))).ok_or_else(wrong)?;
             Value::Text(instant_text(at.and_utc()))
         }
         _ => return Err(wrong()),
