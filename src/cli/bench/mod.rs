@@ -24,7 +24,7 @@ enum What {
     Admission(admission::Args),
     /// Microseconds of a prediction in process, with interval and reasons
     Prediction(prediction::Args),
-    /// Import and admissions in the database that HDAI_TEST_SQL names, beside bulk loads by other clients
+    /// Import and admissions in the database that `HDAI_TEST_SQL` names, beside bulk loads by other clients
     Sql(sql::Args),
 }
 

@@ -96,9 +96,9 @@ fn with_free_space(part: &'static str, found: String, path: &Path) -> Finding {
     };
     let found = format!("{found}, {} free", megabytes(free));
     match free {
-        ..FREE_LEAST_BYTES => Finding::failed(part, found, REMEDY),
-        ..FREE_LOW_BYTES => Finding::warning(part, found, REMEDY),
-        _ => Finding::ok(part, found),
+        FREE_LOW_BYTES.. => Finding::ok(part, found),
+        FREE_LEAST_BYTES.. => Finding::warning(part, found, REMEDY),
+        _ => Finding::failed(part, found, REMEDY),
     }
 }
 

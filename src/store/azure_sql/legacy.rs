@@ -129,7 +129,7 @@ impl Legacy for Table {
         let (key, skip, limit) = (Some(after.key), Some(after.skip.into()), Some(limit.max(1).into()));
         let found = self.rows(&self.page_sql, &[Parameter::Long(key), Parameter::Long(skip), Parameter::Long(limit)]).await?;
         let keys = found.iter().map(|row| number(row, 0)).collect::<Outcome<Vec<i64>>>()?;
-        let rows = found.iter().map(|row| cells(row)).collect::<Result<_>>()?;
+        let rows = found.iter().map(cells).collect::<Result<_>>()?;
         Ok(Page { rows, next: after.behind(keys.into_iter()) })
     }
 }
