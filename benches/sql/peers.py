@@ -3,7 +3,7 @@
 
     peers.py python-tds|freebcp FILE.csv SCHEMA TABLE COLUMNS
 
-COLUMNS are the table's, in the file's order, comma separated. The connection string is read from HDAI_TEST_SQL (user and password only), a
+COLUMNS are the table's, in the file's order, as name:kind with the kinds text, date, real and int, comma separated. The connection string is read from HDAI_TEST_SQL (user and password only), a
 CA file from HDAI_TEST_SQL_CA. `hdai bench sql` runs this. The table must be there and empty.
 """
 
@@ -16,9 +16,6 @@ import subprocess
 import sys
 import tempfile
 import time
-
-DATES = ("vdate", "discharged")
-
 
 def connection():
     words = {}
@@ -41,45 +38,41 @@ def rows(path, columns):
         reader = csv.reader(file)
         next(reader)
         for row in reader:
-            yield [value(name, cell) for name, cell in zip(columns, row, strict=True)]
+            yield [value(kind, cell) for (_, kind), cell in zip(columns, row, strict=True)]
 
 
-def value(name, cell):
+def value(kind, cell):
     if not cell:
         return None
-    if name in DATES:
-        month, day, year = map(int, cell.split("/"))
-        return datetime.date(year, month, day)
-    if name in TEXTS:
-        return cell
-    return float(cell) if name in REALS else int(cell)
+    if kind == "date":
+        return day(cell)
+    return cell if kind == "text" else float(cell) if kind == "real" else int(cell)
 
 
-def kinds(cursor, schema, table):
-    """The names of the columns that hold text, and of those that hold real numbers."""
-    cursor.execute(
-        "SELECT COLUMN_NAME, DATA_TYPE FROM INFORMATION_SCHEMA.COLUMNS WHERE TABLE_SCHEMA = %s AND TABLE_NAME = %s", (schema, table)
-    )
-    found = cursor.fetchall()
-    return {name for name, kind in found if kind.endswith("char")}, {name for name, kind in found if kind == "float"}
-
-
-TEXTS, REALS = set(), set()
+def day(cell):
+    month, day, year = map(int, cell.split("/"))
+    return datetime.date(year, month, day)
 
 
 def python_tds(path, schema, table, columns):
     import pytds
+    from pytds import tds_types
+    from pytds.tds_base import Column
 
+    types = {
+        "text": tds_types.NVarCharType(size=50),
+        "date": tds_types.DateType(),
+        "real": tds_types.FloatType(),
+        "int": tds_types.IntType(),
+    }
     host, port, database, user, password = connection()
     ca = os.environ.get("HDAI_TEST_SQL_CA")
     secured = {"cafile": ca, "validate_host": False} if ca else {}
     with pytds.connect(dsn=host, port=port, database=database, user=user, password=password, timeout=3600, **secured) as link:
         with link.cursor() as cursor:
-            texts, reals = kinds(cursor, schema, table)
-            TEXTS.update(texts)
-            REALS.update(reals)
+            described = [Column(name=name, type=types[kind], flags=Column.fNullable) for name, kind in columns]
             begun = time.monotonic()
-            cursor.copy_to(data=rows(path, columns), table_or_view=table, schema=schema, columns=columns, check_constraints=True)
+            cursor.copy_to(data=rows(path, columns), table_or_view=table, schema=schema, columns=described, check_constraints=True)
             link.commit()
             return time.monotonic() - begun
 
@@ -87,15 +80,10 @@ def python_tds(path, schema, table, columns):
 def freebcp(path, schema, table, columns):
     host, port, database, user, password = connection()
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".tsv") as file:
-        for row in csv.reader(open(path, encoding="utf-8", newline="")):
-            if row[0] == "First":
-                continue
-            cells = []
-            for name, cell in zip(columns, row, strict=True):
-                if cell and name in DATES:
-                    month, day, year = map(int, cell.split("/"))
-                    cell = f"{year:04}-{month:02}-{day:02}"
-                cells.append(cell)
+        reader = csv.reader(open(path, encoding="utf-8", newline=""))
+        next(reader)
+        for row in reader:
+            cells = (str(day(cell)) if cell and kind == "date" else cell for (_, kind), cell in zip(columns, row, strict=True))
             file.write("\t".join(cells) + "\n")
         file.flush()
         command = ["freebcp", f"{database}.{schema}.{table}", "in", file.name, "-c", "-t", "\t", "-b", "10000"]
@@ -109,7 +97,9 @@ def freebcp(path, schema, table, columns):
 
 def main():
     peer, path, schema, table, columns = sys.argv[1:]
-    seconds = {"python-tds": python_tds, "freebcp": freebcp}[peer](path, schema, table, columns.split(","))
+    seconds = {"python-tds": python_tds, "freebcp": freebcp}[peer](
+        path, schema, table, [tuple(column.split(":")) for column in columns.split(",")]
+    )
     who = resource.RUSAGE_CHILDREN if peer == "freebcp" else resource.RUSAGE_SELF
     print(json.dumps({"seconds": seconds, "peak_bytes": resource.getrusage(who).ru_maxrss * 1024}))
 

@@ -15,7 +15,7 @@ use crate::config::{Config, Secret, SqlConnection, SqlSettings};
 use crate::domain::Encounter;
 use crate::domain::import::Source;
 use crate::error::{Error, Result};
-use crate::schema::csv_columns;
+use crate::schema::{Column, Shape, csv_columns};
 use crate::store::Store;
 use crate::store::azure_sql::{AzureSql, GROUND_PREFIX, Ground, PLAIN};
 use crate::workflow::{self, Admission, Delivery, Hospital};
@@ -157,7 +157,7 @@ fn forget_peak() {
 
 /// Another client's load of the same file into the plain table; why not, in words, if it cannot be.
 fn run_peer(args: &Args, peer: &'static str, csv: &Path, schema: &str) -> Result<Load, String> {
-    let columns: Vec<_> = csv_columns().iter().map(|column| column.db_column).collect();
+    let columns: Vec<_> = csv_columns().iter().map(|column| format!("{}:{}", column.db_column, kind(column.column))).collect();
     let mut command = Command::new(&args.python);
     command.args(["-c", PEERS, peer]).arg(csv).args([schema, PLAIN, &columns.join(",")]);
     let output = command.stdin(Stdio::null()).output().map_err(|cause| format!("{} cannot be started ({cause})", args.python))?;
@@ -169,6 +169,20 @@ fn run_peer(args: &Args, peer: &'static str, csv: &Path, schema: &str) -> Result
     let answer: serde_json::Value = serde_json::from_slice(&output.stdout).map_err(|_| "its answer cannot be read".to_owned())?;
     let seconds = answer["seconds"].as_f64().ok_or("its answer cannot be read")?;
     Ok(Load { what: peer, seconds, rows_per_second: f64::from(args.rows) / seconds, peak_bytes: answer["peak_bytes"].as_u64() })
+}
+
+/// What the script calls the type of a column.
+fn kind(column: Column) -> &'static str {
+    match column {
+        Column::Admitted | Column::Discharged => "date",
+        Column::EncounterId | Column::LengthOfStay => "int",
+        Column::Clinical(feature) => match feature.spec().shape {
+            Shape::Readmissions => "text",
+            Shape::Measurement(measurement) if !measurement.whole => "real",
+            _ => "int",
+        },
+        _ => "text",
+    }
 }
 
 /// `count` admissions by `callers` at once, each with its audit event; no model is trained, so that the database alone is measured.
