@@ -58,7 +58,7 @@ impl Identity {
                 "assign the user-assigned identity that AZURE_CLIENT_ID or the connection string names to the app"
             }
             (Kind::Workload, _) => "check AZURE_FEDERATED_TOKEN_FILE, AZURE_TENANT_ID and the federated credential of the workload",
-            (Kind::Developer, _) => "sign in with `az login` or `azd auth login`",
+            (Kind::Developer, _) => "sign in with `az login` or `azd auth login`; in Azure, switch the app's managed identity on",
         }
     }
 }
@@ -98,18 +98,20 @@ pub struct Token {
 /// # Errors
 /// Unavailable, with what to do.
 pub async fn token(credential: &dyn TokenCredential, identity: &Identity, scope: &str) -> Result<Token> {
-    let refused = |cause| {
-        Error::unavailable(format!(
-            "no token for {} came for the identity: {}",
-            scope.trim_end_matches("/.default"),
-            identity.remedy()
-        ))
-        .caused_by(cause)
+    let refused = |cause: azure_core::Error| {
+        let target = scope.trim_end_matches("/.default");
+        let message = format!("no token for {target} came for the identity: {}", identity.remedy());
+        Error::unavailable(message).caused_by(words(&cause))
     };
     let token = credential.get_token(&[scope], None).await.map_err(refused)?;
     // A token ends at a time of day and a connection's life is a duration: this is the one place that turns one into the other.
     let left = token.expires_on - OffsetDateTime::now_utc();
     Ok(Token { secret: Secret::new(token.token.secret()), valid: Duration::try_from(left).unwrap_or_default() })
+}
+
+/// What the other side said (Entra's error numbers, what `az` asks for), on one line and once: the causes below repeat it.
+fn words(cause: &azure_core::Error) -> String {
+    cause.to_string().split_whitespace().collect::<Vec<_>>().join(" ").chars().take(600).collect()
 }
 
 #[cfg(test)]

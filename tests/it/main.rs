@@ -4,6 +4,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod api;
+mod azure_identity;
 mod blob_local;
 mod canary;
 mod codec_csv;

@@ -73,14 +73,17 @@ impl Connector {
 
     /// A new connection, logged in and set up.
     pub(super) async fn connect(&self) -> Outcome<Connection> {
-        match timeout(self.options.connect, self.log_in()).await {
+        let seconds = self.options.connect.as_secs();
+        let late =
+            || Fault::Away(Error::unavailable(format!("no token for the database came within {seconds} s; try again later")));
+        let (login, token_left) = timeout(self.options.connect, self.authentication()).await.map_err(|_| late())??;
+        match timeout(self.options.connect, self.log_in(login, token_left)).await {
             Ok(connected) => connected,
-            Err(_) => Err(self.away(&format!("did not let us in within {} s", self.options.connect.as_secs()))),
+            Err(_) => Err(self.away(&format!("did not let us in within {seconds} s"))),
         }
     }
 
-    async fn log_in(&self) -> Outcome<Connection> {
-        let (login, token_left) = self.authentication().await?;
+    async fn log_in(&self, login: AuthMethod, token_left: Option<Duration>) -> Outcome<Connection> {
         let mut target = (self.options.host.clone(), self.options.port);
         for _ in 0..=REDIRECTS_MAX {
             match self.knock(&target, login.clone()).await {
@@ -122,6 +125,9 @@ impl Connector {
                 Fault::Own(self.no_tls("the server speaks no TLS that we know"))
             }
             DriverError::Io { kind, .. } => self.away(&format!("broke the connection off at the login ({kind})")),
+            DriverError::Protocol(reason) if reason.contains("encryption level") => {
+                Fault::Own(self.no_tls("the server offers no encryption, and without it nothing is sent"))
+            }
             DriverError::Protocol(_) => self.away("answered the login with something that is not TDS"),
             other => Fault::Sql(other),
         })

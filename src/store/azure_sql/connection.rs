@@ -74,6 +74,9 @@ impl ToSql for Parameter<'_> {
     }
 }
 
+/// The smallest question.
+const ALIVE: &str = "SELECT CAST(1 AS int) AS alive";
+
 /// One connection.
 pub(super) struct Connection {
     client: Client<Compat<TcpStream>>,
@@ -108,6 +111,17 @@ impl Connection {
     /// Notes that it was given back in order.
     pub(super) fn rest(&mut self) {
         self.used = Instant::now();
+    }
+
+    /// Makes it as if it had been given back so long ago.
+    #[cfg(test)]
+    pub(super) fn lay_idle(&mut self, time: Duration) {
+        self.used = Instant::now().checked_sub(time).unwrap();
+    }
+
+    /// Asks the server for a sign of life.
+    pub(super) async fn ping(&mut self) -> Outcome<()> {
+        self.batch(ALIVE).await
     }
 
     /// Begins a transaction.
@@ -169,7 +183,7 @@ impl Connection {
             Ok((sent, request.finalize().await?.total()))
         };
         let (sent, arrived) =
-            timeout(self.limit, load.with_subscriber(Dispatch::none())).await.unwrap_or_else(|_| Err(Fault::late()))?;
+            timeout(self.limit, load.with_subscriber(Dispatch::none())).await.unwrap_or_else(|_| Err(Fault::Late))?;
         match sent == arrived {
             true => Ok(arrived),
             false => {
@@ -189,7 +203,7 @@ fn bound<'p>(parameters: &'p [Parameter<'_>]) -> Result<Vec<&'p dyn ToSql>, Erro
 pub(super) async fn driven<T>(limit: Duration, work: impl Future<Output = tiberius::Result<T>>) -> Outcome<T> {
     match timeout(limit, work.with_subscriber(Dispatch::none())).await {
         Ok(answer) => answer.map_err(Fault::Sql),
-        Err(_) => Err(Fault::late()),
+        Err(_) => Err(Fault::Late),
     }
 }
 

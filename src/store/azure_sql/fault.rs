@@ -2,12 +2,11 @@
 //! only its number does.
 
 use std::fmt;
-use std::io::ErrorKind;
 
 use tiberius::error::Error as DriverError;
 
 use super::retry;
-use crate::error::{Error, Kind};
+use crate::error::Error;
 
 /// An error inside a piece of database work: the driver's, or one of ours.
 pub(super) enum Fault {
@@ -17,22 +16,19 @@ pub(super) enum Fault {
     Own(Error),
     /// One of ours, complete; trying again may help.
     Away(Error),
+    /// A statement took longer than it may.
+    Late,
 }
 
 /// What a piece of database work answers.
 pub(super) type Outcome<T> = Result<T, Fault>;
 
 impl Fault {
-    /// A statement that took longer than it may.
-    pub(super) fn late() -> Self {
-        Fault::Sql(DriverError::Io { kind: ErrorKind::TimedOut, message: String::new() })
-    }
-
     /// The server's error number.
     pub(super) fn number(&self) -> Option<u32> {
         match self {
             Fault::Sql(error) => error.code(),
-            Fault::Own(_) | Fault::Away(_) => None,
+            Fault::Own(_) | Fault::Away(_) | Fault::Late => None,
         }
     }
 
@@ -42,7 +38,9 @@ impl Fault {
             Fault::Sql(DriverError::Server(error)) => {
                 retry::transient(error.code()).is_some() || (importing && error.code() == retry::BABELFISH_OTHER)
             }
-            Fault::Sql(DriverError::Io { .. } | DriverError::Tls(_) | DriverError::Protocol(_)) | Fault::Away(_) => true,
+            Fault::Sql(DriverError::Io { .. } | DriverError::Tls(_) | DriverError::Protocol(_)) | Fault::Away(_) | Fault::Late => {
+                true
+            }
             Fault::Sql(_) | Fault::Own(_) => false,
         }
     }
@@ -52,12 +50,12 @@ impl Fault {
         matches!(self.number(), Some(2601 | 2627))
     }
 
-    /// Was the connection cut off, or the server's answer lost?
+    /// Was the connection cut off, so that others may have been, too?
     pub(super) fn is_cut_off(&self) -> bool {
         match self {
             Fault::Sql(DriverError::Server(error)) => error.class() >= 20,
             Fault::Sql(DriverError::Io { .. } | DriverError::Tls(_) | DriverError::Protocol(_)) | Fault::Away(_) => true,
-            Fault::Sql(_) | Fault::Own(_) => false,
+            Fault::Sql(_) | Fault::Own(_) | Fault::Late => false,
         }
     }
 
@@ -65,12 +63,12 @@ impl Fault {
     pub(super) fn name(&self) -> &'static str {
         match self {
             Fault::Sql(DriverError::Server(_)) => "refused by the server",
-            Fault::Sql(DriverError::Io { kind: ErrorKind::TimedOut, .. }) => "no answer in time",
             Fault::Sql(DriverError::Io { .. } | DriverError::Tls(_)) => "connection lost",
             Fault::Sql(DriverError::Protocol(_)) => "answer not understood",
             Fault::Sql(_) => "value not understood",
             Fault::Own(_) => "ours",
             Fault::Away(_) => "not reached",
+            Fault::Late => "no answer in time",
         }
     }
 }
@@ -91,7 +89,9 @@ impl fmt::Debug for Fault {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Fault::Own(error) | Fault::Away(error) => fmt::Debug::fmt(error, f),
-            Fault::Sql(_) => f.debug_struct("Fault").field("name", &self.name()).field("number", &self.number()).finish(),
+            Fault::Sql(_) | Fault::Late => {
+                f.debug_struct("Fault").field("name", &self.name()).field("number", &self.number()).finish()
+            }
         }
     }
 }
@@ -125,6 +125,12 @@ impl From<Fault> for Error {
     fn from(fault: Fault) -> Self {
         let error = match fault {
             Fault::Own(error) | Fault::Away(error) => return error,
+            Fault::Late => {
+                return Error::unavailable(
+                    "the database did not answer in time; if it happens again, look for blocked sessions, or raise \
+                     HDAI_SQL_COMMAND_SECONDS or HDAI_SQL_IMPORT_SECONDS",
+                );
+            }
             Fault::Sql(error) => error,
         };
         match error {
@@ -143,11 +149,6 @@ impl From<Fault> for Error {
                     "the database refused a statement ({numbers}); the number is explained in Microsoft's list of errors"
                 ))
             }
-            DriverError::Io { kind: ErrorKind::TimedOut, .. } => Error::new(
-                Kind::Unavailable,
-                "the database did not answer in time; if it happens again, look for blocked sessions, or raise HDAI_SQL_COMMAND_SECONDS \
-                 or HDAI_SQL_IMPORT_SECONDS",
-            ),
             DriverError::Io { kind, .. } => {
                 Error::unavailable(format!("the connection to the database was lost ({kind}); try again later"))
             }
@@ -166,7 +167,10 @@ impl From<Fault> for Error {
 
 #[cfg(test)]
 mod tests {
+    use std::io::ErrorKind;
+
     use super::*;
+    use crate::error::Kind;
 
     #[test]
     fn a_refusal_is_in_one_table_only() {
@@ -190,8 +194,8 @@ mod tests {
 
     #[test]
     fn a_late_statement_may_be_tried_again_and_names_the_setting() {
-        assert!(Fault::late().is_transient(false));
-        assert!(Error::from(Fault::late()).message().contains("HDAI_SQL_COMMAND_SECONDS"));
+        assert!(Fault::Late.is_transient(false) && !Fault::Late.is_cut_off());
+        assert!(Error::from(Fault::Late).message().contains("HDAI_SQL_COMMAND_SECONDS"));
     }
 
     #[test]

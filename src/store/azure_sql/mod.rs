@@ -20,6 +20,8 @@ mod probe;
 mod retry;
 mod roles;
 mod sql;
+#[cfg(test)]
+mod stub;
 mod values;
 
 use async_trait::async_trait;

@@ -45,8 +45,11 @@ const ABOUT: &str = "SELECT CAST(SERVERPROPERTY('ProductVersion') AS nvarchar(12
 /// `EngineEdition` of an Azure SQL database.
 const AZURE_SQL_DATABASE: i32 = 5;
 
-/// Connects to the database that `settings` name, as `identity` unless they name another, and asks it about itself. Tries again as
-/// every other work does. The connection is closed.
+/// Whoever looks waits for the answer: no attempt begins later than this after the first.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// Connects to the database that `settings` name, as `identity` unless they name another, and asks it about itself. Tries again for
+/// ten seconds where that may help. The connection is closed.
 ///
 /// # Errors
 /// Those of [`Options::resolve`]; unavailable or internal, with what to do, if the server cannot be reached or does not let us in.
@@ -55,7 +58,7 @@ pub async fn probe(settings: &SqlSettings, identity: &Identity) -> Result<Probe>
     let (host, strict) = (options.host.clone(), options.strict);
     let pool = Pool::new(options, settings)?;
     let begun = Instant::now();
-    let mut attempts = pool.reading();
+    let mut attempts = pool.reading().within(PATIENCE);
     loop {
         let mut session = attempts.session().await?;
         let outcome = look(&mut session, &host, strict, begun).await;
@@ -66,10 +69,15 @@ pub async fn probe(settings: &SqlSettings, identity: &Identity) -> Result<Probe>
 }
 
 async fn look(session: &mut Session, host: &str, strict: bool, begun: Instant) -> Outcome<Probe> {
-    let row = session.row(ABOUT, &[]).await?.ok_or_else(|| unexplained("answers a question about itself with nothing"))?;
+    let row = session
+        .batch_rows(ABOUT)
+        .await?
+        .into_iter()
+        .next()
+        .ok_or_else(|| unexplained("answers a question about itself with nothing"))?;
     let connected = begun.elapsed();
     let asked = Instant::now();
-    session.batch("SELECT 1").await?;
+    session.ping().await?;
     let round_trip = asked.elapsed();
     let text = |column: &str| row.try_get::<&str, _>(column).map(|text| text.map(str::to_owned));
     let known = |column: &str| text(column)?.ok_or_else(|| unexplained("does not say what it is"));

@@ -8,7 +8,7 @@ use uuid::Uuid;
 /// Most attempts at one piece of work.
 pub(super) const ATTEMPTS_MAX: usize = 6;
 
-/// No attempt begins later than this after the first.
+/// No attempt begins later than this after the first; for an import, than the longest time of one of its statements, if that is more.
 pub(super) const TRYING_MAX: Duration = Duration::from_secs(60);
 
 /// How often a piece of work may find that another session stored its key first.

@@ -1,1 +1,1 @@
-//! Nothing here: see `tests/`.
+//! Nothing here: the tests are in `tests/azure_sql`.

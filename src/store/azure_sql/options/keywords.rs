@@ -24,11 +24,11 @@ pub(super) enum Keyword {
     ApplicationName,
     ApplicationIntent,
     ColumnEncryption,
-    /// What SqlClient writes by default, or what only its own pool and retries read.
+    /// What `SqlClient` writes by default, or what only its own pool and retries read.
     Ignored,
 }
 
-/// Every name that SqlClient knows for a keyword, lower case; the first is the one in messages.
+/// Every name that `SqlClient` knows for a keyword, lower case; the first is the one in messages.
 const NAMES: [(Keyword, &[&str]); 15] = [
     (Keyword::Server, &["server", "data source", "address", "addr", "network address"]),
     (Keyword::Database, &["database", "initial catalog"]),

@@ -29,7 +29,7 @@ pub struct Options {
     pub trust_certificate: bool,
     /// The name in the certificate, if it is another than `host`.
     pub certificate_host: Option<String>,
-    /// Longest time to connect and log in, redirects included.
+    /// Longest time to connect and log in, redirects included; as long again for a token.
     pub connect: Duration,
     /// Longest wait for the answer to a statement, in the place of `HDAI_SQL_COMMAND_SECONDS`.
     pub command: Option<Duration>,
@@ -68,7 +68,7 @@ impl fmt::Debug for Login {
     }
 }
 
-/// How long a connection may take when the string does not say; SqlClient's own default.
+/// How long a connection may take when the string does not say; the default of `SqlClient` itself.
 const CONNECT: Duration = Duration::from_secs(15);
 
 impl Options {

@@ -125,6 +125,8 @@ pub(super) struct Attempts<'p> {
     operation: String,
     waits: ExponentialBackoff,
     begun: Instant,
+    /// No attempt begins later than this after the first.
+    most: Duration,
     attempt: u32,
     races: u32,
 }
@@ -132,7 +134,16 @@ pub(super) struct Attempts<'p> {
 impl<'p> Attempts<'p> {
     fn new(pool: &'p Pool, work: Work, witness: Option<&'p str>) -> Self {
         let operation = Uuid::new_v4().simple().to_string();
-        Self { pool, work, witness, operation, waits: retry::waits(), begun: Instant::now(), attempt: 1, races: 0 }
+        let most = match work {
+            Work::Reading | Work::Writing => retry::TRYING_MAX,
+            Work::Importing => retry::TRYING_MAX.max(pool.import),
+        };
+        Self { pool, work, witness, operation, waits: retry::waits(), begun: Instant::now(), most, attempt: 1, races: 0 }
+    }
+
+    /// The same, but no attempt begins later than `most` after the first.
+    pub(super) fn within(self, most: Duration) -> Self {
+        Self { most, ..self }
     }
 
     /// A connection, in a transaction if the work writes. Waits and tries again while the server throttles or cannot be reached.
@@ -218,11 +229,7 @@ impl<'p> Attempts<'p> {
     }
 
     fn next_wait(&mut self) -> Option<Duration> {
-        let most = match self.work {
-            Work::Reading | Work::Writing => retry::TRYING_MAX,
-            Work::Importing => retry::TRYING_MAX.max(self.pool.import),
-        };
-        self.waits.next().filter(|wait| self.begun.elapsed() + *wait < most)
+        self.waits.next().filter(|wait| self.begun.elapsed() + *wait < self.most)
     }
 
     async fn pause(&mut self, fault: &Fault, wait: Duration) {
@@ -312,7 +319,7 @@ impl ManageConnection for Slots {
         }
         if connection.used().elapsed() > UNASKED_MAX {
             connection.allow(ALIVE_WITHIN);
-            if connection.batch("SELECT 1").await.is_err() {
+            if connection.ping().await.is_err() {
                 self.0.all_until_now();
                 return Err(());
             }
@@ -325,3 +332,6 @@ impl ManageConnection for Slots {
         slot.0.is_none()
     }
 }
+
+#[cfg(test)]
+mod tests;
