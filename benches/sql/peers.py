@@ -12,6 +12,7 @@ import datetime
 import json
 import os
 import resource
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -55,9 +56,12 @@ def day(cell):
 
 
 def python_tds(path, schema, table, columns):
-    import pytds
-    from pytds import tds_types
-    from pytds.tds_base import Column
+    try:
+        import pytds
+        from pytds import tds_types
+        from pytds.tds_base import Column
+    except ImportError:
+        sys.exit("python-tds is not installed: pip install -r benches/sql/requirements.txt, and name that Python with --python")
 
     types = {
         "text": tds_types.NVarCharType(size=50),
@@ -78,6 +82,8 @@ def python_tds(path, schema, table, columns):
 
 
 def freebcp(path, schema, table, columns):
+    if not shutil.which("freebcp"):
+        sys.exit("freebcp (FreeTDS) is not on the PATH")
     host, port, database, user, password = connection()
     with tempfile.NamedTemporaryFile("w", encoding="utf-8", suffix=".tsv") as file:
         reader = csv.reader(open(path, encoding="utf-8", newline=""))
