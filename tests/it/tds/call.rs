@@ -222,6 +222,9 @@ impl Translator<'_> {
             ("ABS", [value]) if matches!(value.kind, Type::Int | Type::BigInt | Type::Float) => {
                 Ok(Typed::new(format!("abs({})", value.sql), value.kind))
             }
+            ("YEAR", [value]) if matches!(value.kind.family(), Family::Date | Family::Instant) => {
+                Ok(Typed::new(format!("CAST(substr({}, 1, 4) AS INTEGER)", value.sql), Type::Int))
+            }
             ("SYSDATETIMEOFFSET", []) => Ok(Typed::new("tds_now()", Type::Instant)),
             ("SYSUTCDATETIME", []) => Ok(Typed::new("tds_now()", Type::DateTime2)),
             ("DB_NAME", []) => Ok(named(&self.facts.database)),

@@ -4,9 +4,9 @@ use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
 use sqlparser::ast::{
-    Distinct, Expr, Function, GroupByExpr, Join, JoinConstraint, JoinOperator, LimitClause, OrderBy, OrderByKind, Query, Select,
-    SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator, SetQuantifier, TableFactor, TableWithJoins, TopQuantity,
-    Visit, Visitor, WildcardAdditionalOptions,
+    Distinct, Expr, Function, GroupByExpr, Ident, Join, JoinConstraint, JoinOperator, LimitClause, OrderBy, OrderByKind, Query,
+    Select, SelectItem, SelectItemQualifiedWildcardKind, SetExpr, SetOperator, SetQuantifier, TableFactor, TableWithJoins,
+    TopQuantity, Visit, Visitor, WildcardAdditionalOptions,
 };
 use sqlparser::dialect::MsSqlDialect;
 use sqlparser::parser::Parser;
@@ -99,7 +99,17 @@ impl Translator<'_> {
         let offset = number(self.scalar(&offset.value)?)?;
         let fetch = match &query.fetch {
             Some(fetch) => match (&fetch.quantity, fetch.percent, fetch.with_ties) {
-                (Some(count), false, false) => format!("tds_rows({}, 1)", number(self.scalar(count)?)?),
+                (Some(count), false, false) => {
+                    // The tokens of a batch have variables here as placeholders.
+                    let count = match count {
+                        Expr::Value(value) => match &value.value {
+                            sqlparser::ast::Value::Placeholder(name) => Expr::Identifier(Ident::new(name.clone())),
+                            _ => count.clone(),
+                        },
+                        _ => count.clone(),
+                    };
+                    format!("tds_rows({}, 1)", number(self.scalar(&count)?)?)
+                }
                 _ => return Err(strict("FETCH … PERCENT or WITH TIES")),
             },
             None => "-1".into(),

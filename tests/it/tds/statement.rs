@@ -4,7 +4,7 @@
 use sqlparser::ast::{Expr, Ident, Query, SelectItem, SetExpr, TableWithJoins, Value};
 use sqlparser::dialect::MsSqlDialect;
 use sqlparser::parser::Parser;
-use sqlparser::tokenizer::Token;
+use sqlparser::tokenizer::{Token, TokenWithSpan, Tokenizer};
 
 use super::catalogue::{Collation, ObjectName};
 use super::error::{Outcome, SqlError, strict};
@@ -137,7 +137,7 @@ pub(super) enum Rule {
 
 /// Reads a whole batch. Nothing of it runs if a word of it is not understood.
 pub(super) fn parse_batch(sql: &str) -> Outcome<Vec<Statement>> {
-    let mut words = Words(Parser::new(&MsSqlDialect {}).try_with_sql(sql)?);
+    let mut words = Words(Parser::new(&MsSqlDialect {}).with_tokens_with_locations(tokens(sql)?));
     let mut statements = Vec::new();
     loop {
         while words.0.consume_token(&Token::SemiColon) {}
@@ -151,6 +151,21 @@ pub(super) fn parse_batch(sql: &str) -> Outcome<Vec<Statement>> {
         return Err(SqlError::new(111, 15, "'CREATE VIEW/SCHEMA' must be the first statement in a query batch."));
     }
     Ok(statements)
+}
+
+/// The words of a batch. `sqlparser` takes a number or a placeholder after FETCH NEXT and no variable, so a variable is made one.
+fn tokens(sql: &str) -> Outcome<Vec<TokenWithSpan>> {
+    let mut tokens = Tokenizer::new(&MsSqlDialect {}, sql).tokenize_with_location().map_err(|error| strict(error.to_string()))?;
+    let mut before = [String::new(), String::new()];
+    for token in &mut tokens {
+        let Token::Word(word) = &token.token else { continue };
+        let name = word.value.clone();
+        if before == ["FETCH", "NEXT"] && name.starts_with('@') {
+            token.token = Token::Placeholder(name.clone());
+        }
+        before = [std::mem::take(&mut before[1]), name.to_ascii_uppercase()];
+    }
+    Ok(tokens)
 }
 
 /// Reads `@P1 nvarchar(4000),@P2 int`.

@@ -1,0 +1,423 @@
+-- open_server
+SELECT CAST(SERVERPROPERTY('babelfishversion') AS nvarchar(50)) AS version
+
+-- schema_exists
+SELECT CAST(SCHEMA_ID(N'dbo') AS int) AS id
+
+-- create_schema
+CREATE SCHEMA dbo
+
+-- create_ledger
+CREATE TABLE dbo.schema_migrations (
+  number int NOT NULL CONSTRAINT PK_schema_migrations PRIMARY KEY,
+  name nvarchar(100) NOT NULL,
+  checksum nvarchar(64) NOT NULL, -- SHA-256 of the migration's statements without comments and line breaks
+  applied datetimeoffset(7) NOT NULL
+);
+
+-- has_migrations
+SELECT CAST(OBJECT_ID(N'dbo.schema_migrations') AS int) AS id
+
+-- migrations
+SELECT number, name, checksum FROM dbo.schema_migrations ORDER BY number
+
+-- record_migration
+INSERT INTO dbo.schema_migrations (number, name, checksum, applied) VALUES (@P1, @P2, @P3, SYSDATETIMEOFFSET())
+
+-- lock_migrations
+DECLARE @result int;
+EXEC @result = sp_getapplock @Resource = N'hdai-migrations-dbo', @LockMode = N'Exclusive', @LockOwner = N'Transaction', @LockTimeout = 60000;
+SELECT CAST(@result AS int) AS result
+
+-- all_facilities
+SELECT Id, Name, Capacity FROM dbo.MetaData_Facilities ORDER BY Id
+
+-- update_facility
+UPDATE dbo.MetaData_Facilities SET Name = @P2, Capacity = @P3
+WHERE Id = @P1 AND (CONCAT(Name, N'.') COLLATE Latin1_General_BIN2 <> CONCAT(@P2, N'.') COLLATE Latin1_General_BIN2 OR Capacity <> @P3)
+
+-- insert_facility
+INSERT INTO dbo.MetaData_Facilities (Id, Name, Capacity)
+SELECT @P1, @P2, @P3 WHERE NOT EXISTS (SELECT 1 FROM dbo.MetaData_Facilities WHERE Id = @P1)
+
+-- insert_admission
+INSERT INTO dbo.PatientData (FirstName, MiddleName, LastName, eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay, predlengthofstay, predictedstaydays, predictedlow80, predictedhigh80, predictedlow90, predictedhigh90, modelversion, prediction)
+VALUES (NULLIF(@P1, N''), NULLIF(@P2, N''), NULLIF(@P3, N''), @P4, @P5, NULLIF(@P6, N''), @P7, @P8, @P9, @P10, @P11, @P12, @P13, @P14, @P15, @P16, @P17, @P18, @P19, @P20, @P21, @P22, @P23, @P24, @P25, @P26, @P27, @P28, CAST(NULLIF(@P29, N'') AS date), @P30, @P31, @P32, @P33, @P34, @P35, @P36, @P37, NULLIF(@P38, N''), NULLIF(@P39, N''))
+
+-- discharge
+UPDATE dbo.PatientData SET discharged = @P2, lengthofstay = DATEDIFF(day, vdate, @P2)
+WHERE eid = @P1 AND discharged IS NULL AND vdate = @P3
+
+-- encounter
+SELECT FirstName, MiddleName, LastName, eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay, prediction FROM dbo.PatientData WHERE eid = @P1
+
+-- encounters
+SELECT FirstName, MiddleName, LastName, eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay FROM dbo.PatientData WHERE eid > @P1
+ORDER BY eid OFFSET 0 ROWS FETCH NEXT @P2 ROWS ONLY
+
+-- discharged_encounters
+SELECT eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay FROM dbo.PatientData WHERE eid > @P1 AND discharged IS NOT NULL
+ORDER BY eid OFFSET 0 ROWS FETCH NEXT @P2 ROWS ONLY
+
+-- unpredicted_encounters
+SELECT eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay FROM dbo.PatientData WHERE eid > @P1 AND discharged IS NULL AND prediction IS NULL
+ORDER BY eid OFFSET 0 ROWS FETCH NEXT @P2 ROWS ONLY
+
+-- totals
+SELECT CAST(COUNT_BIG(*) AS bigint) AS encounters, CAST(COUNT_BIG(discharged) AS bigint) AS discharged, CAST(COUNT_BIG(importid) AS bigint) AS imported FROM dbo.PatientData
+
+-- census
+SELECT f.Id, f.Name, f.Capacity, CAST(COALESCE(o.occupied, 0) AS bigint) AS occupied,
+  CAST(COALESCE(o.leaving, 0) AS bigint) AS leaving, CAST(COALESCE(d.leavers, 0) AS bigint) AS leavers
+FROM dbo.MetaData_Facilities AS f
+LEFT JOIN (SELECT facid, COUNT_BIG(*) AS occupied,
+    SUM(CASE WHEN DATEDIFF(day, vdate, @P2) >= predlengthofstay THEN 1 ELSE 0 END) AS leaving
+  FROM dbo.PatientData WHERE discharged IS NULL AND vdate <= @P1 GROUP BY facid) AS o ON o.facid = f.Id
+LEFT JOIN (SELECT facid, COUNT_BIG(*) AS leavers FROM dbo.PatientData WHERE discharged = @P1 GROUP BY facid) AS d
+  ON d.facid = f.Id
+ORDER BY f.Id
+
+-- create_predictions
+DROP TABLE IF EXISTS #predictions;
+CREATE TABLE #predictions (eid int NOT NULL PRIMARY KEY, predlengthofstay int, predictedstaydays float, predictedlow80 float, predictedhigh80 float, predictedlow90 float, predictedhigh90 float, modelversion nvarchar(100), prediction nvarchar(max))
+
+-- save_predictions
+UPDATE p SET predlengthofstay = s.predlengthofstay, predictedstaydays = s.predictedstaydays, predictedlow80 = s.predictedlow80, predictedhigh80 = s.predictedhigh80, predictedlow90 = s.predictedlow90, predictedhigh90 = s.predictedhigh90, modelversion = s.modelversion, prediction = s.prediction
+FROM dbo.PatientData AS p JOIN #predictions AS s ON s.eid = p.eid
+WHERE p.prediction IS NULL
+
+-- admission_weeks
+SELECT CAST(x.weeknumber AS bigint) AS weeknumber, CAST(COUNT_BIG(*) AS bigint) AS admissions
+FROM (SELECT DATEDIFF(day, CAST('0001-01-01' AS date), vdate) / 7 AS weeknumber FROM dbo.PatientData WHERE vdate <= @P1) AS x
+GROUP BY x.weeknumber ORDER BY x.weeknumber
+
+-- stay_weeks
+SELECT x.facid, CAST(x.weeknumber AS bigint) AS weeknumber, CAST(COUNT_BIG(*) AS bigint) AS stays, CAST(SUM(x.days) AS bigint) AS days,
+  CAST(SUM(x.days * x.days) AS bigint) AS squares,
+  CAST(SUM(CASE WHEN x.dialysisrenalendstage = 1 THEN 1 ELSE 0 END) AS bigint) AS stays1, CAST(SUM(CASE WHEN x.dialysisrenalendstage = 1 THEN x.days ELSE 0 END) AS bigint) AS days1, CAST(SUM(CASE WHEN x.dialysisrenalendstage = 1 THEN x.days * x.days ELSE 0 END) AS bigint) AS squares1, 
+  CAST(SUM(CASE WHEN x.asthma = 1 THEN 1 ELSE 0 END) AS bigint) AS stays2, CAST(SUM(CASE WHEN x.asthma = 1 THEN x.days ELSE 0 END) AS bigint) AS days2, CAST(SUM(CASE WHEN x.asthma = 1 THEN x.days * x.days ELSE 0 END) AS bigint) AS squares2, 
+  CAST(SUM(CASE WHEN x.irondef = 1 THEN 1 ELSE 0 END) AS bigint) AS stays3, CAST(SUM(CASE WHEN x.irondef = 1 THEN x.days ELSE 0 END) AS bigint) AS days3, CAST(SUM(CASE WHEN x.irondef = 1 THEN x.days * x.days ELSE 0 END) AS bigint) AS squares3, 
+  CAST(SUM(CASE WHEN x.pneum = 1 THEN 1 ELSE 0 END) AS bigint) AS stays4, CAST(SUM(CASE WHEN x.pneum = 1 THEN x.days ELSE 0 END) AS bigint) AS days4, CAST(SUM(CASE WHEN x.pneum = 1 THEN x.days * x.days ELSE 0 END) AS bigint) AS squares4, 
+  CAST(SUM(CASE WHEN x.substancedependence = 1 THEN 1 ELSE 0 END) AS bigint) AS stays5, CAST(SUM(CASE WHEN x.substancedependence = 1 THEN x.days ELSE 0 END) AS bigint) AS days5, CAST(SUM(CASE WHEN x.substancedependence = 1 THEN x.days * x.days ELSE 0 END) AS bigint) AS squares5, 
+  CAST(SUM(CASE WHEN x.psychologicaldisordermajor = 1 THEN 1 ELSE 0 END) AS bigint) AS stays6, CAST(SUM(CASE WHEN x.psychologicaldisordermajor = 1 THEN x.days ELSE 0 END) AS bigint) AS days6, CAST(SUM(CASE WHEN x.psychologicaldisordermajor = 1 THEN x.days * x.days ELSE 0 END) AS bigint) AS squares6, 
+  CAST(SUM(CASE WHEN x.depress = 1 THEN 1 ELSE 0 END) AS bigint) AS stays7, CAST(SUM(CASE WHEN x.depress = 1 THEN x.days ELSE 0 END) AS bigint) AS days7, CAST(SUM(CASE WHEN x.depress = 1 THEN x.days * x.days ELSE 0 END) AS bigint) AS squares7, 
+  CAST(SUM(CASE WHEN x.psychother = 1 THEN 1 ELSE 0 END) AS bigint) AS stays8, CAST(SUM(CASE WHEN x.psychother = 1 THEN x.days ELSE 0 END) AS bigint) AS days8, CAST(SUM(CASE WHEN x.psychother = 1 THEN x.days * x.days ELSE 0 END) AS bigint) AS squares8, 
+  CAST(SUM(CASE WHEN x.fibrosisandother = 1 THEN 1 ELSE 0 END) AS bigint) AS stays9, CAST(SUM(CASE WHEN x.fibrosisandother = 1 THEN x.days ELSE 0 END) AS bigint) AS days9, CAST(SUM(CASE WHEN x.fibrosisandother = 1 THEN x.days * x.days ELSE 0 END) AS bigint) AS squares9, 
+  CAST(SUM(CASE WHEN x.malnutrition = 1 THEN 1 ELSE 0 END) AS bigint) AS stays10, CAST(SUM(CASE WHEN x.malnutrition = 1 THEN x.days ELSE 0 END) AS bigint) AS days10, CAST(SUM(CASE WHEN x.malnutrition = 1 THEN x.days * x.days ELSE 0 END) AS bigint) AS squares10, 
+  CAST(SUM(CASE WHEN x.hemo = 1 THEN 1 ELSE 0 END) AS bigint) AS stays11, CAST(SUM(CASE WHEN x.hemo = 1 THEN x.days ELSE 0 END) AS bigint) AS days11, CAST(SUM(CASE WHEN x.hemo = 1 THEN x.days * x.days ELSE 0 END) AS bigint) AS squares11
+FROM (SELECT facid, DATEDIFF(day, CAST('0001-01-01' AS date), discharged) / 7 AS weeknumber, CAST(lengthofstay AS bigint) AS days, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo
+  FROM dbo.PatientData WHERE vdate <= @P1 AND discharged <= @P1 AND lengthofstay IS NOT NULL) AS x
+WHERE x.weeknumber >= @P2
+GROUP BY x.facid, x.weeknumber
+
+-- delete_findings
+DELETE FROM dbo.findings
+
+-- delete_survey
+DELETE FROM dbo.survey
+
+-- insert_survey
+INSERT INTO dbo.survey (one, found, firstweek, lastweek, charted, uncharted)
+VALUES (1, @P1, CAST(NULLIF(@P2, N'') AS date), CAST(NULLIF(@P3, N'') AS date), @P4, @P5)
+
+-- insert_finding
+INSERT INTO dbo.findings (ordinal, facid, [condition], direction, firstweek, lastweek, stays, meandays, expecteddays, averagedays, limitdays)
+VALUES (@P1, @P2, NULLIF(@P3, N''), @P4, @P5, @P6, @P7, @P8, @P9, @P10, @P11)
+
+-- survey
+SELECT found, firstweek, lastweek, charted, uncharted FROM dbo.survey
+
+-- findings
+SELECT ordinal, facid, [condition], direction, firstweek, lastweek, stays, meandays, expecteddays, averagedays, limitdays FROM dbo.findings ORDER BY ordinal OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY
+
+-- import
+SELECT id, account, container, name, etag, [state], attempt, [checkpoint], rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, started, finished FROM dbo.imports WHERE id = @P1
+
+-- imports
+SELECT id, account, container, name, etag, [state], attempt, [checkpoint], rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, started, finished FROM dbo.imports ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY
+
+-- begin_import
+INSERT INTO dbo.imports (id, filekey, account, container, name, etag, [state], attempt, [checkpoint], rowsread, stored, updated, unchanged, rejected, rejectskept, failure, extracolumns, sha256, started, operation)
+VALUES (@P1, @P2, @P3, @P4, @P5, @P6, N'running', 1, 0, 0, 0, 0, 0, 0, 0, N'', N'', N'', @P7, N'')
+
+-- take_over_import
+UPDATE dbo.imports SET attempt = attempt + 1, [state] = N'running', failure = N'', finished = NULL
+WHERE id = @P1 AND [state] <> N'done'
+
+-- close_replaced_imports
+UPDATE dbo.imports SET [state] = N'failed', failure = N'the file was replaced by a newer version', finished = @P3
+WHERE filekey = @P2 AND id <> @P1 AND [state] = N'running'
+
+-- finish_import
+UPDATE dbo.imports SET [state] = @P3, sha256 = @P4, extracolumns = @P5, failure = @P6, finished = @P7
+WHERE id = @P1 AND [state] = N'running' AND attempt = @P2
+
+-- create_staging
+DROP TABLE IF EXISTS #staging;
+CREATE TABLE #staging (turn int NOT NULL, line bigint NOT NULL, ordinal int NOT NULL, FirstName nvarchar(50), MiddleName nvarchar(50), LastName nvarchar(50), eid int NOT NULL, vdate date NOT NULL, rcount nvarchar(5), gender nvarchar(1) NOT NULL, dialysisrenalendstage int, asthma int, irondef int, pneum int, substancedependence int, psychologicaldisordermajor int, depress int, psychother int, fibrosisandother int, malnutrition int, hemo int, hematocrit float, neutrophils float, sodium float, glucose float, bloodureanitro float, creatinine float, bmi float, pulse int, respiration float, secondarydiagnosisnonicd9 int, discharged date, facid nvarchar(1) NOT NULL, lengthofstay int, PRIMARY KEY (turn, eid))
+
+-- lock_imports
+DECLARE @result int;
+EXEC @result = sp_getapplock @Resource = N'hdai-import-dbo', @LockMode = N'Exclusive', @LockOwner = N'Transaction', @LockTimeout = 60000;
+SELECT CAST(@result AS int) AS result
+
+-- fence
+UPDATE dbo.imports SET [checkpoint] = [checkpoint]
+WHERE id = @P1 AND [state] = N'running' AND attempt = @P2 AND [checkpoint] = @P3
+
+-- rejects_kept
+SELECT rejectskept FROM dbo.imports WHERE id = @P1
+
+-- import_new
+INSERT INTO dbo.PatientData (FirstName, MiddleName, LastName, eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay, importid)
+SELECT s.FirstName, s.MiddleName, s.LastName, s.eid, s.vdate, s.rcount, s.gender, s.dialysisrenalendstage, s.asthma, s.irondef, s.pneum, s.substancedependence, s.psychologicaldisordermajor, s.depress, s.psychother, s.fibrosisandother, s.malnutrition, s.hemo, s.hematocrit, s.neutrophils, s.sodium, s.glucose, s.bloodureanitro, s.creatinine, s.bmi, s.pulse, s.respiration, s.secondarydiagnosisnonicd9, s.discharged, s.facid, s.lengthofstay, @P2 FROM #staging AS s
+WHERE s.turn = @P1 AND NOT EXISTS (SELECT 1 FROM dbo.PatientData AS p WHERE p.eid = s.eid)
+
+-- import_changed
+UPDATE p SET FirstName = COALESCE(s.FirstName COLLATE Latin1_General_BIN2, p.FirstName COLLATE Latin1_General_BIN2), MiddleName = COALESCE(s.MiddleName COLLATE Latin1_General_BIN2, p.MiddleName COLLATE Latin1_General_BIN2), LastName = COALESCE(s.LastName COLLATE Latin1_General_BIN2, p.LastName COLLATE Latin1_General_BIN2), vdate = s.vdate, rcount = s.rcount, gender = s.gender, dialysisrenalendstage = s.dialysisrenalendstage, asthma = s.asthma, irondef = s.irondef, pneum = s.pneum, substancedependence = s.substancedependence, psychologicaldisordermajor = s.psychologicaldisordermajor, depress = s.depress, psychother = s.psychother, fibrosisandother = s.fibrosisandother, malnutrition = s.malnutrition, hemo = s.hemo, hematocrit = s.hematocrit, neutrophils = s.neutrophils, sodium = s.sodium, glucose = s.glucose, bloodureanitro = s.bloodureanitro, creatinine = s.creatinine, bmi = s.bmi, pulse = s.pulse, respiration = s.respiration, secondarydiagnosisnonicd9 = s.secondarydiagnosisnonicd9, discharged = CASE WHEN s.discharged IS NULL AND s.vdate = p.vdate THEN p.discharged ELSE s.discharged END, facid = s.facid, lengthofstay = CASE WHEN s.discharged IS NULL AND s.vdate = p.vdate THEN p.lengthofstay ELSE s.lengthofstay END, importid = @P2
+FROM dbo.PatientData AS p JOIN #staging AS s ON s.eid = p.eid
+WHERE s.turn = @P1 AND NOT ((p.importid IS NULL AND (p.vdate <> s.vdate OR p.facid COLLATE Latin1_General_BIN2 <> s.facid COLLATE Latin1_General_BIN2 OR p.gender COLLATE Latin1_General_BIN2 <> s.gender COLLATE Latin1_General_BIN2)))
+  AND EXISTS (SELECT CONCAT(COALESCE(s.FirstName COLLATE Latin1_General_BIN2, p.FirstName COLLATE Latin1_General_BIN2), N'.') COLLATE Latin1_General_BIN2, CONCAT(COALESCE(s.MiddleName COLLATE Latin1_General_BIN2, p.MiddleName COLLATE Latin1_General_BIN2), N'.') COLLATE Latin1_General_BIN2, CONCAT(COALESCE(s.LastName COLLATE Latin1_General_BIN2, p.LastName COLLATE Latin1_General_BIN2), N'.') COLLATE Latin1_General_BIN2, s.vdate, CONCAT(s.rcount, N'.') COLLATE Latin1_General_BIN2, CONCAT(s.gender, N'.') COLLATE Latin1_General_BIN2, s.dialysisrenalendstage, s.asthma, s.irondef, s.pneum, s.substancedependence, s.psychologicaldisordermajor, s.depress, s.psychother, s.fibrosisandother, s.malnutrition, s.hemo, s.hematocrit, s.neutrophils, s.sodium, s.glucose, s.bloodureanitro, s.creatinine, s.bmi, s.pulse, s.respiration, s.secondarydiagnosisnonicd9, CASE WHEN s.discharged IS NULL AND s.vdate = p.vdate THEN p.discharged ELSE s.discharged END, CONCAT(s.facid, N'.') COLLATE Latin1_General_BIN2, CASE WHEN s.discharged IS NULL AND s.vdate = p.vdate THEN p.lengthofstay ELSE s.lengthofstay END EXCEPT SELECT CONCAT(p.FirstName, N'.') COLLATE Latin1_General_BIN2, CONCAT(p.MiddleName, N'.') COLLATE Latin1_General_BIN2, CONCAT(p.LastName, N'.') COLLATE Latin1_General_BIN2, p.vdate, CONCAT(p.rcount, N'.') COLLATE Latin1_General_BIN2, CONCAT(p.gender, N'.') COLLATE Latin1_General_BIN2, p.dialysisrenalendstage, p.asthma, p.irondef, p.pneum, p.substancedependence, p.psychologicaldisordermajor, p.depress, p.psychother, p.fibrosisandother, p.malnutrition, p.hemo, p.hematocrit, p.neutrophils, p.sodium, p.glucose, p.bloodureanitro, p.creatinine, p.bmi, p.pulse, p.respiration, p.secondarydiagnosisnonicd9, p.discharged, CONCAT(p.facid, N'.') COLLATE Latin1_General_BIN2, p.lengthofstay)
+
+-- import_refused
+SELECT s.ordinal, s.line FROM #staging AS s JOIN dbo.PatientData AS p ON p.eid = s.eid
+WHERE s.turn = @P1 AND (p.importid IS NULL AND (p.vdate <> s.vdate OR p.facid COLLATE Latin1_General_BIN2 <> s.facid COLLATE Latin1_General_BIN2 OR p.gender COLLATE Latin1_General_BIN2 <> s.gender COLLATE Latin1_General_BIN2)) ORDER BY s.ordinal
+
+-- create_rejects
+DROP TABLE IF EXISTS #rejects;
+CREATE TABLE #rejects (place int NOT NULL PRIMARY KEY, line bigint NOT NULL, ordinal int NOT NULL, columnname nvarchar(max) NOT NULL, [rule] nvarchar(max) NOT NULL, remedy nvarchar(max) NOT NULL)
+
+-- keep_rejects
+INSERT INTO dbo.rejects (importid, line, ordinal, columnname, [rule], remedy)
+SELECT @P1, r.line, r.ordinal, r.columnname, r.[rule], r.remedy FROM #rejects AS r
+WHERE NOT EXISTS (SELECT 1 FROM dbo.rejects AS k WHERE k.importid = @P1 AND k.line = r.line AND k.ordinal = r.ordinal)
+ORDER BY r.place OFFSET 0 ROWS FETCH NEXT @P2 ROWS ONLY
+
+-- advance_import
+UPDATE dbo.imports SET [checkpoint] = [checkpoint] + @P2, rowsread = rowsread + @P2, stored = stored + @P3, updated = updated + @P4, unchanged = unchanged + @P5, rejected = rejected + @P6, rejectskept = rejectskept + @P7, operation = @P8 WHERE id = @P1
+
+-- drop_temporary
+DROP TABLE IF EXISTS #staging;
+DROP TABLE IF EXISTS #rejects;
+DROP TABLE IF EXISTS #predictions
+
+-- rejects
+SELECT line, columnname, [rule], remedy FROM dbo.rejects WHERE importid = @P1
+ORDER BY line, ordinal OFFSET @P2 ROWS FETCH NEXT @P3 ROWS ONLY
+
+-- import_witness
+SELECT CAST(1 AS int) AS committed FROM dbo.imports WHERE operation = @P1
+
+-- insert_model
+INSERT INTO dbo.models ([version], trained, trainingrows, schemafingerprint, metrics, promoted, reason, bytes)
+VALUES (@P1, @P2, @P3, @P4, @P5, @P6, @P7, @P8)
+
+-- model_exists
+SELECT CAST(1 AS int) AS taken FROM dbo.models WHERE [version] = @P1
+
+-- champion_version
+SELECT [version] FROM dbo.models WHERE promoted = 1 ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT 1 ROWS ONLY
+
+-- champion
+SELECT [version], trained, trainingrows, schemafingerprint, metrics, promoted, reason, bytes FROM dbo.models WHERE promoted = 1
+ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT 1 ROWS ONLY
+
+-- models
+SELECT [version], trained, trainingrows, schemafingerprint, metrics, promoted, reason FROM dbo.models ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY
+
+-- insert_audit
+INSERT INTO dbo.audit ([at], caller, roles, proof, correlation, [action], outcome, encounter, detail, operation)
+VALUES (@P1, @P2, @P3, @P4, @P5, @P6, @P7, @P8, @P9, @P10)
+
+-- audit_events
+SELECT [at], caller, roles, proof, correlation, [action], outcome, encounter, detail FROM dbo.audit
+ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY
+
+-- audit_witness
+SELECT CAST(1 AS int) AS committed FROM dbo.audit
+WHERE seq > COALESCE((SELECT MAX(seq) FROM dbo.audit), 0) - 100000 AND operation = @P1
+
+-- script
+SET XACT_ABORT ON;
+SET NOCOUNT ON;
+GO
+CREATE TABLE dbo.schema_migrations (
+  number int NOT NULL CONSTRAINT PK_schema_migrations PRIMARY KEY,
+  name nvarchar(100) NOT NULL,
+  checksum nvarchar(64) NOT NULL, -- SHA-256 of the migration's statements without comments and line breaks
+  applied datetimeoffset(7) NOT NULL
+);
+GO
+CREATE TABLE dbo.MetaData_Facilities (
+  Id nvarchar(1) NOT NULL CONSTRAINT PK_MetaData_Facilities PRIMARY KEY CHECK (Id <> N''),
+  Name nvarchar(200) NOT NULL,
+  Capacity int NOT NULL
+);
+
+CREATE TABLE dbo.PatientData (
+  FirstName nvarchar(50) NULL, -- First given name.
+  MiddleName nvarchar(50) NULL, -- Further given names.
+  LastName nvarchar(50) NULL, -- Family name.
+  eid int NOT NULL CONSTRAINT PK_PatientData PRIMARY KEY CHECK (eid >= 1), -- Encounter id: a whole number from 1 to 2147483647.
+  vdate date NOT NULL, -- Admission date.
+  rcount nvarchar(5) NULL, -- Readmissions in the past 180 days: 0 to 4, then 5+.
+  gender nvarchar(1) NOT NULL, -- Administrative gender: F, M, O or U.
+  dialysisrenalendstage int NULL, -- End-stage renal failure on dialysis during the encounter.
+  asthma int NULL, -- Asthma during the encounter.
+  irondef int NULL, -- Iron deficiency during the encounter.
+  pneum int NULL, -- Pneumonia during the encounter.
+  substancedependence int NULL, -- Substance dependence during the encounter.
+  psychologicaldisordermajor int NULL, -- Major psychological disorder during the encounter.
+  depress int NULL, -- Depression during the encounter.
+  psychother int NULL, -- Other psychological disorder during the encounter.
+  fibrosisandother int NULL, -- Fibrosis and other during the encounter.
+  malnutrition int NULL, -- Malnutrition during the encounter.
+  hemo int NULL, -- Disorder of the haematopoietic system during the encounter.
+  hematocrit float NULL, -- Average hematocrit during the encounter.
+  neutrophils float NULL, -- Average neutrophils during the encounter, in the unit the blueprint codes.
+  sodium float NULL, -- Average sodium during the encounter.
+  glucose float NULL, -- Average glucose during the encounter.
+  bloodureanitro float NULL, -- Average blood urea nitrogen during the encounter.
+  creatinine float NULL, -- Average creatinine during the encounter.
+  bmi float NULL, -- Average body mass index during the encounter.
+  pulse int NULL, -- Average pulse during the encounter.
+  respiration float NULL, -- Average respiration during the encounter.
+  secondarydiagnosisnonicd9 int NULL, -- Number of secondary diagnoses that carry no ICD-9 code.
+  discharged date NULL, -- Discharge date; empty while the patient is in the hospital.
+  facid nvarchar(1) NOT NULL, -- Facility id, one letter of the facilities table.
+  lengthofstay int NULL, -- Length of stay in whole days; empty while it is unknown.
+  predlengthofstay int NULL, -- Predicted stay in whole days, at least 1.
+  predictedstaydays float NULL, -- Predicted stay in days.
+  predictedlow80 float NULL, -- Lower end of the 80 % interval, days.
+  predictedhigh80 float NULL, -- Upper end of the 80 % interval, days.
+  predictedlow90 float NULL, -- Lower end of the 90 % interval, days.
+  predictedhigh90 float NULL, -- Upper end of the 90 % interval, days.
+  modelversion nvarchar(100) NULL, -- The model that predicted.
+  prediction nvarchar(max) NULL, -- The whole prediction with its reasons, JSON.
+  importid nvarchar(32) NULL, -- The import that stored or last changed the row; NULL if it was admitted.
+  CHECK (discharged >= vdate)
+);
+
+CREATE INDEX PatientData_open ON dbo.PatientData (facid, vdate) INCLUDE (predlengthofstay, discharged) WHERE discharged IS NULL;
+GO
+CREATE TABLE dbo.imports (
+  seq bigint IDENTITY(1,1) NOT NULL CONSTRAINT PK_imports PRIMARY KEY,
+  id nvarchar(32) NOT NULL CONSTRAINT UQ_imports_id UNIQUE,
+  filekey nvarchar(64) NOT NULL, -- SHA-256 of account, container and name, whatever the version of the file
+  account nvarchar(max) NOT NULL,
+  container nvarchar(max) NOT NULL,
+  name nvarchar(max) NOT NULL,
+  etag nvarchar(max) NOT NULL,
+  [state] nvarchar(10) NOT NULL CHECK ([state] IN (N'running', N'done', N'failed')),
+  attempt int NOT NULL, -- deliveries that began work; only the newest may commit
+  [checkpoint] bigint NOT NULL, -- data rows of the file whose fate is committed
+  rowsread bigint NOT NULL,
+  stored bigint NOT NULL,
+  updated bigint NOT NULL,
+  unchanged bigint NOT NULL,
+  rejected bigint NOT NULL,
+  rejectskept bigint NOT NULL, -- rows of this import in rejects, which is capped
+  failure nvarchar(max) NOT NULL,
+  extracolumns nvarchar(max) NOT NULL,
+  sha256 nvarchar(64) NOT NULL,
+  started datetimeoffset(7) NOT NULL,
+  finished datetimeoffset(7) NULL,
+  operation nvarchar(32) NOT NULL, -- the newest batch, to ask for when the answer to its commit was lost
+  CHECK (rowsread = stored + updated + unchanged + rejected)
+);
+
+CREATE INDEX imports_file ON dbo.imports (filekey);
+
+CREATE TABLE dbo.rejects (
+  importid nvarchar(32) NOT NULL REFERENCES dbo.imports (id),
+  line bigint NOT NULL,
+  ordinal int NOT NULL, -- a row may break several rules
+  columnname nvarchar(max) NOT NULL,
+  [rule] nvarchar(max) NOT NULL,
+  remedy nvarchar(max) NOT NULL,
+  CONSTRAINT PK_rejects PRIMARY KEY (importid, line, ordinal) -- also the order in which they are read
+);
+GO
+CREATE TABLE dbo.models (
+  seq bigint IDENTITY(1,1) NOT NULL CONSTRAINT PK_models PRIMARY KEY,
+  [version] nvarchar(100) NOT NULL CONSTRAINT UQ_models_version UNIQUE,
+  trained datetimeoffset(7) NOT NULL,
+  trainingrows bigint NOT NULL,
+  schemafingerprint nvarchar(64) NOT NULL,
+  metrics nvarchar(max) NOT NULL,
+  promoted bit NOT NULL,
+  reason nvarchar(max) NOT NULL,
+  bytes varbinary(max) NOT NULL
+);
+
+-- The champion is the newest promoted model; asked for before every admission.
+CREATE INDEX models_promoted ON dbo.models (seq) INCLUDE ([version], promoted) WHERE promoted = 1;
+GO
+CREATE TABLE dbo.audit (
+  seq bigint IDENTITY(1,1) NOT NULL CONSTRAINT PK_audit PRIMARY KEY,
+  [at] datetimeoffset(7) NOT NULL,
+  caller nvarchar(max) NOT NULL,
+  roles nvarchar(max) NOT NULL,
+  proof nvarchar(20) NOT NULL,
+  correlation nvarchar(max) NOT NULL,
+  [action] nvarchar(50) NOT NULL,
+  outcome nvarchar(20) NOT NULL,
+  encounter int NULL,
+  detail nvarchar(max) NOT NULL,
+  operation nvarchar(32) NOT NULL DEFAULT N'' -- to ask for when the answer to a commit was lost
+);
+GO
+-- Leave this batch out where the server is not Microsoft's.
+CREATE TRIGGER dbo.audit_is_append_only ON dbo.audit AFTER UPDATE, DELETE AS
+BEGIN
+  THROW 50001, N'the audit trail is append-only', 1;
+END;
+GO
+INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
+VALUES (1, N'0001-record', N'760a15044f3b42b1d47817169636dcc63bd67ccff277077d6228b20ab5a72763', SYSDATETIMEOFFSET());
+GO
+INSERT INTO dbo.MetaData_Facilities (Id, Name, Capacity) SELECT N'A', N'General Medicine 3 West', 75 WHERE NOT EXISTS (SELECT 1 FROM dbo.MetaData_Facilities WHERE Id = N'A');
+INSERT INTO dbo.MetaData_Facilities (Id, Name, Capacity) SELECT N'B', N'Pulmonary 2 West', 80 WHERE NOT EXISTS (SELECT 1 FROM dbo.MetaData_Facilities WHERE Id = N'B');
+INSERT INTO dbo.MetaData_Facilities (Id, Name, Capacity) SELECT N'C', N'General Medicine 3 South', 30 WHERE NOT EXISTS (SELECT 1 FROM dbo.MetaData_Facilities WHERE Id = N'C');
+INSERT INTO dbo.MetaData_Facilities (Id, Name, Capacity) SELECT N'D', N'Geriatrics 2 East', 100 WHERE NOT EXISTS (SELECT 1 FROM dbo.MetaData_Facilities WHERE Id = N'D');
+INSERT INTO dbo.MetaData_Facilities (Id, Name, Capacity) SELECT N'E', N'Behavioral 1 East', 95 WHERE NOT EXISTS (SELECT 1 FROM dbo.MetaData_Facilities WHERE Id = N'E');
+GO
+INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
+VALUES (2, N'0002-facilities', N'eb5d69f9f7a16cc7d41d7f21fba4beee09f8cce155f5041990e5afa520a9de60', SYSDATETIMEOFFSET());
+GO
+CREATE TABLE dbo.survey (
+  one int NOT NULL CONSTRAINT PK_survey PRIMARY KEY CHECK (one = 1), -- there is one
+  found datetimeoffset(7) NOT NULL,
+  firstweek date NULL, -- Monday of the first week that was looked at
+  lastweek date NULL,
+  charted bigint NOT NULL,
+  uncharted bigint NOT NULL,
+  CHECK (firstweek <= lastweek)
+);
+
+CREATE TABLE dbo.findings (
+  ordinal int NOT NULL CONSTRAINT PK_findings PRIMARY KEY, -- latest first
+  facid nvarchar(1) NOT NULL,
+  [condition] nvarchar(100) NULL, -- a column of PatientData; NULL for every patient
+  direction nvarchar(10) NOT NULL CHECK (direction IN (N'rise', N'decline')),
+  firstweek date NOT NULL,
+  lastweek date NOT NULL,
+  stays bigint NOT NULL CHECK (stays >= 1),
+  meandays float NOT NULL,
+  expecteddays float NOT NULL,
+  averagedays float NOT NULL,
+  limitdays float NOT NULL,
+  CHECK (firstweek <= lastweek)
+);
+GO
+INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
+VALUES (3, N'0003-anomalies', N'd314eafca5ae9c9bcd046a3c9aab5957d25e8804489c568ed045830e3dc271ef', SYSDATETIMEOFFSET());
+GO
+CREATE VIEW dbo.EncountersDeidentified AS
+SELECT CAST(YEAR(vdate) AS int) AS admissionyear, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, facid, lengthofstay, predlengthofstay
+FROM dbo.PatientData;
+GO
+INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
+VALUES (4, N'0004-deidentified', N'57f34877f0185ca1a97d501425f6e56d225f0755c83f92eb29ba12bc6fa6373d', SYSDATETIMEOFFSET());
+GO
+
