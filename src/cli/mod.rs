@@ -13,6 +13,7 @@ macro_rules! say {
 mod anomalies;
 mod bench;
 mod demo;
+mod doctor;
 mod evaluate;
 mod experiment;
 mod facilities;
@@ -22,6 +23,7 @@ mod import;
 mod local;
 mod message;
 mod migrate;
+mod migrate_data;
 mod model;
 mod predict;
 mod receipt;
@@ -103,8 +105,12 @@ enum Command {
     Experiment(experiment::Args),
     /// Write synthetic encounters, admissions, discharges or facilities
     Generate(generate::Args),
+    /// Say what is configured, whether it can be reached, as whom, how fast, and what to do when not
+    Doctor(doctor::Args),
     /// Bring the record's schema up to date
     Migrate(migrate::Args),
+    /// Copy another system's table of patients (SQL Server or SQLite) into the record, and compare the two
+    MigrateData(migrate_data::Args),
     /// Print the data dictionary, the DDL of either record, or the roles of the SQL database
     Schema(schema::Args),
     /// Check that a receipt is genuine
@@ -141,6 +147,11 @@ pub fn run() -> ExitCode {
 }
 
 async fn dispatch(cli: Cli) -> Result<ExitCode> {
+    if let Some(Command::Doctor(args)) = &cli.command {
+        // What goes wrong is in its report; a wrong setting must not stop it.
+        telemetry::start("off", telemetry::Format::Plain)?;
+        return doctor::run(args, cli.folder).await;
+    }
     let mut config = Config::from_vars(|name| std::env::var(name).ok())?;
     if let Some(folder) = cli.folder {
         config.folder = folder;
@@ -180,7 +191,9 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Generate(args) => generate::run(&args),
         Command::Receipt(args) => receipt::run(&config, args),
         Command::Bench(args) => bench::run(&config, args).await,
+        Command::Doctor(args) => doctor::run(&args, Some(config.folder)).await,
         Command::Migrate(args) => migrate::run(&config, &args).await,
+        Command::MigrateData(args) => migrate_data::run(config, args).await,
         Command::Schema(args) => schema::run(&config, &args),
         Command::Completions { shell } => {
             clap_complete::generate(shell, &mut Cli::command(), "hdai", &mut std::io::stdout());

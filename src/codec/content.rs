@@ -225,7 +225,7 @@ mod tests {
     }
 
     fn refusal(input: &[u8]) -> String {
-        let error = read(input).err().expect("it was taken");
+        let error = read(input).expect_err("it was taken");
         assert_eq!(error.kind(), crate::error::Kind::Invalid, "{error}");
         error.to_string()
     }

@@ -4,6 +4,7 @@
 mod app;
 mod blob_trigger;
 mod clock;
+mod contract;
 mod event_grid;
 mod event_sender;
 mod front;
@@ -30,6 +31,7 @@ use warp::http::HeaderMap;
 
 pub use app::HttpMode;
 pub use blob_trigger::{BLOB_POISON_QUEUE, BLOB_QUEUE, file_etag};
+pub use contract::{Contract, contract};
 pub use event_sender::{Delivery, EventSchema, EventSender, blob_created_event};
 pub use identity::Identity;
 pub use keys::Keys;

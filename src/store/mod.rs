@@ -3,6 +3,7 @@
 
 pub mod azure_sql;
 mod columns;
+pub mod legacy;
 mod rules;
 pub mod sqlite;
 

@@ -207,14 +207,14 @@ fn too_large(bytes_max: u64) -> Error {
     Error::invalid(format!("the file is larger than {bytes_max} bytes: split it, or raise HDAI_IMPORT_BYTES_MAX"))
 }
 
-async fn superseded(caller: &Caller, hospital: &Hospital, id: &ImportId, now: DateTime<Utc>) -> Result<Imported> {
+pub(super) async fn superseded(caller: &Caller, hospital: &Hospital, id: &ImportId, now: DateTime<Utc>) -> Result<Imported> {
     let audit = AuditEvent::new(caller, Action::Import, Outcome::Success, now).detail(format!("{id} was taken over"));
     hospital.store.append_audit(&audit).await?;
     tracing::info!(import = %id, "another delivery of the same file has taken over");
     Ok(Imported { import: ledger_entry(hospital, id).await?, already: false, superseded: true })
 }
 
-async fn ledger_entry(hospital: &Hospital, id: &ImportId) -> Result<Import> {
+pub(super) async fn ledger_entry(hospital: &Hospital, id: &ImportId) -> Result<Import> {
     hospital.store.import(id).await?.ok_or_else(|| Error::internal("the import's ledger entry is gone"))
 }
 
@@ -223,7 +223,7 @@ fn one_chunk(bytes: Vec<u8>) -> futures_util::stream::BoxStream<'static, Result<
 }
 
 /// The first 128 bits of the SHA-256 of the source's parts, each with its length before it.
-fn import_id(source: &Source) -> ImportId {
+pub(super) fn import_id(source: &Source) -> ImportId {
     let mut digest = Sha256::new();
     for part in [&source.account, &source.container, &source.name, &source.etag] {
         digest.update((part.len() as u64).to_be_bytes());
@@ -232,7 +232,7 @@ fn import_id(source: &Source) -> ImportId {
     ImportId(hex(&digest.finalize()[..16]))
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 

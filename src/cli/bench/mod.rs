@@ -3,6 +3,7 @@
 mod admission;
 mod import;
 mod prediction;
+mod sql;
 
 use std::process::ExitCode;
 
@@ -23,11 +24,14 @@ enum What {
     Admission(admission::Args),
     /// Microseconds of a prediction in process, with interval and reasons
     Prediction(prediction::Args),
+    /// Import and admissions in the database that `HDAI_TEST_SQL` names, beside bulk loads by other clients
+    Sql(sql::Args),
 }
 
 pub(super) async fn run(config: &Config, args: Args) -> Result<ExitCode> {
     match args.what {
         What::Import(args) => import::run(config, &args).await,
+        What::Sql(args) => sql::run(config, &args).await,
         What::Prediction(args) => prediction::run(&args),
         What::Admission(args) => admission::run(config, &args).await,
     }

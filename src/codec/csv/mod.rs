@@ -120,6 +120,28 @@ impl<R: Read> Reader<R> {
     }
 }
 
+/// Reads encounters from the rows of a table that is no file, under the rules of a file's rows.
+pub struct Table {
+    layout: Layout,
+    facilities: Vec<FacilityId>,
+}
+
+impl Table {
+    /// Rows whose cells are these columns, named as in a file's header. Encounters must belong to one of `facilities`.
+    ///
+    /// # Errors
+    /// `Invalid`: a required column is missing or a column is named twice.
+    pub fn new(columns: &[&str], facilities: &[FacilityId]) -> Result<Self> {
+        Ok(Self { layout: Layout::read(&ByteRecord::from(columns.to_vec()))?, facilities: facilities.to_vec() })
+    }
+
+    /// The encounter in the row of this number. A row that breaks a rule answers `None` and leaves from 1 to
+    /// [`REJECTS_PER_ROW_MAX`] rejects that carry the number as their line.
+    pub fn encounter(&self, number: u64, cells: &ByteRecord, rejects: &mut Vec<Reject>) -> Option<Encounter> {
+        row::encounter(cells, number..=number, &self.layout, &self.facilities, rejects)
+    }
+}
+
 /// The records of a CSV stream, blank lines left out, each with the line it starts on.
 struct Records<R> {
     csv: csv::Reader<Lines<R>>,

@@ -3,12 +3,15 @@
 
 mod anomalies;
 mod audit;
+mod clock;
 mod connect;
 mod connection;
 mod ddl;
 mod encounters;
 mod fault;
+mod ground;
 mod imports;
+pub(in crate::store) mod legacy;
 mod migrations;
 mod models;
 mod options;
@@ -24,6 +27,8 @@ mod values;
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
 
+pub use self::clock::server_time;
+pub use self::ground::{GROUND_PREFIX, Ground, PLAIN};
 pub use self::migrations::script;
 pub use self::options::{Login, Options};
 pub use self::probe::{Probe, probe};

@@ -3,6 +3,7 @@
 
 mod anomalies;
 mod audit;
+mod condition;
 mod ddl;
 mod encounters;
 mod fault;
@@ -21,6 +22,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
 use rusqlite::Connection;
 
+pub use self::condition::{Condition, condition};
 pub use self::ddl::{ddl, migration_names};
 pub use self::sql::statements;
 
