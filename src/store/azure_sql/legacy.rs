@@ -33,7 +33,7 @@ impl Table {
     pub(in crate::store) async fn open(settings: &SqlSettings, identity: &Identity, name: &str) -> Result<Self> {
         let (schema, table) = name.split_once('.').unwrap_or(("dbo", name));
         let from = format!("[{}].[{}]", identifier(schema)?, identifier(table)?);
-        let options = Options::resolve(settings, identity).await?;
+        let options = Options::resolve_source(settings, identity).await?;
         let server = format!("mssql://{}:{}", options.host, options.port);
         let origin = Origin { server, database: options.database.clone(), table: format!("{schema}.{table}") };
         let pool = Pool::new(options, settings)?;

@@ -42,7 +42,7 @@ pub struct Options {
 pub enum Login {
     /// A Microsoft Entra token of this identity.
     Entra(Identity),
-    /// User and password; local servers only.
+    /// User and password; for local servers, and for a source that rows are taken over from.
     Sql {
         /// The user.
         user: String,
@@ -78,10 +78,16 @@ impl Options {
     /// # Errors
     /// Those of [`vault::secret`] and [`Options::parse`].
     pub async fn resolve(settings: &SqlSettings, identity: &Identity) -> Result<Self> {
-        match &settings.connection {
-            SqlConnection::Text(text) => Self::parse(text, identity),
-            SqlConnection::Vault(url) => Self::parse(&vault::secret(identity::credential(identity)?, url).await?, identity),
-        }
+        Self::read(&text(settings, identity).await?, identity, Passwords::Local)
+    }
+
+    /// [`Options::resolve`] for a server that is only read from, once, to take its rows over: an old server in the hospital may know
+    /// passwords alone, so one is sent to another machine too. The connection is encrypted, and the certificate is checked.
+    ///
+    /// # Errors
+    /// As [`Options::resolve`].
+    pub(super) async fn resolve_source(settings: &SqlSettings, identity: &Identity) -> Result<Self> {
+        Self::read(&text(settings, identity).await?, identity, Passwords::Anywhere)
     }
 
     /// Reads a connection string. `identity` is who logs in when the string names neither a user nor another identity.
@@ -89,12 +95,16 @@ impl Options {
     /// # Errors
     /// Invalid, naming the keyword and never a value.
     pub fn parse(text: &Secret, identity: &Identity) -> Result<Self> {
+        Self::read(text, identity, Passwords::Local)
+    }
+
+    fn read(text: &Secret, identity: &Identity, passwords: Passwords) -> Result<Self> {
         let words = Words::read(text.reveal())?;
         let server = words.get(Keyword::Server).ok_or_else(|| missing("Server"))?;
         let (host, port) = address(server)?;
         let local = is_local(&host);
         let database = words.get(Keyword::Database).ok_or_else(|| missing("Database"))?.to_owned();
-        let login = login(&words, identity, local)?;
+        let login = login(&words, identity, local || passwords == Passwords::Anywhere)?;
         if words.flag(Keyword::IntegratedSecurity)?.unwrap_or(false) {
             return Err(refused("Integrated Security", "is not supported: use Authentication=Active Directory Default"));
         }
@@ -118,6 +128,20 @@ impl Options {
             database,
             login,
         })
+    }
+}
+
+/// Which servers a password may be sent to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Passwords {
+    Local,
+    Anywhere,
+}
+
+async fn text(settings: &SqlSettings, identity: &Identity) -> Result<Secret> {
+    match &settings.connection {
+        SqlConnection::Text(text) => Ok(text.clone()),
+        SqlConnection::Vault(url) => vault::secret(identity::credential(identity)?, url).await,
     }
 }
 
@@ -178,7 +202,7 @@ fn encryption(words: &Words) -> Result<bool> {
     }
 }
 
-fn login(words: &Words, identity: &Identity, local: bool) -> Result<Login> {
+fn login(words: &Words, identity: &Identity, with_password: bool) -> Result<Login> {
     let user = words.get(Keyword::User);
     let password = words.get(Keyword::Password);
     let entra = |kind: identity::Kind| {
@@ -188,7 +212,7 @@ fn login(words: &Words, identity: &Identity, local: bool) -> Result<Login> {
         Ok(Login::Entra(Identity { kind, client_id: user.map(str::to_owned).or_else(|| identity.client_id.clone()) }))
     };
     let sql = || match (user, password) {
-        (Some(_), Some(_)) if !local => Err(refused(
+        (Some(_), Some(_)) if !with_password => Err(refused(
             "Password",
             "is for local servers only: remove User ID and Password, and give the app's identity a contained user in the database",
         )),

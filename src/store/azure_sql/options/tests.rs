@@ -58,6 +58,17 @@ fn the_identity_is_the_one_that_the_string_names_or_else_ours() {
     assert_eq!(login("Authentication=Active Directory Workload Identity;UID=theirs"), (Kind::Workload, Some("theirs".into())));
 }
 
+#[tokio::test]
+async fn a_source_may_know_passwords_alone_and_its_certificate_is_checked() {
+    let source = |text: &str| {
+        let settings = SqlSettings::new(crate::config::SqlConnection::Text(Secret::new(text)));
+        async move { Options::resolve_source(&settings, &Identity::default()).await }
+    };
+    let options = source("Server=db.example.org;Database=d;UID=sa;PWD=x").await.unwrap();
+    assert!(matches!(options.login, Login::Sql { .. }) && !options.trust_certificate);
+    assert!(source("Server=db.example.org;Database=d;UID=sa;PWD=x;TrustServerCertificate=True").await.is_err());
+}
+
 #[test]
 fn a_password_is_for_local_servers_only() {
     let options = parse("Server=localhost;Database=d;User=sa;PWD=\"a;b=c\";Authentication=SqlPassword").unwrap();
