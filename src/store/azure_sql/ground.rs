@@ -1,4 +1,4 @@
-//! A schema made for a measurement and for nothing else: a plain table for a bulk load alone, and the way to remove it all.
+//! A schema made for a measurement or a test and for nothing else: a plain table for a bulk load alone, and the way to remove it all.
 
 use tiberius::TokenRow;
 
@@ -89,13 +89,13 @@ impl Ground {
     /// # Errors
     /// Unavailable: then it is still there, and to be removed by hand.
     pub async fn remove(&self) -> Result<()> {
+        if !self.exists().await? {
+            return Ok(());
+        }
         for (kind, name) in OBJECTS {
             self.run(&format!("DROP {kind} IF EXISTS {}.{name}", self.schema)).await?;
         }
-        match self.exists().await? {
-            true => self.run(&format!("DROP SCHEMA {}", self.schema)).await,
-            false => Ok(()),
-        }
+        self.run(&format!("DROP SCHEMA {}", self.schema)).await
     }
 
     async fn exists(&self) -> Result<bool> {

@@ -112,15 +112,12 @@ pub(in crate::store_contract) mod azure_sql {
 }
 
 pub(in crate::store_contract) mod server {
-    use std::sync::Arc;
+    use std::sync::{Arc, OnceLock};
 
     use futures_util::future::BoxFuture;
-    use health_data_ai::azure::identity::{self, Identity};
+    use health_data_ai::azure::identity::Identity;
     use health_data_ai::config::{Secret, SqlConnection, SqlSettings};
-    use health_data_ai::store::azure_sql::{AzureSql, Login, Options};
-    use tiberius::{AuthMethod, Client, Config, EncryptionLevel};
-    use tokio::net::TcpStream;
-    use tokio_util::compat::TokioAsyncWriteCompatExt;
+    use health_data_ai::store::azure_sql::{AzureSql, GROUND_PREFIX, Ground};
 
     use super::super::{Handle, NewPlace, Place, runtime};
 
@@ -137,7 +134,7 @@ pub(in crate::store_contract) mod server {
     }
 
     fn settings(schema: &str) -> SqlSettings {
-        let connection = SqlConnection::Text(Secret::new(variable(CONNECTION).unwrap()));
+        let connection = SqlConnection::Text(Secret::new(connection()));
         SqlSettings {
             schema: schema.to_owned(),
             ca_file: variable(CA).map(Into::into),
@@ -161,7 +158,7 @@ pub(in crate::store_contract) mod server {
     }
 
     fn place() -> Place {
-        let schema = Arc::new(Schema(format!("hdai_t_{}", uuid::Uuid::new_v4().simple())));
+        let schema = Arc::new(Schema(format!("{GROUND_PREFIX}{}", uuid::Uuid::new_v4().simple())));
         let open = move || -> BoxFuture<'static, Handle> {
             let schema = Arc::clone(&schema);
             Box::pin(async move {
@@ -173,48 +170,45 @@ pub(in crate::store_contract) mod server {
     }
 
     async fn drop_schema(schema: &str) {
-        let text = Secret::new(variable(CONNECTION).unwrap());
-        let options = Options::parse(&text, &Identity::default()).unwrap();
-        let mut config = Config::new();
-        config.host(&options.host);
-        config.port(options.port);
-        config.database(&options.database);
-        config.encryption(if options.strict { EncryptionLevel::Strict } else { EncryptionLevel::Required });
-        match (options.trust_certificate, variable(CA)) {
-            (true, _) => config.trust_cert(),
-            (false, Some(ca)) => config.trust_cert_ca(ca),
-            (false, None) => {}
-        }
-        config.authentication(match &options.login {
-            Login::Sql { user, password } => AuthMethod::sql_server(user, password.reveal()),
-            Login::Entra(identity) => {
-                let credential = identity::credential(identity).unwrap();
-                let token = identity::token(&*credential, identity, "https://database.windows.net/.default").await.unwrap();
-                AuthMethod::aad_token(token.secret.reveal())
+        Ground::new(&settings(schema), &Identity::default()).await.unwrap().remove().await.unwrap();
+    }
+
+    /// The connection string with a server of this machine in it: a password goes to no other. A server elsewhere (a container with an
+    /// address of its own) is reached through a forwarder on loopback; its certificate's name must then be said in the string.
+    fn connection() -> String {
+        static STRING: OnceLock<String> = OnceLock::new();
+        let forwarded = || {
+            let text = variable(CONNECTION).unwrap();
+            let is_server = |key: &str| ["server", "data source", "address", "addr"].contains(&key.trim().to_lowercase().as_str());
+            let part = text.split(';').find(|part| part.split_once('=').is_some_and(|(key, _)| is_server(key)));
+            let Some((part, address)) = part.and_then(|part| Some((part, part.split_once('=')?.1.trim()))) else { return text };
+            let address = address.strip_prefix("tcp:").unwrap_or(address);
+            let (host, port) = address.split_once(',').unwrap_or((address, "1433"));
+            let here = ["localhost", "(local)", ".", "127.0.0.1", "::1"].contains(&host.trim()) || host.starts_with("127.");
+            if here || !text.to_lowercase().contains("password") && !text.to_lowercase().contains("pwd") {
+                return text;
+            }
+            let port = forward(format!("{}:{}", host.trim(), port.trim()));
+            text.replace(part, &format!("Server=tcp:localhost,{port}"))
+        };
+        STRING.get_or_init(forwarded).clone()
+    }
+
+    /// Carries what comes to a port of loopback to `target`, as long as the tests run.
+    fn forward(target: String) -> u16 {
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = listener.local_addr().unwrap().port();
+        std::thread::spawn(move || {
+            for here in listener.incoming().flatten() {
+                let Ok(there) = std::net::TcpStream::connect(&target) else { continue };
+                for (mut from, mut to) in [(here.try_clone().unwrap(), there.try_clone().unwrap()), (there, here)] {
+                    std::thread::spawn(move || {
+                        let _ = std::io::copy(&mut from, &mut to);
+                        let _ = to.shutdown(std::net::Shutdown::Both);
+                    });
+                }
             }
         });
-        let tcp = TcpStream::connect(config.get_addr()).await.unwrap();
-        tcp.set_nodelay(true).unwrap();
-        let mut client = Client::connect(config, tcp.compat_write()).await.unwrap();
-        let objects = [
-            ("VIEW", "EncountersDeidentified"),
-            ("TABLE", "rejects"),
-            ("TABLE", "imports"),
-            ("TABLE", "findings"),
-            ("TABLE", "survey"),
-            ("TABLE", "models"),
-            ("TABLE", "audit"),
-            ("TABLE", "PatientData"),
-            ("TABLE", "MetaData_Facilities"),
-            ("TABLE", "schema_migrations"),
-        ];
-        for (kind, name) in objects {
-            client.simple_query(format!("DROP {kind} IF EXISTS {schema}.{name}")).await.unwrap().into_results().await.unwrap();
-        }
-        let known = format!("SELECT CAST(SCHEMA_ID(N'{schema}') AS int) AS id");
-        let known = client.simple_query(known).await.unwrap().into_row().await.unwrap();
-        if known.and_then(|row| row.get::<i32, _>(0)).is_some() {
-            client.simple_query(format!("DROP SCHEMA {schema}")).await.unwrap().into_results().await.unwrap();
-        }
+        port
     }
 }
