@@ -23,6 +23,8 @@ pub(super) struct Answer {
 
 /// A change of the session's environment.
 pub(super) enum Change<'c> {
+    /// The collation, which some clients wait for.
+    Collation,
     Database(&'c str),
     PacketSize(usize),
     Begun(u64),
@@ -95,6 +97,8 @@ impl Answer {
         };
         let body = match change {
             Change::Database(name) => texts(1, name, "master"),
+            // SQL_Latin1_General_CP1_CI_AS, as SQL Server writes it.
+            Change::Collation => vec![7, 5, 0x09, 0x04, 0xd0, 0x00, 0x34, 0],
             Change::PacketSize(size) => texts(4, &size.to_string(), "4096"),
             Change::Begun(id) => [&[8, 8][..], &id.to_le_bytes(), &[0]].concat(),
             Change::Committed(id) => [&[9, 0, 8][..], &id.to_le_bytes()].concat(),

@@ -45,6 +45,7 @@ pub(super) async fn serve(tcp: TcpStream, shared: Arc<Shared>, certificates: Arc
     let mut answer = Answer::new(false);
     answer.login_accepted(login.token.is_some());
     answer.change(&Change::Database(&shared.options.database));
+    answer.change(&Change::Collation);
     answer.change(&Change::PacketSize(login.packet_size));
     if let Some((host, port)) = &shared.options.redirect {
         answer.change(&Change::Routing(host, *port));
