@@ -126,7 +126,12 @@ async fn examine(patient: &Patient) -> Vec<Finding> {
             }
         }),
         limited("model", "see the line of the database", embedded::model(patient)),
-        limited("storage", "check the disk that the folder lies on", embedded::storage(config)),
+        limited("storage", "check the disk that the folder lies on, or the account's firewall", async {
+            match &config.blob {
+                None => embedded::storage(config).await,
+                Some(settings) => azure::storage(settings, patient).await,
+            }
+        }),
         limited("storage account", azure::ACCOUNT_REMEDY, azure::account(config, &clocks)),
         limited("vault", azure::VAULT_REMEDY, azure::vault(patient)),
         limited("identity", azure::IDENTITY_REMEDY, azure::identity(patient)),

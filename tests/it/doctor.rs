@@ -256,3 +256,27 @@ fn a_staged_app_must_agree_with_its_program() {
     let (_, broken) = report(&mut staged(folder.path()));
     assert!(state(&broken, "app") == "failed" && found(&broken, "app").contains("host.json"), "{broken:#}");
 }
+
+#[tokio::test]
+async fn a_storage_account_is_asked_as_an_import_would_ask_it() {
+    let azurite = crate::azurite::Azurite::http();
+    azurite.container("doctor").await;
+    let folder = tempfile::tempdir().unwrap();
+    let asked = |container: &str, signature: &str| {
+        let mut command = doctor(folder.path());
+        command.env("HDAI_BLOB_STORE", "azure").env("HDAI_BLOB_ACCOUNT_URL", azurite.account_url());
+        command.env("HDAI_IMPORT_CONTAINER", container).env("HDAI_BLOB_SAS", signature);
+        report(&mut command).1
+    };
+    let healthy = asked("doctor", "");
+    assert_eq!(part(&healthy, "storage")["state"], "ok", "{healthy:#}");
+    assert!(part(&healthy, "storage")["found"].as_str().unwrap().contains("the emulator's own account"), "{healthy:#}");
+    let signed = asked("doctor", &crate::azurite::signature("r", "2099-01-01"));
+    assert!(part(&signed, "storage")["found"].as_str().unwrap().contains("a shared access signature"), "{signed:#}");
+    for (container, signature) in [("no-such-container", String::new()), ("doctor", "sv=2026-04-06&sig=Canary".to_owned())] {
+        let ill = asked(container, &signature);
+        let storage = part(&ill, "storage");
+        assert_eq!(storage["state"], "failed", "{ill:#}");
+        assert!(!storage["remedy"].as_str().unwrap().is_empty() && !ill.to_string().contains("Canary"), "{ill:#}");
+    }
+}

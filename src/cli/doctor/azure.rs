@@ -11,13 +11,17 @@ use super::clock::Clocks;
 use super::{Finding, Patient};
 use crate::azure::identity::{Identity, Kind};
 use crate::azure::{identity as entra, vault as key_vault};
-use crate::config::{Config, SETTINGS, SqlConnection, SqlSettings};
+use crate::blob::Blobs as _;
+use crate::blob::azure::{Access, AzureBlobs};
+use crate::config::{BlobSettings, Config, SETTINGS, SqlConnection, SqlSettings};
 use crate::error::{Error, Result};
 use crate::store::azure_sql::{self, AzureSql, Login, Options, Probe};
 
 pub(super) const DATABASE_REMEDY: &str = "check the server's name and port in the connection string, that the server runs, its firewall \
      or private endpoint, and that this identity is a user of the database (docs/azure-sql.md)";
 pub(super) const ACCOUNT_REMEDY: &str = "check HDAI_BLOB_ACCOUNT_URL, the account's firewall or private endpoint, and the DNS here";
+pub(super) const STORAGE_REMEDY: &str = "make the container, and give this identity the role Storage Blob Data Contributor on it \
+     (docs/storage.md)";
 pub(super) const VAULT_REMEDY: &str = "give this identity the role Key Vault Secrets User, and check the vault's firewall";
 pub(super) const IDENTITY_REMEDY: &str = "give the app a managed identity, or sign in with `az login` on a developer's machine";
 
@@ -98,6 +102,25 @@ pub(super) async fn database_clock(patient: &Patient, clocks: &Clocks) -> Findin
     }
 }
 
+/// The container of the storage account, read as the imports read it: a blob that nobody has is asked for.
+pub(super) async fn storage(settings: &BlobSettings, patient: &Patient) -> Finding {
+    const PART: &str = "storage";
+    const NOBODYS: &str = "hdai-doctor-asks-for-a-blob-that-is-not-there";
+    let container = &patient.config.import_container;
+    let who = match Access::of(settings) {
+        Ok(Some(Access::Signature(_))) => "a shared access signature".to_owned(),
+        Ok(Some(_)) => "the emulator's own account".to_owned(),
+        Ok(None) => kind(&patient.identity),
+        Err(error) => return Finding::failed(PART, error.to_string(), ACCOUNT_REMEDY),
+    };
+    let place = format!("container {container} of {}", settings.account_url);
+    let asked = async { AzureBlobs::open(settings, &patient.identity)?.open(container, NOBODYS).await };
+    match asked.await {
+        Ok(_) => Finding::ok(PART, format!("{place}, may be read as {who}")),
+        Err(error) => Finding::failed(PART, format!("{place}, asked as {who}: {error}"), STORAGE_REMEDY),
+    }
+}
+
 /// The storage account that imports may come from, if it is another than the local default.
 pub(super) async fn account(config: &Config, clocks: &Clocks) -> Finding {
     const PART: &str = "storage account";
@@ -160,8 +183,13 @@ fn kind(identity: &Identity) -> String {
 /// The identity, if anything configured needs one.
 pub(super) async fn identity(patient: &Patient) -> Finding {
     const PART: &str = "identity";
+    let for_files = patient.config.blob.as_ref().is_some_and(|settings| matches!(Access::of(settings), Ok(None)));
+    let (service, scope) = match patient.config.sql.is_none() && for_files {
+        true => ("Storage", "https://storage.azure.com/.default"),
+        false => ("Azure SQL", "https://database.windows.net/.default"),
+    };
     let identity = match &patient.config.sql {
-        None if patient.identity.kind == Kind::Developer => {
+        None if patient.identity.kind == Kind::Developer && !for_files => {
             return Finding::not_configured(PART, "nothing that is configured needs one");
         }
         Some(SqlSettings { connection: SqlConnection::Text(text), .. }) => {
@@ -175,14 +203,14 @@ pub(super) async fn identity(patient: &Patient) -> Finding {
     };
     let token = async {
         let credential = entra::credential(&identity)?;
-        entra::token(&*credential, &identity, "https://database.windows.net/.default").await
+        entra::token(&*credential, &identity, scope).await
     };
     match token.await {
         Err(error) => Finding::failed(PART, format!("{}: {error}", kind(&identity)), IDENTITY_REMEDY),
         Ok(token) => {
             let minutes = token.valid.as_secs() / 60;
             let who = claims(token.secret.reveal());
-            Finding::ok(PART, format!("{}, {who}; a token for Azure SQL that ends in {minutes} min", kind(&identity)))
+            Finding::ok(PART, format!("{}, {who}; a token for {service} that ends in {minutes} min", kind(&identity)))
         }
     }
 }
