@@ -95,6 +95,12 @@ pub(super) fn signing_key(config: &Config) -> Result<SigningKey> {
     if let Some(key) = &config.receipt_key {
         return SigningKey::from_base64(key.reveal());
     }
+    if config.sql.is_some() || config.blob.is_some() {
+        tracing::warn!(
+            "receipts are signed with a key file of this machine alone, which no other instance has: set HDAI_RECEIPT_KEY to a secret of the \
+             Key Vault"
+        );
+    }
     let path = config.receipt_key_path();
     if let Some(key) = read_key(&path)? {
         return Ok(key);

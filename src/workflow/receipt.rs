@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use sha2::{Digest, Sha256};
 
 use super::Hospital;
+use super::import::hex;
 use crate::domain::import::{Import, ImportId, Reject};
 use crate::error::{Error, Result};
 use crate::schema;
@@ -93,10 +94,6 @@ pub struct VerifiedReceipt {
 fn canonical(receipt: &Value) -> Result<Vec<u8>> {
     // `serde_json::Map` sorts its members.
     serde_json::to_vec(receipt).map_err(|cause| Error::internal("the receipt cannot be written").caused_by(cause))
-}
-
-fn hex(bytes: &[u8]) -> String {
-    bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
 fn unhex(text: &str) -> Option<Vec<u8>> {

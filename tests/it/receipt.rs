@@ -113,3 +113,16 @@ fn the_api_answers_the_receipt_that_lies_beside_the_file() {
     fs::write(&file, answered.to_string()).unwrap();
     assert!(verify(&host.folder, &[&file]).status.success());
 }
+
+#[test]
+fn instances_of_a_shared_account_are_told_to_share_their_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let warned = |key: &str| {
+        let mut command = hdai(folder.path());
+        command.env("HDAI_BLOB_STORE", "azure").env("HDAI_RECEIPT_KEY", key).arg("facilities");
+        said(&command.output().unwrap()).contains("HDAI_RECEIPT_KEY")
+    };
+    assert!(warned("") && !warned("MDEyMzQ1Njc4OWFiY2RlZjAxMjM0NTY3ODlhYmNkZWY="));
+    let local = hdai(folder.path()).arg("facilities").output().unwrap();
+    assert!(local.status.success() && !said(&local).contains("HDAI_RECEIPT_KEY"), "{}", said(&local));
+}
