@@ -61,7 +61,7 @@ const fn route(
 }
 
 /// The list.
-pub const ROUTES: [Route; 13] = [
+pub const ROUTES: &[Route] = &[
     route("GET", "/api/health", Operation::Health, None, "Is the service up, and what is its version?"),
     route("GET", "/api/openapi.json", Operation::OpenApi, None, "This API as an OpenAPI 3.1 document."),
     route("POST", "/api/PatientAdmissionFunc", Operation::Admit, Some(Action::Admit), "Admit a patient and predict the stay."),
@@ -109,7 +109,7 @@ pub(super) enum Found<'a> {
 /// Finds the route of a call. The blueprint's function names match whatever their case, as the Functions host matches routes.
 pub(super) fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
     let mut allowed = None;
-    for route in &ROUTES {
+    for route in ROUTES {
         let Some(id) = matches(route.path, path) else { continue };
         if route.method == method.as_str() {
             return Found::Route(route, id);

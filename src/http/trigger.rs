@@ -33,7 +33,7 @@ enum Answer {
 }
 
 /// The functions, by the names of their folders.
-const FUNCTIONS: [(&str, Answer); 8] = [
+const FUNCTIONS: &[(&str, Answer)] = &[
     ("PatientDataBulkImport", Answer::BlobImport),
     ("PatientDataImport", Answer::QueuedImport),
     ("PatientDataEvents", Answer::Events),

@@ -150,7 +150,7 @@ impl AuditRow {
         Ok(AuditEvent {
             at: self.at,
             caller,
-            action: Action::ALL.into_iter().find(|known| known.name() == self.action).ok_or_else(|| unreadable("action"))?,
+            action: Action::ALL.iter().copied().find(|known| known.name() == self.action).ok_or_else(|| unreadable("action"))?,
             outcome: OUTCOMES.into_iter().find(|known| known.name() == self.outcome).ok_or_else(|| unreadable("outcome"))?,
             encounter: self.encounter.map(encounter).transpose()?,
             detail: self.detail,

@@ -22,7 +22,7 @@ fn the_sample_settings_are_the_settings() {
 
 #[test]
 fn the_settings_page_is_the_settings() {
-    let text = format!("# Settings\n\nGenerated from `src/config.rs`.\n\n{}", health_data_ai::config::settings_table());
+    let text = format!("# Settings\n\nGenerated from `src/config/settings.rs`.\n\n{}", health_data_ai::config::settings_table());
     hold("docs/settings.md", &text);
 }
 

@@ -67,7 +67,7 @@ pub(super) async fn a_models_version_is_kept_once(new_place: NewPlace) {
 pub(super) async fn every_audit_event_comes_back_newest_first(new_place: NewPlace) {
     let store = new_place().migrated().await;
     let mut written = Vec::new();
-    for (number, action) in (0_u32..).zip(Action::ALL) {
+    for (number, action) in (0_u32..).zip(Action::ALL.iter().copied()) {
         for outcome in [Outcome::Success, Outcome::Refused, Outcome::Failure] {
             for proof in [Proof::Platform, Proof::Entra, Proof::Local, Proof::CommandLine] {
                 let roles = Role::ALL.into_iter().take(number as usize % 7).collect();

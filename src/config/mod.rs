@@ -1,4 +1,4 @@
-//! The only list of settings, and the configuration they make. It does not read the environment itself: the edge hands in a look-up.
+//! The settings, and the configuration they make. It does not read the environment itself: the edge hands in a look-up.
 
 use std::fmt;
 use std::net::Ipv4Addr;
@@ -7,92 +7,9 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
-/// A setting: an environment variable here, an app setting in Azure.
-#[derive(Debug, Clone, Copy)]
-pub struct Setting {
-    /// The variable's name.
-    pub name: &'static str,
-    /// Its value when it is not set; empty for "none".
-    pub default: &'static str,
-    /// What it decides, and its unit.
-    pub doc: &'static str,
-}
+mod settings;
 
-const fn setting(name: &'static str, default: &'static str, doc: &'static str) -> Setting {
-    Setting { name, default, doc }
-}
-
-/// Settings that the Functions host reads, for the sample file.
-pub const HOST_SETTINGS: [(&str, &str); 3] = [
-    ("FUNCTIONS_WORKER_RUNTIME", "Custom"),
-    ("AzureWebJobsStorage", "UseDevelopmentStorage=true"),
-    ("ImportStorage", "UseDevelopmentStorage=true"),
-];
-
-/// Every setting, in the order of the documents.
-pub const SETTINGS: [Setting; 24] = [
-    setting(
-        "HDAI_FOLDER",
-        "hdai-data",
-        "Folder of all local state (database, containers, queues) when no Azure resource is configured.",
-    ),
-    setting(
-        "HDAI_BLOB_ACCOUNT_URL",
-        "http://127.0.0.1:10000/devstoreaccount1",
-        "URL of the storage account that imports may come from; a payload that names another account is refused.",
-    ),
-    setting(
-        "HDAI_BLOB_STORE",
-        "",
-        "Where the files lie: `azure`, in that account; `local`, in HDAI_FOLDER. Empty: `azure` if the account's URL is https or \
-         HDAI_BLOB_SAS is set, `local` otherwise.",
-    ),
-    setting(
-        "HDAI_BLOB_SAS",
-        "",
-        "Shared access signature of the account, instead of the app's identity; a secret. The emulator's own account needs none.",
-    ),
-    setting("HDAI_IMPORT_CONTAINER", "trainingdata", "Container that imports may come from."),
-    setting("HDAI_IMPORT_BYTES_MAX", "10737418240", "Largest file that is imported, in bytes."),
-    setting("HDAI_BODY_BYTES_MAX", "1048576", "Largest body of an admission, a discharge or another call, in bytes."),
-    setting(
-        "HDAI_TRIGGER_BYTES_MAX",
-        "67108864",
-        "Largest body of a trigger's call (an inline blob is in it, in base64), in bytes.",
-    ),
-    setting("HDAI_CALL_SECONDS_MAX", "900", "Longest work on one trigger call, in seconds; below the host's functionTimeout."),
-    setting("HDAI_TRAINING_SEED", "20260101", "Seed of everything random in training."),
-    setting("HDAI_CELL_MIN", "5", "Smallest count that a report shows; smaller ones are suppressed."),
-    setting(
-        "HDAI_TRUST_LOCAL_IDENTITY",
-        "false",
-        "Accept the identity that the local host injects. Never in Azure: there WEBSITE_AUTH_ENABLED is set by the platform.",
-    ),
-    setting(
-        "HDAI_SQL_CONNECTION",
-        "",
-        "ADO.NET connection string of the Azure SQL database that keeps the record. Empty: an SQLite file in HDAI_FOLDER.",
-    ),
-    setting(
-        "HDAI_SQL_CONNECTION_SECRET",
-        "",
-        "URL of the Key Vault secret that holds the connection string, instead of HDAI_SQL_CONNECTION.",
-    ),
-    setting("HDAI_SQL_SCHEMA", "dbo", "Schema of the database that the tables lie in."),
-    setting("HDAI_SQL_CA_FILE", "", "PEM file of certificate authorities that may vouch for the SQL server, beside the system's."),
-    setting("HDAI_SQL_POOL_MAX", "16", "Most connections to the database that one instance holds."),
-    setting("HDAI_SQL_IDLE_SECONDS", "300", "How long a connection to the database may lie idle, in seconds."),
-    setting("HDAI_SQL_LIFETIME_SECONDS", "1800", "How old a connection to the database may become, in seconds."),
-    setting("HDAI_SQL_WAIT_SECONDS", "15", "Longest wait for a free connection before a call is refused, in seconds."),
-    setting("HDAI_SQL_COMMAND_SECONDS", "30", "Longest wait for the database's answer to one statement, in seconds."),
-    setting("HDAI_SQL_IMPORT_SECONDS", "600", "The same for the statements of an import, a migration and a copy, in seconds."),
-    setting(
-        "HDAI_RECEIPT_KEY",
-        "",
-        "Key that receipts are signed with: 32 bytes or more in base64, in Azure a Key Vault reference. Empty: a key file in HDAI_FOLDER.",
-    ),
-    setting("HDAI_LOG", "info", "Log filter, as tracing's EnvFilter reads it, for example `info,health_data_ai=debug`."),
-];
+pub use self::settings::{HOST_SETTINGS, SETTINGS, Setting, sample_settings, settings_table};
 
 /// Variables that tell a plan of Azure's: every Functions app has a site name; the others are App Service's, Flex Consumption's and
 /// Container Apps' (functions-host, `EnvironmentExtensions`). `CONTAINER_NAME` is left out: other systems set it too.
@@ -247,7 +164,7 @@ impl Config {
             Ok(value)
         };
         // Also those that nothing below asks for.
-        for setting in &SETTINGS {
+        for setting in SETTINGS {
             text(setting.name)?;
         }
         let number = |name: &str| -> Result<u64> {
@@ -390,28 +307,6 @@ fn sql_settings(text: &dyn Fn(&str) -> Result<String>, number: &dyn Fn(&str) -> 
         command: seconds("HDAI_SQL_COMMAND_SECONDS", 3600)?,
         import: seconds("HDAI_SQL_IMPORT_SECONDS", 86_400)?,
     }))
-}
-
-/// The text of `local.settings.sample.json`.
-pub fn sample_settings() -> String {
-    let mut values = serde_json::Map::new();
-    for (name, value) in HOST_SETTINGS {
-        values.insert(name.into(), value.into());
-    }
-    for setting in &SETTINGS {
-        values.insert(setting.name.into(), setting.default.into());
-    }
-    let sample = serde_json::json!({ "IsEncrypted": false, "Values": values });
-    format!("{sample:#}\n")
-}
-
-/// The settings as a Markdown table, for the documents.
-pub fn settings_table() -> String {
-    let mut table = String::from("| setting | default | what it decides |\n|---|---|---|\n");
-    for setting in &SETTINGS {
-        table.push_str(&format!("| `{}` | `{}` | {} |\n", setting.name, setting.default, setting.doc));
-    }
-    table
 }
 
 #[cfg(test)]
