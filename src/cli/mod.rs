@@ -11,6 +11,7 @@ macro_rules! say {
 }
 
 mod anomalies;
+mod audit;
 mod bench;
 mod demo;
 mod doctor;
@@ -113,6 +114,8 @@ enum Command {
     MigrateData(migrate_data::Args),
     /// Print the data dictionary, the DDL of either record, or the roles of the SQL database
     Schema(schema::Args),
+    /// Ask the audit trail: who touched an encounter, is the trail whole
+    Audit(audit::Args),
     /// Check that a receipt is genuine
     Receipt(receipt::Args),
     /// Measure: import against sqlite3, admissions under load
@@ -190,6 +193,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Experiment(args) => experiment::run(config, args).await,
         Command::Generate(args) => generate::run(&args),
         Command::Receipt(args) => receipt::run(&config, args),
+        Command::Audit(args) => audit::run(config, args).await,
         Command::Bench(args) => bench::run(&config, args).await,
         Command::Doctor(args) => doctor::run(&args, Some(config.folder)).await,
         Command::Migrate(args) => migrate::run(&config, &args).await,

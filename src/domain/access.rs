@@ -71,6 +71,8 @@ pub enum Action {
     ReadAnomalies,
     /// Read the audit trail.
     ReadAudit,
+    /// Write a signed checkpoint of the audit trail.
+    CheckpointAudit,
     /// Change the schema of the store.
     Migrate,
 }
@@ -88,6 +90,7 @@ impl Action {
         Action::FindAnomalies,
         Action::ReadAnomalies,
         Action::ReadAudit,
+        Action::CheckpointAudit,
         Action::Migrate,
     ];
 
@@ -104,6 +107,7 @@ impl Action {
             Action::FindAnomalies => "find-anomalies",
             Action::ReadAnomalies => "read-anomalies",
             Action::ReadAudit => "read-audit",
+            Action::CheckpointAudit => "checkpoint-audit",
             Action::Migrate => "migrate",
         }
     }
@@ -118,7 +122,7 @@ pub const fn may(role: Role, action: Action) -> bool {
         Role::DataScientist => matches!(action, A::Train | A::ReadModel | A::ReadImports | A::FindAnomalies | A::ReadAnomalies),
         Role::ChiefMedicalInformationOfficer => matches!(action, A::ReadModel | A::ReadCensus | A::ReadAnomalies),
         Role::CareLineManager => matches!(action, A::Admit | A::Discharge | A::ReadCensus | A::ReadModel | A::ReadAnomalies),
-        Role::Auditor => matches!(action, A::ReadAudit | A::ReadImports),
+        Role::Auditor => matches!(action, A::ReadAudit | A::CheckpointAudit | A::ReadImports),
     }
 }
 
@@ -158,23 +162,31 @@ pub struct Caller {
     pub proof: Proof,
     /// The request or invocation this belongs to.
     pub correlation: String,
+    /// The network address that the call came from; empty where nobody trustworthy says, or there was no network.
+    pub origin: String,
 }
 
 impl Caller {
-    /// The platform acting for a trigger: it imports, trains and looks for anomalies, and nothing else.
+    /// The platform acting for a trigger: it imports, trains, looks for anomalies and vouches for the audit trail, and nothing else.
     pub fn platform(function: &str, correlation: impl Into<String>) -> Self {
-        Self { id: function.to_owned(), roles: Vec::new(), proof: Proof::Platform, correlation: correlation.into() }
+        Self { id: function.to_owned(), roles: Vec::new(), proof: Proof::Platform, correlation: correlation.into(), origin: String::new() }
     }
 
     /// Whoever runs the command line on the machine that holds the data: local policy is the file system's.
     pub fn command_line(correlation: impl Into<String>) -> Self {
-        Self { id: "command-line".into(), roles: Role::ALL.to_vec(), proof: Proof::CommandLine, correlation: correlation.into() }
+        Self {
+            id: "command-line".into(),
+            roles: Role::ALL.to_vec(),
+            proof: Proof::CommandLine,
+            correlation: correlation.into(),
+            origin: String::new(),
+        }
     }
 
     /// May this caller do `action`?
     pub fn may(&self, action: Action) -> bool {
         match self.proof {
-            Proof::Platform => matches!(action, Action::Import | Action::Train | Action::FindAnomalies),
+            Proof::Platform => matches!(action, Action::Import | Action::Train | Action::FindAnomalies | Action::CheckpointAudit),
             Proof::CommandLine => true,
             Proof::Entra | Proof::Local => self.roles.iter().any(|role| may(*role, action)),
         }
@@ -218,7 +230,7 @@ mod tests {
 
     #[test]
     fn a_caller_without_roles_may_do_nothing() {
-        let caller = Caller { id: "x".into(), roles: vec![], proof: Proof::Entra, correlation: String::new() };
+        let caller = Caller { proof: Proof::Entra, ..Caller::platform("x", "") };
         assert!(Action::ALL.iter().all(|action| !caller.may(*action)));
     }
 }

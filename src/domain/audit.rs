@@ -1,6 +1,7 @@
-//! What happened: one event a verb, without any patient value.
+//! What happened: one event a verb, without any patient value; and the chain that shows whether the trail is whole.
 
 use chrono::{DateTime, Utc};
+use sha2::{Digest, Sha256};
 
 use super::access::{Action, Caller};
 use super::encounter::EncounterId;
@@ -17,6 +18,9 @@ pub enum Outcome {
 }
 
 impl Outcome {
+    /// All of them.
+    pub const ALL: [Outcome; 3] = [Outcome::Success, Outcome::Refused, Outcome::Failure];
+
     /// The outcome's name in the audit trail.
     pub const fn name(self) -> &'static str {
         match self {
@@ -62,5 +66,258 @@ impl AuditEvent {
     pub fn detail(mut self, detail: impl Into<String>) -> Self {
         self.detail = detail.into();
         self
+    }
+}
+
+/// An event as the record holds it: words alone, so that one which somebody tampered with can still be read and named.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditRow {
+    /// When, UTC; whole microseconds.
+    pub at: DateTime<Utc>,
+    /// [`Caller::id`].
+    pub caller: String,
+    /// The names of the caller's roles, with commas between them.
+    pub roles: String,
+    /// The name of the caller's proof.
+    pub proof: String,
+    /// [`Caller::correlation`].
+    pub correlation: String,
+    /// [`Caller::origin`].
+    pub origin: String,
+    /// The action's name.
+    pub action: String,
+    /// The outcome's name.
+    pub outcome: String,
+    /// The encounter's id.
+    pub encounter: Option<i64>,
+    /// [`AuditEvent::detail`].
+    pub detail: String,
+}
+
+impl AuditRow {
+    /// The words of `event`.
+    pub fn of(event: &AuditEvent) -> Self {
+        let caller = &event.caller;
+        Self {
+            at: event.at,
+            caller: caller.id.clone(),
+            roles: caller.roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(","),
+            proof: caller.proof.name().to_owned(),
+            correlation: caller.correlation.clone(),
+            origin: caller.origin.clone(),
+            action: event.action.name().to_owned(),
+            outcome: event.outcome.name().to_owned(),
+            encounter: event.encounter.map(|id| id.get().into()),
+            detail: event.detail.clone(),
+        }
+    }
+
+    /// The hash of this event as the `number`-th of `partition`, after the one with the hash `previous`: SHA-256 in hex over a tag and
+    /// every field with its length before it, so that no two events have the same bytes.
+    pub fn hash(&self, partition: u32, number: u64, previous: &str) -> String {
+        let mut hash = Sha256::new();
+        hash.update(b"hdai-audit-1");
+        let mut field = |text: &str| {
+            hash.update((text.len() as u64).to_be_bytes());
+            hash.update(text.as_bytes());
+        };
+        field(&partition.to_string());
+        field(&number.to_string());
+        field(previous);
+        field(&self.at.timestamp_micros().to_string());
+        for text in [&self.caller, &self.roles, &self.proof, &self.correlation, &self.origin, &self.action, &self.outcome] {
+            field(text);
+        }
+        field(&self.encounter.map(|id| id.to_string()).unwrap_or_default());
+        field(&self.detail);
+        hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+}
+
+/// An event and its place in the chain of its partition.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Chained {
+    /// Its number in the whole trail, by which a person finds it.
+    pub seq: u64,
+    /// Its number in its partition, from 1, without gaps.
+    pub number: u64,
+    /// [`AuditRow::hash`], as it was when it was written.
+    pub hash: String,
+    /// The event.
+    pub row: AuditRow,
+}
+
+/// The end of a partition's chain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChainHead {
+    /// The partition.
+    pub partition: u32,
+    /// Events in it.
+    pub number: u64,
+    /// The hash of the newest; empty while there is none.
+    pub hash: String,
+}
+
+/// Events that stand in no chain.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct Unchained {
+    /// Those from before the chain began.
+    pub before: u64,
+    /// Those from after: a program of before the chain wrote them, or somebody who is no program of ours.
+    pub since: u64,
+    /// The first of the latter, by its number in the whole trail.
+    pub first_since: Option<u64>,
+}
+
+/// What is wrong with the trail, and where it shows first.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Breach {
+    /// The event's words, or those of one before it, are not those that were written; or it stands in another's place.
+    Altered {
+        /// Its number in the whole trail.
+        seq: u64,
+    },
+    /// Events are gone.
+    Missing {
+        /// The number in the partition of the first one.
+        number: u64,
+    },
+    /// The event has a number that another one had before.
+    Inserted {
+        /// Its number in the whole trail.
+        seq: u64,
+    },
+    /// The chain was made anew up to here: it contradicts its head, or a signed checkpoint.
+    Rewritten {
+        /// The number in the partition that is vouched for.
+        number: u64,
+    },
+}
+
+/// Follows one partition's chain, event by event, and stops at the first breach.
+#[derive(Debug)]
+pub struct ChainCheck {
+    partition: u32,
+    number: u64,
+    seq: u64,
+    previous: String,
+    vouched: Vec<(u64, String)>,
+}
+
+impl ChainCheck {
+    /// A check of `partition` from its beginning. `vouched`: numbers and hashes that the head had, or that signed checkpoints hold.
+    pub fn new(partition: u32, mut vouched: Vec<(u64, String)>) -> Self {
+        vouched.sort();
+        vouched.dedup();
+        vouched.retain(|(number, _)| *number > 0);
+        Self { partition, number: 0, seq: 0, previous: String::new(), vouched }
+    }
+
+    /// The next event, by its number in the partition. `recompute`: its hash, too, or only that it follows.
+    pub fn follow(&mut self, event: &Chained, recompute: bool) -> Result<(), Breach> {
+        let expected = self.number + 1;
+        if event.number > expected {
+            return Err(Breach::Missing { number: expected });
+        }
+        if event.number < expected {
+            return Err(Breach::Inserted { seq: event.seq });
+        }
+        if recompute && event.row.hash(self.partition, event.number, &self.previous) != event.hash {
+            return Err(Breach::Altered { seq: event.seq });
+        }
+        if self.vouched.iter().any(|(number, hash)| *number == event.number && *hash != event.hash) {
+            return Err(Breach::Rewritten { number: event.number });
+        }
+        (self.number, self.seq) = (event.number, event.seq);
+        self.previous.clone_from(&event.hash);
+        Ok(())
+    }
+
+    /// No further event is there: is that all there were? `newest`: the head's number after the last event was read.
+    pub fn end(&self, newest: u64) -> Result<(), Breach> {
+        if self.number < self.vouched.last().map_or(0, |(number, _)| *number) {
+            return Err(Breach::Missing { number: self.number + 1 });
+        }
+        if self.number > newest { Err(Breach::Inserted { seq: self.seq }) } else { Ok(()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn chain(length: u64) -> Vec<Chained> {
+        let mut previous = String::new();
+        (1..=length)
+            .map(|number| {
+                let caller = Caller::platform("import", format!("c-{number}"));
+                let row = AuditRow::of(&AuditEvent::new(&caller, Action::Import, Outcome::Success, DateTime::<Utc>::UNIX_EPOCH));
+                previous = row.hash(3, number, &previous);
+                Chained { seq: number + 100, number, hash: previous.clone(), row }
+            })
+            .collect()
+    }
+
+    fn check(events: &[Chained], head: &ChainHead, mut vouched: Vec<(u64, String)>) -> Result<(), Breach> {
+        vouched.push((head.number, head.hash.clone()));
+        let mut check = ChainCheck::new(3, vouched);
+        events.iter().try_for_each(|event| check.follow(event, true))?;
+        check.end(head.number)
+    }
+
+    #[test]
+    fn whatever_is_done_to_a_chain_is_found_where_it_begins() {
+        let whole = chain(9);
+        let head = ChainHead { partition: 3, number: 9, hash: whole[8].hash.clone() };
+        let done = |change: &dyn Fn(&mut Vec<Chained>)| {
+            let mut events = whole.clone();
+            change(&mut events);
+            check(&events, &head, vec![])
+        };
+        assert_eq!(done(&|_| {}), Ok(()));
+        assert_eq!(done(&|events| events[4].row.outcome = "refused".into()), Err(Breach::Altered { seq: 105 }));
+        assert_eq!(done(&|events| events[4].row.encounter = Some(7)), Err(Breach::Altered { seq: 105 }));
+        assert_eq!(done(&|events| events[4].hash = events[3].hash.clone()), Err(Breach::Altered { seq: 105 }));
+        assert_eq!(done(&|events| drop(events.remove(2))), Err(Breach::Missing { number: 3 }));
+        assert_eq!(done(&|events| drop(events.pop())), Err(Breach::Missing { number: 9 }));
+        assert_eq!(done(&|events| events.insert(2, events[1].clone())), Err(Breach::Inserted { seq: 102 }));
+        let swap = |events: &mut Vec<Chained>| {
+            let (a, b) = (events[2].row.clone(), events[3].row.clone());
+            (events[2].row, events[3].row) = (b, a);
+        };
+        assert_eq!(done(&swap), Err(Breach::Altered { seq: 103 }));
+        let forged = |events: &mut Vec<Chained>| {
+            let row = events[8].row.clone();
+            let hash = row.hash(3, 10, &events[8].hash);
+            events.push(Chained { seq: 110, number: 10, hash, row });
+        };
+        assert_eq!(done(&forged), Err(Breach::Inserted { seq: 110 }));
+    }
+
+    #[test]
+    fn a_chain_that_was_made_anew_contradicts_a_checkpoint() {
+        let (before, mut after) = (chain(9), chain(9));
+        let mut previous = String::new();
+        for event in &mut after {
+            event.row.caller = "another".into();
+            previous = event.row.hash(3, event.number, &previous);
+            event.hash.clone_from(&previous);
+        }
+        let head = ChainHead { partition: 3, number: 9, hash: previous };
+        assert_eq!(check(&after, &head, vec![]), Ok(()), "without a checkpoint nobody can tell");
+        let vouched = vec![(5, before[4].hash.clone())];
+        assert_eq!(check(&after, &head, vouched.clone()), Err(Breach::Rewritten { number: 5 }));
+        let short = ChainHead { partition: 3, number: 2, hash: before[1].hash.clone() };
+        assert_eq!(check(&before[..2], &short, vouched), Err(Breach::Missing { number: 3 }), "cut off, with its head");
+    }
+
+    #[test]
+    fn bytes_cannot_move_from_one_field_to_the_next() {
+        let caller = Caller::platform("ab", "c");
+        let one = AuditRow::of(&AuditEvent::new(&caller, Action::Import, Outcome::Success, DateTime::<Utc>::UNIX_EPOCH));
+        let other = AuditRow { caller: "a".into(), roles: "b".into(), ..one.clone() };
+        assert_ne!(one.hash(0, 1, ""), other.hash(0, 1, ""));
+        assert_ne!(one.hash(0, 1, ""), one.hash(1, 1, ""));
+        assert_ne!(one.hash(0, 1, ""), one.hash(0, 2, ""));
     }
 }

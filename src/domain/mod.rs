@@ -12,7 +12,7 @@ pub mod model;
 pub mod patient;
 
 pub use access::{Action, Caller, Role};
-pub use audit::{AuditEvent, Outcome};
+pub use audit::{AuditEvent, AuditRow, Outcome};
 pub use encounter::{Clinical, Encounter, EncounterId};
 pub use facility::{Facility, FacilityId};
 pub use length_of_stay::{Contribution, Interval, Prediction};

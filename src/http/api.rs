@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use warp::http::StatusCode;
 
 use super::routes::{self, Found, Operation};
-use super::{ApiReply, ApiRequest, App, auth, openapi, problem};
+use super::{ApiReply, ApiRequest, App, audit, auth, openapi, problem};
 use crate::codec::fhir::reply::{self, Refusal};
 use crate::codec::fhir::{self, Shape};
 use crate::domain::import::ImportId;
@@ -210,19 +210,7 @@ async fn read(app: &App, caller: &Caller, request: &ApiRequest, operation: Opera
             json!({ "models": models.iter().map(model).collect::<Vec<_>>() })
         }
         Operation::Champion => champion(&workflow::champion_report(caller, hospital, now).await?),
-        Operation::Audit => {
-            let events = workflow::audit_trail(caller, hospital, limit, now).await?;
-            json!({ "events": events.iter().map(|event| json!({
-                "at": event.at.to_rfc3339_opts(SecondsFormat::Millis, true),
-                "caller": event.caller.id,
-                "proof": event.caller.proof.name(),
-                "correlation": event.caller.correlation,
-                "action": event.action.name(),
-                "outcome": event.outcome.name(),
-                "encounterId": event.encounter.map(|id| id.get()),
-                "detail": event.detail,
-            })).collect::<Vec<_>>() })
-        }
+        Operation::Audit => audit::page(app, caller, request, limit).await?,
         Operation::Health | Operation::OpenApi | Operation::Admit | Operation::Discharge => Value::Null,
     })
 }

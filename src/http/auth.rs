@@ -3,6 +3,8 @@
 //! Source: "Work with user identities in Azure App Service authentication". The headers count only where something that strips the
 //! caller's own copies stands in front; otherwise every caller is unknown.
 
+use std::net::{IpAddr, SocketAddr};
+
 use base64::Engine;
 use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
@@ -15,6 +17,7 @@ use crate::domain::{Caller, Role};
 use crate::error::{Error, Kind, Result};
 
 const PRINCIPAL: &str = "x-ms-client-principal";
+const FORWARDED_FOR: &str = "x-forwarded-for";
 const INVOCATION: &str = "x-azure-functions-invocationid";
 const ROLE_CLAIM_WS2008: &str = "http://schemas.microsoft.com/ws/2008/06/identity/claims/role";
 const OBJECT_ID_CLAIM: &str = "http://schemas.microsoft.com/identity/claims/objectidentifier";
@@ -43,6 +46,16 @@ pub(super) fn correlation(headers: &HeaderMap) -> String {
     }
 }
 
+/// The address that the front end saw: it adds its own word at the end of what the caller may have sent.
+fn origin(headers: &HeaderMap) -> String {
+    let seen = headers.get_all(FORWARDED_FOR).iter().next_back().and_then(|value| value.to_str().ok()?.rsplit(',').next());
+    let address = seen.map(str::trim).and_then(|text| {
+        let plain = text.parse::<IpAddr>().ok();
+        plain.or_else(|| text.parse::<SocketAddr>().ok().map(|with_port| with_port.ip()))
+    });
+    address.map(|address| address.to_string()).unwrap_or_default()
+}
+
 /// The caller of an API call.
 ///
 /// # Errors
@@ -65,7 +78,7 @@ pub(super) fn caller(headers: &HeaderMap, trust: IdentityTrust) -> Result<Caller
     let roles = principal.claims.iter().filter(|claim| is_role(&claim.typ)).filter_map(|claim| Role::parse(&claim.val)).collect();
     let id = principal.claims.iter().find(|claim| claim.typ == "oid" || claim.typ == OBJECT_ID_CLAIM);
     match id.map(|claim| claim.val.as_str()).filter(|id| !id.is_empty() && id.len() <= ID_CHARS_MAX) {
-        Some(id) => Ok(Caller { id: id.to_owned(), roles, proof, correlation: correlation(headers) }),
+        Some(id) => Ok(Caller { id: id.to_owned(), roles, proof, correlation: correlation(headers), origin: origin(headers) }),
         None => unknown("sign in again: the identity carries no object id"),
     }
 }
@@ -107,6 +120,21 @@ mod tests {
         let caller = caller(&headers, IdentityTrust::Platform).unwrap();
         assert_eq!(caller.roles, [Role::Auditor, Role::CareLineManager]);
         assert_eq!(caller.id, "5b54");
+    }
+
+    #[test]
+    fn the_origin_is_what_the_front_end_saw_and_not_what_the_caller_says() {
+        let mut headers = headers(json!([{ "typ": "oid", "val": "a" }]));
+        let with = |headers: &HeaderMap| caller(headers, IdentityTrust::Platform).unwrap().origin;
+        assert_eq!(with(&headers), "");
+        for (seen, origin) in
+            [("6.6.6.6, 203.0.113.9:4711", "203.0.113.9"), ("[2001:db8::1]:80", "2001:db8::1"), ("::1", "::1"), ("1.2.3.4, smith", "")]
+        {
+            headers.insert(FORWARDED_FOR, seen.parse().unwrap());
+            assert_eq!(with(&headers), origin, "{seen}");
+        }
+        headers.append(FORWARDED_FOR, "198.51.100.7".parse().unwrap());
+        assert_eq!(with(&headers), "198.51.100.7");
     }
 
     #[test]

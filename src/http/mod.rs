@@ -2,6 +2,7 @@
 //! status codes for errors). It does not know SQL, files or models.
 
 mod api;
+mod audit;
 mod auth;
 mod openapi;
 mod problem;

@@ -90,8 +90,13 @@ fn parameters(route: &Route) -> Value {
         );
     }
     match route.operation {
-        Operation::Imports | Operation::Anomalies | Operation::Models | Operation::Audit => {
+        Operation::Imports | Operation::Anomalies | Operation::Models => {
             parameters.push(number("limit", "Most entries, at most 1000."))
+        }
+        Operation::Audit => {
+            parameters.push(number("limit", "Most entries, at most 1000."));
+            let filter = |(name, kind, what)| json!({ "name": name, "in": "query", "description": what, "schema": { "type": kind } });
+            parameters.extend(super::audit::FILTERS.map(filter));
         }
         Operation::Rejects => {
             parameters.push(number("after", "Rejects to pass over."));

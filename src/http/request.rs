@@ -26,7 +26,14 @@ impl ApiRequest {
 
     /// A query parameter that is a whole number; `None` if it is absent or no number.
     pub fn number(&self, name: &str) -> Option<u64> {
-        self.query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name)?.1.parse().ok()
+        self.text(name)?.parse().ok()
+    }
+
+    /// A query parameter, decoded; `None` if it is absent or empty.
+    pub fn text(&self, name: &str) -> Option<String> {
+        let (_, value) = self.query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name)?;
+        let value = percent_encoding::percent_decode_str(value).decode_utf8().ok()?;
+        (!value.is_empty()).then(|| value.into_owned())
     }
 
     /// The media type of the body, lower case, without parameters.

@@ -29,6 +29,7 @@ enum Answer {
     Events,
     Train,
     TrainNow,
+    AuditCheckpoint,
     Http,
 }
 
@@ -39,6 +40,7 @@ const FUNCTIONS: &[(&str, Answer)] = &[
     ("PatientDataEvents", Answer::Events),
     ("TrainLengthOfStay", Answer::Train),
     ("TrainLengthOfStaySchedule", Answer::TrainNow),
+    ("AuditCheckpoint", Answer::AuditCheckpoint),
     ("PatientAdmissionFunc", Answer::Http),
     ("PatientDischargeFunc", Answer::Http),
     ("Api", Answer::Http),
@@ -59,6 +61,7 @@ pub(super) async fn answer(app: &App, function: &str, headers: &HeaderMap, body:
             Answer::Events => events(app, &invocation),
             Answer::Train => train(app, &caller, &invocation).await,
             Answer::TrainNow => train_now(app, &caller, TrainRequest::default()).await,
+            Answer::AuditCheckpoint => checkpoint(app, &caller).await,
             Answer::Http => http_in_envelope(app, &invocation).await,
         }
     };
@@ -199,6 +202,12 @@ async fn train_now(app: &App, caller: &Caller, request: TrainRequest) -> Result<
             format!("model {} trained on {} rows, promoted: {}", record.version, record.rows, record.promoted)
         }
     }))
+}
+
+/// `timerTrigger`: a signed checkpoint of the audit trail.
+async fn checkpoint(app: &App, caller: &Caller) -> Result<Reply> {
+    let name = workflow::audit_checkpoint(caller, &app.hospital, (app.now)()).await?;
+    Ok(Reply::done().log(format!("checkpoint {name}")))
 }
 
 /// An HTTP function's call as the host wraps it when it neither proxies nor forwards.

@@ -13,7 +13,8 @@ use chrono::{DateTime, NaiveDate, Utc};
 use crate::domain::anomaly::{StayHistory, Survey};
 use crate::domain::import::{Counts, Import, ImportId, Reject, Source};
 use crate::domain::model::ModelRecord;
-use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, Prediction};
+use crate::domain::audit::{ChainHead, Chained, Unchained};
+use crate::domain::{Action, AuditEvent, Encounter, EncounterId, Facility, Outcome, Prediction};
 use crate::error::Result;
 
 /// What [`Store::begin_import`] found.
@@ -134,6 +135,34 @@ pub struct Census {
     pub discharged_today: u64,
 }
 
+/// Which events of the audit trail are asked for, newest first. The default is all of them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct AuditQuery {
+    /// Only those with a smaller number in the trail: the last one of the page before.
+    pub before: Option<u64>,
+    /// Only those about this encounter.
+    pub encounter: Option<EncounterId>,
+    /// Only those of this caller, by its id.
+    pub caller: Option<String>,
+    /// Only those of this action.
+    pub action: Option<Action>,
+    /// Only those that ended like this.
+    pub outcome: Option<Outcome>,
+    /// Only those from this instant on.
+    pub from: Option<DateTime<Utc>>,
+    /// Only those before this instant.
+    pub to: Option<DateTime<Utc>>,
+    /// How many, at most.
+    pub limit: u32,
+}
+
+impl AuditQuery {
+    /// The newest `limit` events.
+    pub fn newest(limit: u32) -> Self {
+        Self { before: None, encounter: None, caller: None, action: None, outcome: None, from: None, to: None, limit }
+    }
+}
+
 /// The record. Instants are kept to the microsecond, days are those of the years 1 to 9999.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -219,6 +248,20 @@ pub trait Store: Send + Sync {
     /// Adds an event that belongs to no other fact (a refusal, a read, a failure).
     async fn append_audit(&self, event: &AuditEvent) -> Result<()>;
 
+    /// Audit events with their numbers in the trail, newest first.
+    async fn audit_page(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditEvent)>>;
+
     /// The newest audit events, newest first.
-    async fn audit_events(&self, limit: u32) -> Result<Vec<AuditEvent>>;
+    async fn audit_events(&self, limit: u32) -> Result<Vec<AuditEvent>> {
+        Ok(self.audit_page(&AuditQuery::newest(limit)).await?.into_iter().map(|(_, event)| event).collect())
+    }
+
+    /// The ends of the chains that the audit trail is made of, by partition.
+    async fn audit_heads(&self) -> Result<Vec<ChainHead>>;
+
+    /// Events of one chain in its order, after the one with this number in the chain and this number in the trail.
+    async fn audit_chain(&self, partition: u32, after: (u64, u64), limit: u32) -> Result<Vec<Chained>>;
+
+    /// How many events stand in no chain.
+    async fn audit_unchained(&self) -> Result<Unchained>;
 }

@@ -2,7 +2,7 @@
 
 use std::collections::HashMap;
 
-use chrono::{DateTime, NaiveDate, Utc};
+use chrono::NaiveDate;
 use sha2::{Digest, Sha256};
 
 use super::columns::unreadable;
@@ -12,7 +12,7 @@ use crate::domain::anomaly::{Direction, Finding, Group};
 use crate::domain::encounter::STAY_DAYS_MAX;
 use crate::domain::import::{ImportId, Reject, State};
 use crate::domain::model::ModelRecord;
-use crate::domain::{Action, AuditEvent, Caller, Encounter, EncounterId, FacilityId, Outcome, Role};
+use crate::domain::{Action, AuditEvent, AuditRow, Caller, Encounter, EncounterId, FacilityId, Outcome, Role};
 use crate::error::{Error, Result};
 use crate::schema::Feature;
 
@@ -115,47 +115,27 @@ pub(super) fn event_as(event: &AuditEvent, done: bool) -> AuditEvent {
     AuditEvent { outcome, ..event.clone() }
 }
 
-/// The names of a caller's roles, as [`AuditRow`] holds them.
-pub(super) fn role_names(caller: &Caller) -> String {
-    caller.roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(",")
-}
-
-/// An audit event as its row holds it.
-pub(super) struct AuditRow {
-    pub(super) at: DateTime<Utc>,
-    pub(super) caller: String,
-    pub(super) roles: String,
-    pub(super) proof: String,
-    pub(super) correlation: String,
-    pub(super) action: String,
-    pub(super) outcome: String,
-    pub(super) encounter: Option<i64>,
-    pub(super) detail: String,
-}
-
 const PROOFS: [Proof; 4] = [Proof::Platform, Proof::Entra, Proof::Local, Proof::CommandLine];
-const OUTCOMES: [Outcome; 3] = [Outcome::Success, Outcome::Refused, Outcome::Failure];
 
-impl AuditRow {
-    /// Reads the row's words.
-    pub(super) fn event(self) -> Result<AuditEvent> {
-        let roles: Option<Vec<_>> = self.roles.split(',').filter(|name| !name.is_empty()).map(Role::parse).collect();
-        let caller = Caller {
-            id: self.caller,
-            roles: roles.ok_or_else(|| unreadable("role"))?,
-            proof: PROOFS.into_iter().find(|known| known.name() == self.proof).ok_or_else(|| unreadable("proof"))?,
-            correlation: self.correlation,
-        };
-        let encounter = |id| EncounterId::new(id).ok_or_else(|| unreadable("encounter id"));
-        Ok(AuditEvent {
-            at: self.at,
-            caller,
-            action: Action::ALL.iter().copied().find(|known| known.name() == self.action).ok_or_else(|| unreadable("action"))?,
-            outcome: OUTCOMES.into_iter().find(|known| known.name() == self.outcome).ok_or_else(|| unreadable("outcome"))?,
-            encounter: self.encounter.map(encounter).transpose()?,
-            detail: self.detail,
-        })
-    }
+/// Reads the words of an event.
+pub(super) fn audit_event(row: AuditRow) -> Result<AuditEvent> {
+    let roles: Option<Vec<_>> = row.roles.split(',').filter(|name| !name.is_empty()).map(Role::parse).collect();
+    let caller = Caller {
+        id: row.caller,
+        roles: roles.ok_or_else(|| unreadable("role"))?,
+        proof: PROOFS.into_iter().find(|known| known.name() == row.proof).ok_or_else(|| unreadable("proof"))?,
+        correlation: row.correlation,
+        origin: row.origin,
+    };
+    let encounter = |id| EncounterId::new(id).ok_or_else(|| unreadable("encounter id"));
+    Ok(AuditEvent {
+        at: row.at,
+        caller,
+        action: Action::ALL.iter().copied().find(|known| known.name() == row.action).ok_or_else(|| unreadable("action"))?,
+        outcome: Outcome::ALL.into_iter().find(|known| known.name() == row.outcome).ok_or_else(|| unreadable("outcome"))?,
+        encounter: row.encounter.map(encounter).transpose()?,
+        detail: row.detail,
+    })
 }
 
 /// A migration: one that ran on a database, or one that this program knows.

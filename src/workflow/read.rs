@@ -8,12 +8,12 @@ use crate::domain::import::{Import, ImportId, Reject};
 use crate::domain::model::ModelRecord;
 use crate::domain::{Action, AuditEvent, Caller, Outcome};
 use crate::error::{Error, Result};
-use crate::store::{Census, Totals};
+use crate::store::{AuditQuery, Census, Totals};
 
 /// Most entries of one answer.
 const ENTRIES_MAX: u32 = 1_000;
 
-async fn note(hospital: &Hospital, caller: &Caller, action: Action, detail: &str, now: DateTime<Utc>) -> Result<()> {
+pub(super) async fn note(hospital: &Hospital, caller: &Caller, action: Action, detail: &str, now: DateTime<Utc>) -> Result<()> {
     hospital.allow(caller, action, now).await?;
     hospital.store.append_audit(&AuditEvent::new(caller, action, Outcome::Success, now).detail(detail)).await
 }
@@ -103,11 +103,16 @@ pub async fn champion_report(caller: &Caller, hospital: &Hospital, now: DateTime
         .ok_or_else(|| Error::not_found("no model is trained yet: import discharged encounters or run `hdai train`"))
 }
 
-/// The newest audit events, at most `limit`.
+/// The audit events that `query` asks for, newest first, with their numbers in the trail.
 ///
 /// # Errors
 /// As [`imports`].
-pub async fn audit_trail(caller: &Caller, hospital: &Hospital, limit: u32, now: DateTime<Utc>) -> Result<Vec<AuditEvent>> {
+pub async fn audit_trail(
+    caller: &Caller,
+    hospital: &Hospital,
+    query: &AuditQuery,
+    now: DateTime<Utc>,
+) -> Result<Vec<(u64, AuditEvent)>> {
     note(hospital, caller, Action::ReadAudit, "list", now).await?;
-    hospital.store.audit_events(limit.min(ENTRIES_MAX)).await
+    hospital.store.audit_page(&AuditQuery { limit: query.limit.min(ENTRIES_MAX), ..query.clone() }).await
 }

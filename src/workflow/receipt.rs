@@ -50,7 +50,7 @@ impl SigningKey {
     }
 
     /// `receipt`, an object, with its signature.
-    fn sign(&self, mut receipt: Value) -> Result<Value> {
+    pub(super) fn sign(&self, mut receipt: Value) -> Result<Value> {
         let mac = hex(&self.mac(&receipt)?.finalize().into_bytes());
         receipt["signature"] = json!({ "algorithm": ALGORITHM, "keyId": self.id, "value": mac });
         Ok(receipt)
@@ -62,9 +62,16 @@ impl SigningKey {
     /// Invalid, saying what is wrong: no receipt, no signature, another key, or altered.
     pub fn verify(&self, text: &[u8]) -> Result<VerifiedReceipt> {
         let no_receipt = || Error::invalid("this is no receipt: a JSON object with an importId and a signature");
-        let mut receipt: Value = serde_json::from_slice(text).map_err(|_| no_receipt())?;
-        let signature = receipt.as_object_mut().and_then(|members| members.remove("signature")).ok_or_else(no_receipt)?;
+        let receipt = self.open(text)?;
         let import = receipt["importId"].as_str().map(|id| ImportId(id.to_owned())).ok_or_else(no_receipt)?;
+        Ok(VerifiedReceipt { import, receipt })
+    }
+
+    /// The object that was signed with this key, without its signature.
+    pub(super) fn open(&self, text: &[u8]) -> Result<Value> {
+        let unsigned = || Error::invalid("this is no JSON object with a signature");
+        let mut receipt: Value = serde_json::from_slice(text).map_err(|_| unsigned())?;
+        let signature = receipt.as_object_mut().and_then(|members| members.remove("signature")).ok_or_else(unsigned)?;
         if signature["algorithm"] != ALGORITHM {
             return Err(Error::invalid(format!("the receipt is signed by another algorithm than {ALGORITHM}")));
         }
@@ -74,11 +81,11 @@ impl SigningKey {
                 self.id
             )));
         }
-        let value = signature["value"].as_str().and_then(unhex).ok_or_else(no_receipt)?;
+        let value = signature["value"].as_str().and_then(unhex).ok_or_else(unsigned)?;
         // In constant time.
         let verified = self.mac(&receipt)?.verify_slice(&value);
         verified.map_err(|_| Error::invalid("the receipt was altered after it was signed: trust the ledger, not this file"))?;
-        Ok(VerifiedReceipt { import, receipt })
+        Ok(receipt)
     }
 }
 

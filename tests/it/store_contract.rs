@@ -15,6 +15,7 @@ mod place;
 mod property;
 mod records;
 mod sqlite_only;
+mod trail;
 
 macro_rules! contract {
     ($backend:ident) => {
@@ -75,6 +76,12 @@ macro_rules! contract {
                 the_newest_promoted_model_is_the_champion,
                 a_models_version_is_kept_once,
                 every_audit_event_comes_back_newest_first,
+            );
+            contract!(@ $backend trail:
+                every_fact_adds_to_an_unbroken_chain,
+                eight_instances_at_once_leave_unbroken_chains,
+                a_fact_that_fails_leaves_no_gap,
+                the_trail_answers_who_what_and_when,
             );
             contract!(@ $backend property: any_sequence_of_facts_leaves_what_a_simple_model_says);
         }

@@ -5,6 +5,7 @@
 //! `docs/fhir.md` is the contract in words; every rule there is held by a test here or in `tests/it/codec_fhir.rs`.
 
 mod admission;
+pub mod audit;
 mod condition;
 mod discharge;
 mod encode;

@@ -45,6 +45,7 @@ pub(super) fn migrations(schema: &str) -> Vec<Migration> {
         Migration { number: 2, name: "0002-facilities", batches: vec![batch(facilities(schema))] },
         Migration { number: 3, name: "0003-anomalies", batches: vec![place(ANOMALIES)] },
         Migration { number: 4, name: "0004-deidentified", batches: vec![batch(deidentified(schema))] },
+        Migration { number: 5, name: "0005-audit-chain", batches: vec![place(AUDIT_CHAIN), place(AUDIT_CHAIN_INDEXES)] },
     ]
 }
 
@@ -178,6 +179,30 @@ CREATE TRIGGER {s}.audit_is_append_only ON {s}.audit AFTER UPDATE, DELETE AS
 BEGIN
   THROW 50001, N'the audit trail is append-only', 1;
 END;
+";
+
+/// What makes a change of the trail show: each event carries a hash of itself and of the one before it in its chain. There are
+/// [`super::audit::CHAINS`] chains, so that instances which write at once seldom wait for each other.
+const AUDIT_CHAIN: &str = "\
+ALTER TABLE {s}.audit ADD origin nvarchar(100) NOT NULL CONSTRAINT DF_audit_origin DEFAULT N''; -- address that the call came from
+ALTER TABLE {s}.audit ADD chain int NULL; -- NULL in events from before the chains
+ALTER TABLE {s}.audit ADD place bigint NULL; -- number in the chain, from 1
+ALTER TABLE {s}.audit ADD hash nvarchar(64) NULL; -- SHA-256 of the event, its place and the hash before it
+
+CREATE TABLE {s}.audithead (
+  chain int NOT NULL CONSTRAINT PK_audithead PRIMARY KEY,
+  place bigint NOT NULL, -- of the newest event
+  hash nvarchar(64) NOT NULL
+);
+
+INSERT INTO {s}.audithead (chain, place, hash)
+VALUES (0, 0, N''), (1, 0, N''), (2, 0, N''), (3, 0, N''), (4, 0, N''), (5, 0, N''), (6, 0, N''), (7, 0, N'');
+";
+
+/// In a batch of their own: a batch is compiled whole, before its columns are there.
+const AUDIT_CHAIN_INDEXES: &str = "\
+CREATE UNIQUE INDEX audit_chain ON {s}.audit (chain, place) WHERE place IS NOT NULL;
+CREATE INDEX audit_encounter ON {s}.audit (encounter) WHERE encounter IS NOT NULL;
 ";
 
 /// The newest look at the stays over time, and its findings; the next look takes their place.

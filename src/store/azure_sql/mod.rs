@@ -38,10 +38,11 @@ pub use self::sql::statements;
 use self::pool::Pool;
 use self::sql::Statements;
 use super::columns::{encounter_columns, nameless_columns};
-use super::{Admitted, Batch, Begun, Census, Discharged, Finish, Step, Store, Stored, Totals};
+use super::{Admitted, AuditQuery, Batch, Begun, Census, Discharged, Finish, Step, Store, Stored, Totals};
 use crate::azure::identity::Identity;
 use crate::config::SqlSettings;
 use crate::domain::anomaly::{StayHistory, Survey};
+use crate::domain::audit::{ChainHead, Chained, Unchained};
 use crate::domain::import::{Import, ImportId, Reject, Source};
 use crate::domain::model::ModelRecord;
 use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, Prediction};
@@ -244,10 +245,25 @@ impl Store for AzureSql {
         attempt!(self.audited(), |session| audit::append(session, &self.sql, event))
     }
 
-    async fn audit_events(&self, limit: u32) -> Result<Vec<AuditEvent>> {
+    async fn audit_page(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditEvent)>> {
+        if query.limit == 0 {
+            return Ok(Vec::new());
+        }
+        attempt!(self.pool.reading(), |session| audit::page(session, &self.sql, query))
+    }
+
+    async fn audit_heads(&self) -> Result<Vec<ChainHead>> {
+        attempt!(self.pool.reading(), |session| audit::heads(session, &self.sql))
+    }
+
+    async fn audit_chain(&self, partition: u32, after: (u64, u64), limit: u32) -> Result<Vec<Chained>> {
         if limit == 0 {
             return Ok(Vec::new());
         }
-        attempt!(self.pool.reading(), |session| audit::newest(session, &self.sql, limit))
+        attempt!(self.pool.reading(), |session| audit::chain(session, &self.sql, partition, after, limit))
+    }
+
+    async fn audit_unchained(&self) -> Result<Unchained> {
+        attempt!(self.pool.reading(), |session| audit::unchained(session, &self.sql))
     }
 }

@@ -30,6 +30,7 @@ const ROLES: [DatabaseRole; 4] = [
             ("SELECT, INSERT", "rejects"),
             ("SELECT, INSERT", "models"),
             ("SELECT, INSERT", "audit"),
+            ("SELECT, UPDATE", "audithead"),
             ("SELECT, INSERT, DELETE", "survey"),
             ("SELECT, INSERT, DELETE", "findings"),
             ("SELECT", "schema_migrations"),
@@ -63,8 +64,8 @@ const ROLES: [DatabaseRole; 4] = [
     DatabaseRole {
         name: "hdai_auditor",
         who: "the auditor: the trail alone",
-        grants: &[("SELECT", "audit")],
-        denials: &[("SELECT", PATIENTS), ("INSERT, UPDATE, DELETE", "audit")],
+        grants: &[("SELECT", "audit"), ("SELECT", "audithead")],
+        denials: &[("SELECT", PATIENTS), ("INSERT, UPDATE, DELETE", "audit"), ("UPDATE", "audithead")],
         sees_definitions: false,
         member: "AuditorName",
     },

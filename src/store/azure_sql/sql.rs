@@ -54,6 +54,8 @@ const IMPORT_COLUMNS: &str = "id, account, container, name, etag, [state], attem
 
 const MODEL_COLUMNS: &str = "[version], trained, trainingrows, schemafingerprint, metrics, promoted, reason";
 
+const AUDIT_COLUMNS: &str = "[at], caller, roles, proof, correlation, origin, [action], outcome, encounter, detail";
+
 const FINDING_COLUMNS: &str = "ordinal, facid, [condition], direction, firstweek, lastweek, stays, meandays, expecteddays, \
      averagedays, limitdays";
 
@@ -165,13 +167,37 @@ statements! { s:
         ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT 1 ROWS ONLY");
     models = format!("SELECT {MODEL_COLUMNS} FROM {s}.models ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY");
 
-    insert_audit = format!("INSERT INTO {s}.audit ([at], caller, roles, proof, correlation, [action], outcome, encounter, detail, operation)\n\
-        VALUES (@P1, @P2, @P3, @P4, @P5, @P6, @P7, @P8, @P9, @P10)");
-    audit_events = format!("SELECT [at], caller, roles, proof, correlation, [action], outcome, encounter, detail FROM {s}.audit\n\
-        ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY");
+    /// Locks the chain until the transaction ends. It is the last thing a transaction waits for, so no two wait for each other.
+    advance_chain = format!("UPDATE {s}.audithead SET place = place + 1 OUTPUT INSERTED.place, INSERTED.hash WHERE chain = @P1");
+    chain_hash = format!("UPDATE {s}.audithead SET hash = @P2 WHERE chain = @P1");
+    audit_heads = format!("SELECT chain, place, hash FROM {s}.audithead ORDER BY chain");
+    insert_audit = format!("INSERT INTO {s}.audit ({AUDIT_COLUMNS}, operation, chain, place, hash)\n\
+        VALUES (@P1, @P2, @P3, @P4, @P5, @P6, @P7, @P8, @P9, @P10, @P11, @P12, @P13, @P14)");
+    audit_page = audit_page(s, "");
+    /// By the index of encounters.
+    audit_about = audit_page(s, " AND encounter = @P8");
+    audit_chain = format!("SELECT seq, place, hash, {AUDIT_COLUMNS} FROM {s}.audit\n\
+        WHERE chain = @P1 AND place >= @P2 AND (place > @P2 OR seq > @P3)\n\
+        ORDER BY place, seq OFFSET 0 ROWS FETCH NEXT @P4 ROWS ONLY");
+    audit_unchained = format!("SELECT CAST(COUNT_BIG(CASE WHEN a.seq < f.firstseq THEN 1 END) AS bigint) AS unchained,\n  \
+          CAST(COUNT_BIG(CASE WHEN a.seq > f.firstseq THEN 1 END) AS bigint) AS since,\n  \
+          CAST(MIN(CASE WHEN a.seq > f.firstseq THEN a.seq END) AS bigint) AS firstsince\n\
+        FROM {s}.audit AS a CROSS JOIN (SELECT COALESCE(MIN(seq), CAST(9223372036854775807 AS bigint)) AS firstseq FROM {s}.audit\n  \
+          WHERE place IS NOT NULL) AS f\n\
+        WHERE a.place IS NULL OR NOT EXISTS (SELECT 1 FROM {s}.audithead AS h WHERE h.chain = a.chain)");
     /// Was the event of this operation committed? It is among the newest, so no index is needed.
     audit_witness = format!("SELECT CAST(1 AS int) AS committed FROM {s}.audit\n\
         WHERE seq > COALESCE((SELECT MAX(seq) FROM {s}.audit), 0) - 100000 AND operation = @P1");
+}
+
+/// An empty text stands for any caller, action or outcome.
+fn audit_page(s: &str, which: &str) -> String {
+    format!(
+        "SELECT seq, {AUDIT_COLUMNS} FROM {s}.audit\n\
+         WHERE seq < @P1 AND (@P2 = N'' OR CONCAT(caller, N'.') {EXACT} = CONCAT(@P2, N'.') {EXACT}) AND (@P3 = N'' OR [action] = @P3)\n  \
+         AND (@P4 = N'' OR outcome = @P4) AND [at] >= @P5 AND [at] <= @P6{which}\n\
+         ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P7 ROWS ONLY"
+    )
 }
 
 fn lock(resource: &str) -> String {

@@ -21,6 +21,7 @@ pub(super) fn migrations() -> Vec<Migration> {
         Migration { number: 1, name: "0001-record", sql: record() },
         Migration { number: 2, name: "0002-facilities", sql: facilities() },
         Migration { number: 3, name: "0003-anomalies", sql: ANOMALIES.to_owned() },
+        Migration { number: 4, name: "0004-audit-chain", sql: AUDIT_CHAIN.to_owned() },
     ]
 }
 
@@ -194,6 +195,26 @@ CREATE TABLE findings (
   limitdays REAL NOT NULL,
   CHECK (firstweek <= lastweek)
 ) STRICT;
+";
+
+/// What makes a change of the trail show: each event carries a hash of itself and of the one before it. SQLite has one writer, so one
+/// chain is enough.
+const AUDIT_CHAIN: &str = "\
+ALTER TABLE audit ADD COLUMN origin TEXT NOT NULL DEFAULT ''; -- address that the call came from
+ALTER TABLE audit ADD COLUMN chain INTEGER; -- NULL in events from before the chain
+ALTER TABLE audit ADD COLUMN place INTEGER; -- number in the chain, from 1
+ALTER TABLE audit ADD COLUMN hash TEXT; -- SHA-256 of the event, its place and the hash before it
+
+CREATE UNIQUE INDEX audit_chain ON audit (chain, place) WHERE place IS NOT NULL;
+CREATE INDEX audit_encounter ON audit (encounter) WHERE encounter IS NOT NULL;
+
+CREATE TABLE audithead (
+  chain INTEGER PRIMARY KEY,
+  place INTEGER NOT NULL, -- of the newest event
+  hash TEXT NOT NULL
+) STRICT;
+
+INSERT INTO audithead (chain, place, hash) VALUES (0, 0, '');
 ";
 
 /// Facilities that the site has changed since stay as they are.

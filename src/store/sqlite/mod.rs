@@ -28,8 +28,9 @@ pub use self::sql::statements;
 
 use self::fault::Outcome;
 use self::pool::Pool;
-use super::{Admitted, Batch, Begun, Census, Discharged, Finish, Step, Store, Stored, Totals};
+use super::{Admitted, AuditQuery, Batch, Begun, Census, Discharged, Finish, Step, Store, Stored, Totals};
 use crate::domain::anomaly::{StayHistory, Survey};
+use crate::domain::audit::{ChainHead, Chained, Unchained};
 use crate::domain::import::{Import, ImportId, Reject, Source};
 use crate::domain::model::ModelRecord;
 use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, Prediction};
@@ -210,7 +211,20 @@ impl Store for Sqlite {
         self.writer.write(move |transaction| audit::append(transaction, &event)).await
     }
 
-    async fn audit_events(&self, limit: u32) -> Result<Vec<AuditEvent>> {
-        self.read(move |connection| audit::newest(connection, limit)).await
+    async fn audit_page(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditEvent)>> {
+        let query = query.clone();
+        self.read(move |connection| audit::page(connection, &query)).await
+    }
+
+    async fn audit_heads(&self) -> Result<Vec<ChainHead>> {
+        self.read(audit::heads).await
+    }
+
+    async fn audit_chain(&self, partition: u32, after: (u64, u64), limit: u32) -> Result<Vec<Chained>> {
+        self.read(move |connection| audit::chain(connection, partition, after, limit)).await
+    }
+
+    async fn audit_unchained(&self) -> Result<Unchained> {
+        self.read(audit::unchained).await
     }
 }

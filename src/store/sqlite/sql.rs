@@ -51,6 +51,8 @@ const IMPORT_COLUMNS: &str = "id, account, container, name, etag, state, attempt
 
 const MODEL_COLUMNS: &str = "version, trained, trainingrows, schemafingerprint, metrics, promoted, reason";
 
+const AUDIT_COLUMNS: &str = "at, caller, roles, proof, correlation, origin, action, outcome, encounter, detail";
+
 const FINDING_COLUMNS: &str = "ordinal, facid, condition, direction, firstweek, lastweek, stays, meandays, expecteddays, \
      averagedays, limitdays";
 
@@ -142,10 +144,27 @@ statements! {
     CHAMPION = format!("SELECT {MODEL_COLUMNS}, bytes FROM models WHERE promoted = 1 ORDER BY seq DESC LIMIT 1");
     MODELS = format!("SELECT {MODEL_COLUMNS} FROM models ORDER BY seq DESC LIMIT ?1");
 
-    INSERT_AUDIT = "INSERT INTO audit (at, caller, roles, proof, correlation, action, outcome, encounter, detail) \
-        VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
-    AUDIT_EVENTS = "SELECT at, caller, roles, proof, correlation, action, outcome, encounter, detail FROM audit \
-        ORDER BY seq DESC LIMIT ?1";
+    ADVANCE_CHAIN = "UPDATE audithead SET place = place + 1 WHERE chain = ?1 RETURNING place, hash";
+    CHAIN_HASH = "UPDATE audithead SET hash = ?2 WHERE chain = ?1";
+    AUDIT_HEADS = "SELECT chain, place, hash FROM audithead ORDER BY chain";
+    INSERT_AUDIT = format!("INSERT INTO audit ({AUDIT_COLUMNS}, chain, place, hash) VALUES ({})", places(13));
+    AUDIT_PAGE = audit_page("");
+    /// By the index of encounters.
+    AUDIT_ABOUT = audit_page(" AND encounter = ?8");
+    AUDIT_CHAIN = format!("SELECT seq, place, hash, {AUDIT_COLUMNS} FROM audit \
+        WHERE chain = ?1 AND place >= ?2 AND (place > ?2 OR seq > ?3) ORDER BY place, seq LIMIT ?4");
+    AUDIT_UNCHAINED = "SELECT count(*) FILTER (WHERE a.seq < f.seq) AS before, count(*) FILTER (WHERE a.seq > f.seq) AS since, \
+        min(a.seq) FILTER (WHERE a.seq > f.seq) AS firstsince \
+        FROM audit a, (SELECT coalesce(min(seq), 9223372036854775807) AS seq FROM audit WHERE place IS NOT NULL) f \
+        WHERE a.place IS NULL OR a.chain NOT IN (SELECT chain FROM audithead)";
+}
+
+/// An empty text stands for any caller, action or outcome.
+fn audit_page(which: &str) -> String {
+    format!(
+        "SELECT seq, {AUDIT_COLUMNS} FROM audit WHERE seq < ?1 AND (?2 = '' OR caller = ?2) AND (?3 = '' OR action = ?3) \
+         AND (?4 = '' OR outcome = ?4) AND at >= ?5 AND at < ?6{which} ORDER BY seq DESC LIMIT ?7"
+    )
 }
 
 /// Columns are bound in the order of [`encounter_columns`], then the import's id.

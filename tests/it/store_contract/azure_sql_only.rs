@@ -20,7 +20,7 @@ use super::place::azure_sql::Watched;
 use super::place::*;
 use crate::tds::{self, COMMIT, Options};
 
-const MIGRATIONS: [&str; 4] = ["0001-record", "0002-facilities", "0003-anomalies", "0004-deidentified"];
+const MIGRATIONS: &[&str] = &["0001-record", "0002-facilities", "0003-anomalies", "0004-deidentified", "0005-audit-chain"];
 
 /// A session as a DBA's tool has it.
 async fn session(server: &tds::Server) -> Client<Compat<TcpStream>> {
@@ -117,7 +117,7 @@ fn a_database_of_another_program_is_refused() {
     runtime().block_on(async {
         for (change, word) in [
             ("UPDATE dbo.schema_migrations SET checksum = N'other' WHERE number = 2", "use that build"),
-            ("INSERT INTO dbo.schema_migrations (number, name, checksum, applied) VALUES (5, N'0005-later', N'x', SYSDATETIMEOFFSET())", "newer program"),
+            ("INSERT INTO dbo.schema_migrations (number, name, checksum, applied) VALUES (9999, N'9999-later', N'x', SYSDATETIMEOFFSET())", "newer program"),
         ] {
             let server = tds::Server::start(Options::default());
             let store = open(&server).await;

@@ -7,9 +7,11 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Duration;
 
+use health_data_ai::domain::audit::Unchained;
+use health_data_ai::domain::{Action, AuditEvent, Caller, Outcome};
 use health_data_ai::error::{Error, Kind};
 use health_data_ai::schema;
-use health_data_ai::store::sqlite::{Sqlite, ddl, statements};
+use health_data_ai::store::sqlite::{Sqlite, ddl, migration_names, statements};
 use health_data_ai::store::{Step, Store};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -118,7 +120,7 @@ fn many_processes_may_make_the_file_at_once() {
             let makers: Vec<_> = (0..8).map(|_| scope.spawn(open)).collect();
             makers.into_iter().map(|maker| maker.join().unwrap()).sum()
         });
-        assert_eq!(ran, 3, "each migration ran once");
+        assert_eq!(ran, migration_names().len(), "each migration ran once");
     }
 }
 
@@ -156,15 +158,29 @@ fn a_changed_checksum_is_refused() {
 #[test]
 fn an_older_database_is_brought_up_to_date_and_keeps_its_rows() {
     let (_folder, path) = database();
-    let store = migrated(&path);
+    let newer = path.with_file_name("newer.db");
+    let store = migrated(&newer);
     runtime().block_on(import(&store, 1, vec![encounter(1)]));
     drop(store);
+    drop(Sqlite::open(&path).unwrap());
     let raw = Connection::open(&path).unwrap();
-    raw.execute_batch("DROP TABLE findings; DROP TABLE survey; DELETE FROM schema_migrations WHERE number = 3").unwrap();
+    raw.execute_batch(ddl().split("\n-- Migration 0003").next().unwrap()).unwrap();
+    raw.execute("ATTACH ?1 AS newer", [newer.to_str().unwrap()]).unwrap();
+    raw.execute_batch(
+        "INSERT INTO schema_migrations SELECT * FROM newer.schema_migrations WHERE number < 3;
+         INSERT INTO PatientData SELECT * FROM newer.PatientData;
+         INSERT INTO audit SELECT 1, '2026-02-03T04:00:00.000000000Z', 'x', '', 'platform', 'c', 'import', 'success', NULL, 'before the chain';",
+    )
+    .unwrap();
     drop(raw);
     let (store, runtime) = (Sqlite::open(&path).unwrap(), runtime());
-    assert_eq!(runtime.block_on(store.pending()).unwrap(), ["0003-anomalies"]);
-    assert_eq!(runtime.block_on(store.migrate()).unwrap(), ["0003-anomalies"]);
+    let pending = migration_names().split_off(2);
+    assert_eq!(runtime.block_on(store.pending()).unwrap(), pending);
+    assert_eq!(runtime.block_on(store.migrate()).unwrap(), pending);
+    let event = AuditEvent::new(&Caller::platform("x", "c"), Action::Import, Outcome::Success, at(1));
+    runtime.block_on(store.append_audit(&event)).unwrap();
+    assert_eq!(runtime.block_on(super::trail::follow(&store, 9)), Ok(1));
+    assert_eq!(runtime.block_on(store.audit_unchained()).unwrap(), Unchained { before: 1, since: 0, first_since: None });
     assert!(runtime.block_on(store.pending()).unwrap().is_empty());
     assert_eq!(runtime.block_on(store.encounter(eid(1))).unwrap().unwrap().encounter, encounter(1));
     assert_eq!(runtime.block_on(store.survey(1)).unwrap(), None);
@@ -175,11 +191,11 @@ fn a_newer_database_is_refused() {
     let (_folder, path) = database();
     let store = migrated(&path);
     let raw = Connection::open(&path).unwrap();
-    raw.execute("INSERT INTO schema_migrations SELECT 4, '0004-later', 'x', 'y'", []).unwrap();
+    raw.execute("INSERT INTO schema_migrations SELECT 9999, '9999-later', 'x', 'y'", []).unwrap();
     let open = runtime().block_on(store.migrate()).unwrap_err();
     for error in [open, refused(&path)] {
         assert_eq!(error.kind(), Kind::Conflict);
-        assert!(error.message().contains("0004-later") && error.message().contains("newer program"), "{error}");
+        assert!(error.message().contains("9999-later") && error.message().contains("newer program"), "{error}");
     }
 }
 

@@ -1,0 +1,91 @@
+//! An event of the audit trail as an R4 `AuditEvent` (<https://hl7.org/fhir/R4/auditevent.html>): who, what, when, how it ended, about
+//! which encounter, from where. No value of a patient is in it.
+
+use chrono::SecondsFormat;
+use serde_json::{Value, json};
+
+use super::BASE_URL;
+use crate::domain::{Action, AuditEvent, Outcome};
+
+/// The event that has the number `seq` in the trail.
+pub fn audit_event(seq: u64, event: &AuditEvent) -> Value {
+    let caller = &event.caller;
+    let roles: Vec<Value> = caller.roles.iter().map(|role| json!({ "text": role.name() })).collect();
+    let mut agent = json!({
+        "who": { "identifier": { "system": format!("{BASE_URL}/callers/{}", caller.proof.name()), "value": caller.id } },
+        "requestor": true,
+    });
+    if !roles.is_empty() {
+        agent["role"] = roles.into();
+    }
+    if !caller.origin.is_empty() {
+        // 2: an IP address (http://hl7.org/fhir/network-type).
+        agent["network"] = json!({ "address": caller.origin, "type": "2" });
+    }
+    let mut resource = json!({
+        "resourceType": "AuditEvent",
+        "id": seq.to_string(),
+        "type": { "system": "http://terminology.hl7.org/CodeSystem/audit-event-type", "code": "rest", "display": "RESTful Operation" },
+        "subtype": [{ "system": format!("{BASE_URL}/CodeSystem/action"), "code": event.action.name() }],
+        "action": letter(event.action),
+        "recorded": event.at.to_rfc3339_opts(SecondsFormat::Micros, true),
+        "outcome": outcome(event.outcome),
+        "agent": [agent],
+        "source": { "observer": { "display": "Health Data AI" } },
+    });
+    if !event.detail.is_empty() {
+        resource["outcomeDesc"] = event.detail.as_str().into();
+    }
+    let mut entities = vec![json!({ "detail": [{ "type": "correlation", "valueString": caller.correlation }] })];
+    if let Some(encounter) = event.encounter {
+        entities.insert(0, json!({ "what": { "reference": format!("Encounter/{encounter}") } }));
+    }
+    resource["entity"] = entities.into();
+    resource
+}
+
+/// Create, read, update, delete or execute (<http://hl7.org/fhir/audit-event-action>).
+const fn letter(action: Action) -> &'static str {
+    match action {
+        Action::Admit | Action::Import => "C",
+        Action::Discharge => "U",
+        Action::ReadImports | Action::ReadModel | Action::ReadCensus | Action::ReadAnomalies | Action::ReadAudit => "R",
+        Action::Train | Action::FindAnomalies | Action::CheckpointAudit | Action::Migrate => "E",
+    }
+}
+
+/// Success, minor and serious failure (<http://hl7.org/fhir/audit-event-outcome>): a refusal is what an alert looks for.
+const fn outcome(outcome: Outcome) -> &'static str {
+    match outcome {
+        Outcome::Success => "0",
+        Outcome::Failure => "4",
+        Outcome::Refused => "8",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::domain::{Caller, EncounterId, Role};
+    use chrono::DateTime;
+
+    #[test]
+    fn an_event_says_who_what_when_and_about_whom() {
+        let caller = Caller { roles: vec![Role::CareLineManager], origin: "203.0.113.9".into(), ..Caller::command_line("c-1") };
+        let event = AuditEvent::new(&caller, Action::Admit, Outcome::Refused, DateTime::UNIX_EPOCH).detail("a phrase");
+        let found = audit_event(17, &event.about(EncounterId::new(42).unwrap()));
+        assert_eq!((&found["resourceType"], &found["id"]), (&json!("AuditEvent"), &json!("17")));
+        assert_eq!((&found["action"], &found["outcome"], &found["outcomeDesc"]), (&json!("C"), &json!("8"), &json!("a phrase")));
+        assert_eq!(found["recorded"], "1970-01-01T00:00:00.000000Z");
+        assert_eq!(found["agent"][0]["role"], json!([{ "text": "CareLineManager" }]));
+        assert_eq!(found["agent"][0]["network"]["address"], "203.0.113.9");
+        assert_eq!(found["entity"][0]["what"]["reference"], "Encounter/42");
+        assert_eq!(found["entity"][1]["detail"][0]["valueString"], "c-1");
+        // What R4 requires of every event.
+        for member in ["type", "recorded", "agent", "source"] {
+            assert!(!found[member].is_null(), "{member}");
+        }
+        let bare = audit_event(1, &AuditEvent::new(&Caller::platform("f", "c"), Action::Train, Outcome::Success, DateTime::UNIX_EPOCH));
+        assert!(bare["outcomeDesc"].is_null() && bare["agent"][0]["role"].is_null() && bare["agent"][0]["network"].is_null());
+    }
+}
