@@ -225,13 +225,43 @@ ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT 1 ROWS ONLY
 -- models
 SELECT [version], trained, trainingrows, schemafingerprint, metrics, promoted, reason FROM dbo.models ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY
 
--- insert_audit
-INSERT INTO dbo.audit ([at], caller, roles, proof, correlation, [action], outcome, encounter, detail, operation)
-VALUES (@P1, @P2, @P3, @P4, @P5, @P6, @P7, @P8, @P9, @P10)
+-- advance_chain
+UPDATE dbo.audithead SET place = place + 1 OUTPUT INSERTED.place, INSERTED.hash WHERE chain = @P1
 
--- audit_events
-SELECT [at], caller, roles, proof, correlation, [action], outcome, encounter, detail FROM dbo.audit
-ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY
+-- chain_hash
+UPDATE dbo.audithead SET hash = @P2 WHERE chain = @P1
+
+-- audit_heads
+SELECT chain, place, hash FROM dbo.audithead ORDER BY chain
+
+-- insert_audit
+INSERT INTO dbo.audit ([at], caller, roles, proof, correlation, origin, [action], outcome, encounter, detail, operation, chain, place, hash)
+VALUES (@P1, @P2, @P3, @P4, @P5, @P6, @P7, @P8, @P9, @P10, @P11, @P12, @P13, @P14)
+
+-- audit_page
+SELECT seq, [at], caller, roles, proof, correlation, origin, [action], outcome, encounter, detail FROM dbo.audit
+WHERE seq < @P1 AND (@P2 = N'' OR CONCAT(caller, N'.') COLLATE Latin1_General_BIN2 = CONCAT(@P2, N'.') COLLATE Latin1_General_BIN2) AND (@P3 = N'' OR [action] = @P3)
+  AND (@P4 = N'' OR outcome = @P4) AND [at] >= @P5 AND [at] <= @P6
+ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P7 ROWS ONLY
+
+-- audit_about
+SELECT seq, [at], caller, roles, proof, correlation, origin, [action], outcome, encounter, detail FROM dbo.audit
+WHERE seq < @P1 AND (@P2 = N'' OR CONCAT(caller, N'.') COLLATE Latin1_General_BIN2 = CONCAT(@P2, N'.') COLLATE Latin1_General_BIN2) AND (@P3 = N'' OR [action] = @P3)
+  AND (@P4 = N'' OR outcome = @P4) AND [at] >= @P5 AND [at] <= @P6 AND encounter = @P8
+ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P7 ROWS ONLY
+
+-- audit_chain
+SELECT seq, place, hash, [at], caller, roles, proof, correlation, origin, [action], outcome, encounter, detail FROM dbo.audit
+WHERE chain = @P1 AND place >= @P2 AND (place > @P2 OR seq > @P3)
+ORDER BY place, seq OFFSET 0 ROWS FETCH NEXT @P4 ROWS ONLY
+
+-- audit_unchained
+SELECT CAST(COUNT_BIG(CASE WHEN a.seq < f.firstseq THEN 1 END) AS bigint) AS unchained,
+  CAST(COUNT_BIG(CASE WHEN a.seq > f.firstseq THEN 1 END) AS bigint) AS since,
+  CAST(MIN(CASE WHEN a.seq > f.firstseq THEN a.seq END) AS bigint) AS firstsince
+FROM dbo.audit AS a CROSS JOIN (SELECT COALESCE(MIN(seq), CAST(9223372036854775807 AS bigint)) AS firstseq FROM dbo.audit
+  WHERE place IS NOT NULL) AS f
+WHERE a.place IS NULL OR NOT EXISTS (SELECT 1 FROM dbo.audithead AS h WHERE h.chain = a.chain)
 
 -- audit_witness
 SELECT CAST(1 AS int) AS committed FROM dbo.audit
@@ -416,5 +446,25 @@ FROM dbo.PatientData;
 GO
 INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
 VALUES (4, N'0004-deidentified', N'57f34877f0185ca1a97d501425f6e56d225f0755c83f92eb29ba12bc6fa6373d', SYSDATETIMEOFFSET());
+GO
+ALTER TABLE dbo.audit ADD origin nvarchar(100) NOT NULL CONSTRAINT DF_audit_origin DEFAULT N''; -- address that the call came from
+ALTER TABLE dbo.audit ADD chain int NULL; -- NULL in events from before the chains
+ALTER TABLE dbo.audit ADD place bigint NULL; -- number in the chain, from 1
+ALTER TABLE dbo.audit ADD hash nvarchar(64) NULL; -- SHA-256 of the event, its place and the hash before it
+
+CREATE TABLE dbo.audithead (
+  chain int NOT NULL CONSTRAINT PK_audithead PRIMARY KEY,
+  place bigint NOT NULL, -- of the newest event
+  hash nvarchar(64) NOT NULL
+);
+
+INSERT INTO dbo.audithead (chain, place, hash)
+VALUES (0, 0, N''), (1, 0, N''), (2, 0, N''), (3, 0, N''), (4, 0, N''), (5, 0, N''), (6, 0, N''), (7, 0, N'');
+GO
+CREATE UNIQUE INDEX audit_chain ON dbo.audit (chain, place) WHERE place IS NOT NULL;
+CREATE INDEX audit_encounter ON dbo.audit (encounter) WHERE encounter IS NOT NULL;
+GO
+INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
+VALUES (5, N'0005-audit-chain', N'7954d6192d8fe7ff1e22d94a2b5c9737f20a0072a4eefa8edd7134e9428f12a0', SYSDATETIMEOFFSET());
 GO
 

@@ -13,7 +13,7 @@ use crate::domain::audit::{ChainHead, Chained, Unchained};
 use crate::domain::{AuditEvent, AuditRow, EncounterId};
 use crate::store::AuditQuery;
 use crate::store::columns::unreadable;
-use crate::store::rules::{audit_event, event_as};
+use crate::store::rules::{audit_event, event_as, head_is_gone};
 
 /// Chains, from 0: a transaction locks one until it ends.
 pub(super) const CHAINS: u32 = 8;
@@ -29,7 +29,7 @@ pub(super) async fn append(session: &mut Session, sql: &Statements, event: &Audi
     let operation = session.operation().to_owned();
     let chain = chain_of(&operation);
     let head = session.row(&sql.advance_chain, &[Parameter::Long(Some(chain.into()))]).await?;
-    let head = head.ok_or_else(|| unreadable("audit trail: the head of a chain is gone; restore the table audithead"))?;
+    let head = head.ok_or_else(head_is_gone)?;
     let (place, previous) = (count(&head, "place")?, text(&head, "hash")?.to_owned());
     let row = AuditRow { at: event.at.trunc_subsecs(6), ..AuditRow::of(event) };
     let hash = row.hash(chain, place, &previous);

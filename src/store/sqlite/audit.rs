@@ -1,7 +1,7 @@
 //! The audit trail: one row an event, added in the transaction of the fact it tells of, at the end of the chain.
 
 use chrono::{DateTime, SubsecRound, Utc};
-use rusqlite::{Connection, Row, ToSql, Transaction};
+use rusqlite::{Connection, OptionalExtension, Row, ToSql, Transaction};
 
 use super::fault::Outcome;
 use super::sql;
@@ -10,7 +10,7 @@ use crate::domain::audit::{ChainHead, Chained, Unchained};
 use crate::domain::{AuditEvent, AuditRow, EncounterId};
 use crate::store::AuditQuery;
 use crate::store::columns::unreadable;
-use crate::store::rules::{audit_event, event_as};
+use crate::store::rules::{audit_event, event_as, head_is_gone};
 
 /// The one chain of this back end.
 const CHAIN: u32 = 0;
@@ -18,7 +18,8 @@ const CHAIN: u32 = 0;
 /// Adds `event`.
 pub(super) fn append(transaction: &Transaction<'_>, event: &AuditEvent) -> Outcome<()> {
     let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?));
-    let (place, previous) = transaction.prepare_cached(&sql::ADVANCE_CHAIN)?.query_row([CHAIN], read)?;
+    let head = transaction.prepare_cached(&sql::ADVANCE_CHAIN)?.query_row([CHAIN], read).optional()?;
+    let (place, previous) = head.ok_or_else(head_is_gone)?;
     let row = AuditRow { at: event.at.trunc_subsecs(6), ..AuditRow::of(event) };
     let hash = row.hash(CHAIN, u64::try_from(place).map_err(|_| unreadable("place in the chain"))?, &previous);
     let at = instant_text(row.at);

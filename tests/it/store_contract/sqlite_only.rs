@@ -162,8 +162,9 @@ fn an_older_database_is_brought_up_to_date_and_keeps_its_rows() {
     let store = migrated(&newer);
     runtime().block_on(import(&store, 1, vec![encounter(1)]));
     drop(store);
-    drop(Sqlite::open(&path).unwrap());
     let raw = Connection::open(&path).unwrap();
+    let ours: i64 = Connection::open(&newer).unwrap().query_row("PRAGMA application_id", [], |row| row.get(0)).unwrap();
+    raw.pragma_update(None, "application_id", ours).unwrap();
     raw.execute_batch(ddl().split("\n-- Migration 0003").next().unwrap()).unwrap();
     raw.execute("ATTACH ?1 AS newer", [newer.to_str().unwrap()]).unwrap();
     raw.execute_batch(
@@ -363,4 +364,17 @@ fn import_until_the_disk_is_full() {
     };
     assert_eq!(error.kind(), Kind::Unavailable, "{error}");
     assert!(error.message().contains("the disk of the database"), "{error}");
+}
+
+/// Among a million events, those about one encounter are found by its index, in their order.
+#[test]
+fn who_touched_an_encounter_is_found_by_an_index() {
+    let (_folder, path) = database();
+    drop(migrated(&path));
+    let raw = Connection::open(&path).unwrap();
+    let (_, about) = statements().into_iter().find(|(name, _)| *name == "AUDIT_ABOUT").unwrap();
+    let mut statement = raw.prepare(&format!("EXPLAIN QUERY PLAN {about}")).unwrap();
+    let plan = statement.query_map([9, 0, 0, 0, 0, 0, 9, 7], |row| row.get::<_, String>("detail")).unwrap();
+    let plan: Vec<_> = plan.map(Result::unwrap).collect();
+    assert!(plan.len() == 1 && plan[0].contains("USING INDEX audit_encounter"), "{plan:?}");
 }

@@ -1,0 +1,203 @@
+//! The audit trail through the command line: whatever is done to it behind the program's back is found and named.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, Output};
+
+use chrono::{DateTime, Duration, Utc};
+use health_data_ai::domain::audit::AuditRow;
+use health_data_ai::domain::{Action, AuditEvent, Caller, EncounterId, Outcome};
+use health_data_ai::store::Store;
+use health_data_ai::store::sqlite::Sqlite;
+use rusqlite::Connection;
+use serde_json::Value;
+
+use crate::support::hdai;
+
+const EVENTS: i64 = 40;
+
+/// A record whose trail holds [`EVENTS`] events, an hour apart, every fourth about encounter 7.
+fn folder() -> tempfile::TempDir {
+    let folder = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    runtime.block_on(async {
+        let store = Sqlite::open(folder.path().join("hdai.db")).unwrap();
+        store.migrate().await.unwrap();
+        for number in 0..EVENTS {
+            let caller = Caller { origin: "203.0.113.9".into(), ..Caller::command_line(format!("c-{number}")) };
+            let at = DateTime::<Utc>::UNIX_EPOCH + Duration::hours(number);
+            let event = AuditEvent::new(&caller, Action::Admit, Outcome::Success, at).detail("a phrase");
+            let encounter = EncounterId::new(if number % 4 == 0 { 7 } else { 100 + number }).unwrap();
+            store.append_audit(&event.about(encounter)).await.unwrap();
+        }
+    });
+    folder
+}
+
+/// What somebody does who can write the file: the triggers are no obstacle.
+fn tamper(folder: &Path, sql: &str) {
+    let raw = Connection::open(folder.join("hdai.db")).unwrap();
+    raw.execute_batch("DROP TRIGGER audit_is_never_changed; DROP TRIGGER audit_is_never_deleted;").unwrap();
+    raw.execute_batch(sql).unwrap();
+}
+
+fn audit(folder: &Path, args: &[&str]) -> Output {
+    hdai(folder).arg("audit").args(args).output().unwrap()
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}
+
+/// The checkpoint that is made now.
+fn checkpoint(folder: &Path) -> PathBuf {
+    let made = audit(folder, &["checkpoint"]);
+    assert!(made.status.success(), "{}", said(&made));
+    let path = folder.join("blobs").join(said(&made).trim());
+    assert!(path.is_file(), "{}", path.display());
+    path
+}
+
+#[test]
+fn a_trail_is_whole_and_says_so() {
+    let folder = folder();
+    let checkpoint = checkpoint(folder.path());
+    let found = audit(folder.path(), &["verify", "--checkpoint", checkpoint.to_str().unwrap()]);
+    assert!(found.status.success(), "{}", said(&found));
+    assert!(said(&found).contains("41 events recomputed in 1 chains, 1 checkpoints agree"), "{}", said(&found));
+    let part = audit(folder.path(), &["verify", "--from", "1970-01-02", "--to", "1970-01-02T06:00:00Z"]);
+    assert!(part.status.success() && said(&part).contains("whole: 6 events"), "{}", said(&part));
+    let wrong = audit(folder.path(), &["verify", "--from", "yesterday"]);
+    assert_eq!(wrong.status.code(), Some(2), "{}", said(&wrong));
+}
+
+#[test]
+fn whatever_is_done_to_the_trail_is_found_and_named() {
+    let swap = "UPDATE audit SET place = -1 WHERE seq = 12; UPDATE audit SET place = 12 WHERE seq = 13; \
+                UPDATE audit SET place = 13 WHERE seq = 12;";
+    let copy = "INSERT INTO audit (at, caller, roles, proof, correlation, action, outcome, encounter, detail, origin, chain, place, hash) \
+                SELECT at, caller, roles, proof, correlation, action, outcome, encounter, detail, origin,";
+    let forged = format!("{copy} NULL, NULL, NULL FROM audit WHERE seq = 12;");
+    let doubled = format!("DROP INDEX audit_chain; {copy} chain, place, hash FROM audit WHERE seq = 12;");
+    let elsewhere = format!("{copy} 99, place, hash FROM audit WHERE seq = 12;");
+    for (change, words) in [
+        ("UPDATE audit SET outcome = 'refused' WHERE seq = 12;", "event 12 was altered"),
+        ("UPDATE audit SET caller = 'smith' WHERE seq = 12;", "event 12 was altered"),
+        ("UPDATE audit SET encounter = NULL WHERE seq = 12;", "event 12 was altered"),
+        ("UPDATE audit SET at = '1970-01-01T11:00:00.000001000Z' WHERE seq = 12;", "event 12 was altered"),
+        ("UPDATE audit SET origin = '' WHERE seq = 1;", "event 1 was altered"),
+        ("UPDATE audit SET action = 'no-such-action' WHERE seq = 12;", "event 12 was altered"),
+        ("DELETE FROM audit WHERE seq = 12;", "missing from place 12"),
+        ("DELETE FROM audit WHERE seq = 1;", "missing from place 1 "),
+        ("DELETE FROM audit WHERE seq > 38;", "missing from place 39"),
+        ("DELETE FROM audit;", "missing from place 1 "),
+        (swap, "event 13 was altered, or moved"),
+        (&forged, "event 41 was put in"),
+        (&doubled, "event 41 was put in"),
+        (&elsewhere, "event 41 was put in"),
+        ("UPDATE audithead SET hash = 'x';", "contradicts"),
+        ("DELETE FROM audithead;", "event"),
+    ] {
+        let folder = folder();
+        tamper(folder.path(), change);
+        let found = audit(folder.path(), &["verify"]);
+        assert_eq!(found.status.code(), Some(1), "{change}: {}", said(&found));
+        assert!(said(&found).contains(words), "{change}: {}", said(&found));
+    }
+}
+
+/// Makes the chain anew from its beginning, as somebody would who knows how: each hash is right, the head, too.
+fn forge(folder: &Path, changed: i64) {
+    let raw = Connection::open(folder.join("hdai.db")).unwrap();
+    let mut previous = String::new();
+    let mut hashes = Vec::new();
+    let mut statement = raw
+        .prepare("SELECT place, at, caller, roles, proof, correlation, origin, action, outcome, encounter, detail FROM audit ORDER BY place")
+        .unwrap();
+    let mut rows = statement.query([]).unwrap();
+    while let Some(row) = rows.next().unwrap() {
+        let text = |name: &str| row.get::<_, String>(name).unwrap();
+        let place: i64 = row.get("place").unwrap();
+        let event = AuditRow {
+            at: DateTime::parse_from_rfc3339(&text("at")).unwrap().to_utc(),
+            caller: if place == changed { "another".into() } else { text("caller") },
+            roles: text("roles"),
+            proof: text("proof"),
+            correlation: text("correlation"),
+            origin: text("origin"),
+            action: text("action"),
+            outcome: text("outcome"),
+            encounter: row.get("encounter").unwrap(),
+            detail: text("detail"),
+        };
+        previous = event.hash(0, place as u64, &previous);
+        hashes.push(format!("UPDATE audit SET hash = '{previous}', caller = '{}' WHERE place = {place};", event.caller));
+    }
+    drop(rows);
+    drop(statement);
+    tamper(folder, &format!("{} UPDATE audithead SET hash = '{previous}';", hashes.concat()));
+}
+
+#[test]
+fn a_trail_that_was_forged_whole_contradicts_its_checkpoints() {
+    let folder = folder();
+    let path = checkpoint(folder.path());
+    let checkpoint = path.to_str().unwrap();
+    forge(folder.path(), 12);
+    let without = audit(folder.path(), &["verify"]);
+    let with = audit(folder.path(), &["verify", "--checkpoint", checkpoint]);
+    assert!(without.status.success(), "the forgery is a good one: {}", said(&without));
+    assert_eq!(with.status.code(), Some(1), "{}", said(&with));
+    assert!(said(&with).contains("place 40 contradicts what was vouched for"), "{}", said(&with));
+
+    tamper_checkpoint(&path);
+    let altered = audit(folder.path(), &["verify", "--checkpoint", checkpoint]);
+    assert!(!altered.status.success() && said(&altered).contains("altered after it was signed"), "{}", said(&altered));
+}
+
+fn tamper_checkpoint(path: &Path) {
+    let text = fs::read_to_string(path).unwrap();
+    fs::write(path, text.replacen("\"events\": 40", "\"events\": 39", 1)).unwrap();
+}
+
+#[test]
+fn a_trail_that_was_cut_off_with_its_head_contradicts_its_checkpoints() {
+    let folder = folder();
+    let path = checkpoint(folder.path());
+    let cut = "DELETE FROM audit WHERE seq > 30; UPDATE audithead SET place = 30, hash = (SELECT hash FROM audit WHERE seq = 30);";
+    tamper(folder.path(), cut);
+    let found = audit(folder.path(), &["verify", "--checkpoint", path.to_str().unwrap()]);
+    assert!(!found.status.success() && said(&found).contains("missing from place 31"), "{}", said(&found));
+}
+
+#[test]
+fn who_and_export_tell_what_the_trail_holds() {
+    let folder = folder();
+    let who = said(&audit(folder.path(), &["who", "7"]));
+    assert_eq!(who.lines().count(), 10, "{who}");
+    assert!(who.starts_with("1970-01-02 12:00:00.000Z  success  admit") && who.contains("203.0.113.9"), "{who}");
+    assert!(said(&audit(folder.path(), &["who", "8"])).contains("Nobody"));
+    assert_eq!(audit(folder.path(), &["who", "smith"]).status.code(), Some(2));
+
+    let exported = audit(folder.path(), &["export", "--to", "1971-01-01"]);
+    let events: Vec<Value> = said(&exported).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    assert_eq!(events.len(), EVENTS as usize);
+    assert!(events.iter().all(|event| event["resourceType"] == "AuditEvent"));
+    assert_eq!((&events[0]["id"], &events[39]["id"]), (&"40".into(), &"1".into()), "newest first");
+}
+
+#[test]
+fn eight_processes_at_once_leave_one_unbroken_chain() {
+    let folder = folder();
+    let processes: Vec<_> = (0..24)
+        .map(|_| {
+            let mut command: Command = hdai(folder.path());
+            command.args(["audit", "who", "7"]).stdout(std::process::Stdio::null()).spawn().unwrap()
+        })
+        .collect();
+    for mut process in processes {
+        assert!(process.wait().unwrap().success());
+    }
+    let found = audit(folder.path(), &["verify"]);
+    assert!(found.status.success() && said(&found).contains("whole: 64 events"), "{}", said(&found));
+}
