@@ -42,7 +42,7 @@ enum Command {
         #[arg(long, default_value_t = 1000)]
         limit: u32,
     },
-    /// Write the trail as FHIR R4 AuditEvent resources, one a line, newest first
+    /// Write the trail as FHIR R4 `AuditEvent` resources, one a line, newest first
     Export {
         /// From this day or instant on
         #[arg(long, value_name = "WHEN", value_parser = when)]

@@ -49,6 +49,7 @@ use crate::error::{Error, Result};
 use crate::store::Store;
 use crate::store::azure_sql::AzureSql;
 use crate::store::sqlite::Sqlite;
+use crate::store::watched::Watched;
 use crate::telemetry;
 use crate::workflow::Hospital;
 
@@ -219,7 +220,7 @@ fn caller() -> Caller {
 /// Opens what is configured, record and files, with the record's schema up to date.
 async fn open(config: Config) -> Result<Hospital> {
     create_private(&config.folder)?;
-    let store = open_store(&config).await?;
+    let store: Arc<dyn Store> = Arc::new(Watched::new(open_store(&config).await?, config.alerts));
     store.migrate().await?;
     let blobs = open_blobs(&config)?;
     let receipt_key = receipt::signing_key(&config)?;

@@ -5,6 +5,7 @@ use std::net::Ipv4Addr;
 use std::path::PathBuf;
 use std::time::Duration;
 
+use crate::domain::alert::AlertRules;
 use crate::error::{Error, Result};
 
 mod settings;
@@ -61,6 +62,8 @@ pub struct Config {
     pub sql: Option<SqlSettings>,
     /// What receipts are signed with, in base64; `None` for the key file.
     pub receipt_key: Option<Secret>,
+    /// What in the audit trail is logged as an alert.
+    pub alerts: AlertRules,
     /// Log filter.
     pub log: String,
 }
@@ -216,6 +219,7 @@ impl Config {
             },
             sql: sql_settings(&text, &number)?,
             receipt_key: Some(text("HDAI_RECEIPT_KEY")?).filter(|key| !key.is_empty()).map(Secret::new),
+            alerts: alerts(&text, &number)?,
             log: text("HDAI_LOG")?,
         })
     }
@@ -234,6 +238,23 @@ impl Config {
     pub fn blob_root(&self) -> PathBuf {
         self.folder.join("blobs")
     }
+}
+
+fn alerts(text: &dyn Fn(&str) -> Result<String>, number: &dyn Fn(&str) -> Result<u64>) -> Result<AlertRules> {
+    let count = |name: &str| -> Result<u32> {
+        u32::try_from(number(name)?).map_err(|_| Error::invalid(format!("the setting {name} must be at most {}", u32::MAX)))
+    };
+    let hours = text("HDAI_OFF_HOURS")?;
+    let hour = |text: &str| text.trim().parse::<u32>().ok().filter(|hour| *hour < 24);
+    let off_hours = match hours.trim() {
+        "none" => None,
+        span => Some(
+            span.split_once('-')
+                .and_then(|(from, to)| Some((hour(from)?, hour(to)?)))
+                .ok_or_else(|| Error::invalid("the setting HDAI_OFF_HOURS must be two hours of the day, such as 20-6, or none"))?,
+        ),
+    };
+    Ok(AlertRules { mass_access: count("HDAI_ALERT_MASS_ACCESS")?, refusals: count("HDAI_ALERT_REFUSALS")?, off_hours })
 }
 
 fn blob_settings(text: &dyn Fn(&str) -> Result<String>, account_url: &str) -> Result<Option<BlobSettings>> {
@@ -339,7 +360,8 @@ mod tests {
         assert_eq!(at(&[("HDAI_BLOB_STORE", "azure")]), Some((emulator(), None)));
         assert_eq!(at(&[("HDAI_BLOB_SAS", "sv=1&sig=S")]), Some((emulator(), signature())));
         for (refused, named) in [
-            (&[("HDAI_BLOB_STORE", "s3")][..], "HDAI_BLOB_STORE"),
+            (&[("HDAI_OFF_HOURS", "20-24")][..], "HDAI_OFF_HOURS"),
+            (&[("HDAI_BLOB_STORE", "s3")], "HDAI_BLOB_STORE"),
             (&[("HDAI_BLOB_STORE", "local"), ("HDAI_BLOB_SAS", "sig=s3cret")], "HDAI_BLOB_SAS"),
             (
                 &[("HDAI_BLOB_STORE", "azure"), ("HDAI_BLOB_ACCOUNT_URL", "http://acct.blob.core.windows.net")],

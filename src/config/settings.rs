@@ -84,6 +84,21 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "Key that receipts are signed with: 32 bytes or more in base64, in Azure a Key Vault reference. Empty: a key file in HDAI_FOLDER.",
     ),
+    setting(
+        "HDAI_ALERT_MASS_ACCESS",
+        "100",
+        "Patients' records that one caller touches on one instance within ten minutes before an alert is logged; 0 for never.",
+    ),
+    setting(
+        "HDAI_ALERT_REFUSALS",
+        "5",
+        "Actions refused to one caller on one instance within ten minutes before an alert is logged; 0 for never.",
+    ),
+    setting(
+        "HDAI_OFF_HOURS",
+        "20-6",
+        "Hours, UTC, in which work other than the care of patients is logged as an alert, from-to; `none` for never.",
+    ),
     setting("HDAI_LOG", "info", "Log filter, as tracing's EnvFilter reads it, for example `info,health_data_ai=debug`."),
 ];
 

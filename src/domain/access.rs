@@ -169,7 +169,13 @@ pub struct Caller {
 impl Caller {
     /// The platform acting for a trigger: it imports, trains, looks for anomalies and vouches for the audit trail, and nothing else.
     pub fn platform(function: &str, correlation: impl Into<String>) -> Self {
-        Self { id: function.to_owned(), roles: Vec::new(), proof: Proof::Platform, correlation: correlation.into(), origin: String::new() }
+        Self {
+            id: function.to_owned(),
+            roles: Vec::new(),
+            proof: Proof::Platform,
+            correlation: correlation.into(),
+            origin: String::new(),
+        }
     }
 
     /// Whoever runs the command line on the machine that holds the data: local policy is the file system's.

@@ -2,6 +2,7 @@
 //! It does not know bytes, SQL, HTTP or the clock.
 
 pub mod access;
+pub mod alert;
 pub mod anomaly;
 pub mod audit;
 pub mod encounter;

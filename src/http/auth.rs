@@ -127,9 +127,12 @@ mod tests {
         let mut headers = headers(json!([{ "typ": "oid", "val": "a" }]));
         let with = |headers: &HeaderMap| caller(headers, IdentityTrust::Platform).unwrap().origin;
         assert_eq!(with(&headers), "");
-        for (seen, origin) in
-            [("6.6.6.6, 203.0.113.9:4711", "203.0.113.9"), ("[2001:db8::1]:80", "2001:db8::1"), ("::1", "::1"), ("1.2.3.4, smith", "")]
-        {
+        for (seen, origin) in [
+            ("6.6.6.6, 203.0.113.9:4711", "203.0.113.9"),
+            ("[2001:db8::1]:80", "2001:db8::1"),
+            ("::1", "::1"),
+            ("1.2.3.4, smith", ""),
+        ] {
             headers.insert(FORWARDED_FOR, seen.parse().unwrap());
             assert_eq!(with(&headers), origin, "{seen}");
         }

@@ -95,7 +95,8 @@ fn parameters(route: &Route) -> Value {
         }
         Operation::Audit => {
             parameters.push(number("limit", "Most entries, at most 1000."));
-            let filter = |(name, kind, what)| json!({ "name": name, "in": "query", "description": what, "schema": { "type": kind } });
+            let filter =
+                |(name, kind, what)| json!({ "name": name, "in": "query", "description": what, "schema": { "type": kind } });
             parameters.extend(super::audit::FILTERS.map(filter));
         }
         Operation::Rejects => {

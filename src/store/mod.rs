@@ -6,14 +6,15 @@ mod columns;
 pub mod legacy;
 mod rules;
 pub mod sqlite;
+pub mod watched;
 
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
 
 use crate::domain::anomaly::{StayHistory, Survey};
+use crate::domain::audit::{ChainHead, Chained, Unchained};
 use crate::domain::import::{Counts, Import, ImportId, Reject, Source};
 use crate::domain::model::ModelRecord;
-use crate::domain::audit::{ChainHead, Chained, Unchained};
 use crate::domain::{Action, AuditEvent, Encounter, EncounterId, Facility, Outcome, Prediction};
 use crate::error::Result;
 

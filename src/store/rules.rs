@@ -115,9 +115,16 @@ pub(super) fn event_as(event: &AuditEvent, done: bool) -> AuditEvent {
     AuditEvent { outcome, ..event.clone() }
 }
 
+/// The names of a caller's roles, with commas between them.
+pub(super) fn role_names(caller: &Caller) -> String {
+    caller.roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(",")
+}
+
 /// Without its head a chain cannot go on, and nothing is done that leaves no trace.
 pub(super) fn head_is_gone() -> Error {
-    Error::internal("the table audithead lacks the head of a chain: somebody deleted it; run `hdai audit verify`, then restore it from a backup")
+    Error::internal(
+        "the table audithead lacks the head of a chain: somebody deleted it; run `hdai audit verify`, then restore it from a backup",
+    )
 }
 
 const PROOFS: [Proof; 4] = [Proof::Platform, Proof::Entra, Proof::Local, Proof::CommandLine];

@@ -7,6 +7,7 @@ use serde_json::{Value, json};
 use super::Hospital;
 use super::read::note;
 use crate::codec::fhir::audit::audit_event;
+use crate::domain::alert::EXPORT;
 use crate::domain::audit::{Breach, ChainCheck, ChainHead, Unchained};
 use crate::domain::{Action, AuditEvent, Caller, Outcome};
 use crate::error::{Error, Result};
@@ -160,7 +161,7 @@ fn open(hospital: &Hospital, text: &[u8]) -> Result<Checkpoint> {
 /// # Errors
 /// The caller may not read the trail, or the record is away.
 pub async fn note_export(caller: &Caller, hospital: &Hospital, now: DateTime<Utc>) -> Result<()> {
-    note(hospital, caller, Action::ReadAudit, "export", now).await
+    note(hospital, caller, Action::ReadAudit, EXPORT, now).await
 }
 
 /// A page of an export that [`note_export`] has noted: FHIR R4 `AuditEvent` resources, newest first, with their numbers in the trail.

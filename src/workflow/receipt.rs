@@ -69,7 +69,7 @@ impl SigningKey {
 
     /// The object that was signed with this key, without its signature.
     pub(super) fn open(&self, text: &[u8]) -> Result<Value> {
-        let unsigned = || Error::invalid("this is no JSON object with a signature");
+        let unsigned = || Error::invalid("this is no receipt and no checkpoint: a JSON object with a signature");
         let mut receipt: Value = serde_json::from_slice(text).map_err(|_| unsigned())?;
         let signature = receipt.as_object_mut().and_then(|members| members.remove("signature")).ok_or_else(unsigned)?;
         if signature["algorithm"] != ALGORITHM {

@@ -12,7 +12,7 @@ use health_data_ai::store::sqlite::Sqlite;
 use rusqlite::Connection;
 use serde_json::Value;
 
-use crate::support::hdai;
+use crate::support::{Host, hdai};
 
 const EVENTS: i64 = 40;
 
@@ -180,7 +180,7 @@ fn who_and_export_tell_what_the_trail_holds() {
     assert_eq!(audit(folder.path(), &["who", "smith"]).status.code(), Some(2));
 
     let exported = audit(folder.path(), &["export", "--to", "1971-01-01"]);
-    let events: Vec<Value> = said(&exported).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<Value> = String::from_utf8_lossy(&exported.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(events.len(), EVENTS as usize);
     assert!(events.iter().all(|event| event["resourceType"] == "AuditEvent"));
     assert_eq!((&events[0]["id"], &events[39]["id"]), (&"40".into(), &"1".into()), "newest first");
@@ -200,4 +200,50 @@ fn eight_processes_at_once_leave_one_unbroken_chain() {
     }
     let found = audit(folder.path(), &["verify"]);
     assert!(found.status.success() && said(&found).contains("whole: 64 events"), "{}", said(&found));
+}
+
+/// Lines of the handler's log, for an alert rule to match.
+#[test]
+fn each_event_is_a_line_of_telemetry_and_alerts_have_names() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::start(&folder.path().join("state"), &["--role", "DatabaseAnalyst"]);
+    for _ in 0..5 {
+        assert_eq!(host.get("/api/audit").0, 403);
+    }
+    assert_eq!(host.get("/api/imports").0, 200);
+    let log = host.log();
+    let lines = |words: &[&str]| log.lines().filter(|line| words.iter().all(|word| line.contains(word))).count();
+    assert_eq!(
+        lines(&["\"event\":\"audit\"", "\"action\":\"read-audit\"", "\"outcome\":\"refused\"", "DatabaseAnalyst"]),
+        5,
+        "{log}"
+    );
+    assert_eq!(lines(&["\"event\":\"audit\"", "\"action\":\"read-imports\"", "\"outcome\":\"success\""]), 1, "{log}");
+    assert_eq!(lines(&["\"event\":\"alert.refusals\""]), 1, "told of once: {log}");
+}
+
+#[test]
+fn the_auditor_asks_for_pages_and_a_wrong_question_is_named() {
+    let folder = folder();
+    let host = Host::start(folder.path(), &["--role", "Auditor"]);
+    let page = |query: &str| host.get(&format!("/api/audit?{query}"));
+    let numbers =
+        |body: &Value| body["events"].as_array().unwrap().iter().map(|e| e["number"].as_u64().unwrap()).collect::<Vec<_>>();
+    let (_, first) = page("encounter=7&limit=4");
+    assert_eq!((numbers(&first), &first["next"]), (vec![37, 33, 29, 25], &25.into()));
+    let (_, second) = page("encounter=7&limit=100&before=25");
+    assert_eq!((numbers(&second), &second["next"]), (vec![21, 17, 13, 9, 5, 1], &Value::Null));
+    assert_eq!(numbers(&page("from=1970-01-01T03:00:00Z&to=1970-01-01T05:00:00%2B00:00").1), [5, 4]);
+    assert_eq!(numbers(&page("caller=command-line&action=admit&outcome=success&limit=2").1), [40, 39]);
+    for (query, named) in [
+        ("encounter=smith", "encounter"),
+        ("action=nothing", "action"),
+        ("from=yesterday", "from"),
+        ("before=-1", "before"),
+        ("outcome=x", "outcome"),
+    ] {
+        let (status, body) = page(query);
+        assert!(status == 400 && body["detail"].as_str().unwrap().contains(named), "{query}: {status} {body}");
+        assert!(!body.to_string().contains("smith"), "{body}");
+    }
 }

@@ -14,7 +14,7 @@ const MAY_KNOW: [(&str, &[&str]); 15] = [
     ("codec", &["domain", "schema", "error"]),
     ("predict", &["domain", "schema", "error"]),
     ("synthetic", &["domain", "schema", "error"]),
-    ("config", &["error"]),
+    ("config", &["domain", "error"]),
     ("telemetry", &["error"]),
     ("azure", &["error", "config"]),
     ("blob", &["domain", "schema", "error", "config", "azure"]),

@@ -85,7 +85,8 @@ mod tests {
         for member in ["type", "recorded", "agent", "source"] {
             assert!(!found[member].is_null(), "{member}");
         }
-        let bare = audit_event(1, &AuditEvent::new(&Caller::platform("f", "c"), Action::Train, Outcome::Success, DateTime::UNIX_EPOCH));
+        let bare =
+            audit_event(1, &AuditEvent::new(&Caller::platform("f", "c"), Action::Train, Outcome::Success, DateTime::UNIX_EPOCH));
         assert!(bare["outcomeDesc"].is_null() && bare["agent"][0]["role"].is_null() && bare["agent"][0]["network"].is_null());
     }
 }

@@ -19,7 +19,7 @@ pub const GROUND_PREFIX: &str = "hdai_b_";
 pub const PLAIN: &str = "Plain";
 
 /// The record's tables and views, those that point at others first.
-const OBJECTS: [(&str, &str); 11] = [
+const OBJECTS: &[(&str, &str)] = &[
     ("TABLE", PLAIN),
     ("VIEW", "EncountersDeidentified"),
     ("TABLE", "rejects"),
@@ -28,6 +28,7 @@ const OBJECTS: [(&str, &str); 11] = [
     ("TABLE", "survey"),
     ("TABLE", "models"),
     ("TABLE", "audit"),
+    ("TABLE", "audithead"),
     ("TABLE", "PatientData"),
     ("TABLE", "MetaData_Facilities"),
     ("TABLE", "schema_migrations"),

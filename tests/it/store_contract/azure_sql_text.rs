@@ -215,7 +215,10 @@ fn nobody_but_the_app_reads_patients_or_writes_the_trail() {
         text.lines().filter(of).count()
     };
     assert_eq!((granted("SELECT", "PatientData"), granted("INSERT", "audit")), (1, 1));
-    assert!(text.contains("GRANT SELECT, UPDATE ON dbo.audithead TO hdai_app;") && text.contains("DENY UPDATE ON dbo.audithead TO hdai_auditor;"));
+    assert!(
+        text.contains("GRANT SELECT, UPDATE ON dbo.audithead TO hdai_app;")
+            && text.contains("DENY UPDATE ON dbo.audithead TO hdai_auditor;")
+    );
     assert_eq!((granted("UPDATE", "audit"), granted("DELETE", "audit"), granted("DELETE", "PatientData")), (0, 0, 0));
     assert!(text.contains("DENY UPDATE, DELETE ON dbo.audit TO hdai_app;"));
     assert_eq!(text.matches("DENY SELECT ON dbo.PatientData").count(), 3);

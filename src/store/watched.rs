@@ -1,0 +1,204 @@
+//! A record that tells of each audit event as it is committed: a line of structured telemetry, and what the alert rules notice. It keeps
+//! nothing and changes nothing.
+
+use std::sync::{Arc, Mutex, PoisonError};
+
+use async_trait::async_trait;
+use chrono::{DateTime, NaiveDate, Utc};
+
+use super::rules::{event_as, role_names};
+use super::{Admitted, AuditQuery, Batch, Begun, Census, Discharged, Finish, Step, Store, Stored, Totals};
+use crate::domain::alert::{AlertRules, Watch};
+use crate::domain::anomaly::{StayHistory, Survey};
+use crate::domain::audit::{ChainHead, Chained, Unchained};
+use crate::domain::import::{Import, ImportId, Reject, Source};
+use crate::domain::model::ModelRecord;
+use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, Prediction};
+use crate::error::Result;
+
+/// A record under watch.
+pub struct Watched {
+    inner: Arc<dyn Store>,
+    watch: Mutex<Watch>,
+}
+
+impl Watched {
+    /// Watches `inner` by `rules`.
+    pub fn new(inner: Arc<dyn Store>, rules: AlertRules) -> Self {
+        Self { inner, watch: Mutex::new(Watch::new(rules)) }
+    }
+
+    /// An event was committed.
+    fn tell(&self, event: &AuditEvent) {
+        let AuditEvent { caller, action, outcome, encounter, detail, .. } = event;
+        tracing::info!(
+            event = "audit",
+            caller = caller.id,
+            roles = role_names(caller),
+            proof = caller.proof.name(),
+            origin = caller.origin,
+            correlation = caller.correlation,
+            action = action.name(),
+            outcome = outcome.name(),
+            encounter = encounter.map(EncounterId::get),
+            detail,
+            "audited"
+        );
+        let alerts = self.watch.lock().unwrap_or_else(PoisonError::into_inner).see(event);
+        for alert in alerts {
+            tracing::warn!(
+                event = alert.event(),
+                caller = caller.id,
+                origin = caller.origin,
+                correlation = caller.correlation,
+                action = action.name(),
+                "the audit trail holds something to look at"
+            );
+        }
+    }
+}
+
+#[async_trait]
+impl Store for Watched {
+    async fn migrate(&self) -> Result<Vec<String>> {
+        self.inner.migrate().await
+    }
+
+    async fn facilities(&self) -> Result<Vec<Facility>> {
+        self.inner.facilities().await
+    }
+
+    async fn save_facilities(&self, facilities: &[Facility], audit: &AuditEvent) -> Result<u64> {
+        let changed = self.inner.save_facilities(facilities, audit).await?;
+        self.tell(audit);
+        Ok(changed)
+    }
+
+    async fn begin_import(&self, id: &ImportId, source: &Source, at: DateTime<Utc>) -> Result<Begun> {
+        self.inner.begin_import(id, source, at).await
+    }
+
+    async fn import_batch(&self, batch: &Batch) -> Result<Step> {
+        self.inner.import_batch(batch).await
+    }
+
+    async fn finish_import(&self, id: &ImportId, attempt: u32, finish: &Finish, audit: &AuditEvent) -> Result<Step> {
+        let step = self.inner.finish_import(id, attempt, finish, audit).await?;
+        if step != Step::Superseded {
+            self.tell(audit);
+        }
+        Ok(step)
+    }
+
+    async fn imports(&self, limit: u32) -> Result<Vec<Import>> {
+        self.inner.imports(limit).await
+    }
+
+    async fn import(&self, id: &ImportId) -> Result<Option<Import>> {
+        self.inner.import(id).await
+    }
+
+    async fn rejects(&self, id: &ImportId, after: u64, limit: u32) -> Result<Vec<Reject>> {
+        self.inner.rejects(id, after, limit).await
+    }
+
+    async fn admit(&self, encounter: &Encounter, prediction: Option<&Prediction>, audit: &AuditEvent) -> Result<Admitted> {
+        let admitted = self.inner.admit(encounter, prediction, audit).await?;
+        self.tell(&event_as(audit, admitted != Admitted::Conflict));
+        Ok(admitted)
+    }
+
+    async fn discharge(&self, id: EncounterId, on: NaiveDate, audit: &AuditEvent) -> Result<Discharged> {
+        let discharged = self.inner.discharge(id, on, audit).await?;
+        self.tell(&event_as(audit, matches!(discharged, Discharged::Now(_) | Discharged::Before(_))));
+        Ok(discharged)
+    }
+
+    async fn encounter(&self, id: EncounterId) -> Result<Option<Stored>> {
+        self.inner.encounter(id).await
+    }
+
+    async fn encounters(&self, after: Option<EncounterId>, limit: u32) -> Result<Vec<Encounter>> {
+        self.inner.encounters(after, limit).await
+    }
+
+    async fn totals(&self) -> Result<Totals> {
+        self.inner.totals().await
+    }
+
+    async fn census(&self, day: NaiveDate, until: NaiveDate) -> Result<Vec<Census>> {
+        self.inner.census(day, until).await
+    }
+
+    async fn discharged_encounters(&self, after: Option<EncounterId>, limit: u32) -> Result<Vec<Encounter>> {
+        self.inner.discharged_encounters(after, limit).await
+    }
+
+    async fn unpredicted_encounters(&self, after: Option<EncounterId>, limit: u32) -> Result<Vec<Encounter>> {
+        self.inner.unpredicted_encounters(after, limit).await
+    }
+
+    async fn save_predictions(&self, predictions: &[(EncounterId, Prediction)], audit: &AuditEvent) -> Result<u64> {
+        let taken = self.inner.save_predictions(predictions, audit).await?;
+        self.tell(audit);
+        Ok(taken)
+    }
+
+    async fn stay_history(&self, today: NaiveDate, weeks_max: u32) -> Result<StayHistory> {
+        self.inner.stay_history(today, weeks_max).await
+    }
+
+    async fn replace_survey(&self, survey: &Survey, audit: &AuditEvent) -> Result<()> {
+        self.inner.replace_survey(survey, audit).await?;
+        self.tell(audit);
+        Ok(())
+    }
+
+    async fn survey(&self, limit: u32) -> Result<Option<Survey>> {
+        self.inner.survey(limit).await
+    }
+
+    async fn save_model(&self, model: &ModelRecord, audit: &AuditEvent) -> Result<()> {
+        self.inner.save_model(model, audit).await?;
+        self.tell(audit);
+        Ok(())
+    }
+
+    async fn champion_version(&self) -> Result<Option<String>> {
+        self.inner.champion_version().await
+    }
+
+    async fn champion(&self) -> Result<Option<ModelRecord>> {
+        self.inner.champion().await
+    }
+
+    async fn models(&self, limit: u32) -> Result<Vec<ModelRecord>> {
+        self.inner.models(limit).await
+    }
+
+    async fn append_audit(&self, event: &AuditEvent) -> Result<()> {
+        self.inner.append_audit(event).await?;
+        self.tell(event);
+        Ok(())
+    }
+
+    async fn audit_page(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditEvent)>> {
+        self.inner.audit_page(query).await
+    }
+
+    async fn audit_events(&self, limit: u32) -> Result<Vec<AuditEvent>> {
+        self.inner.audit_events(limit).await
+    }
+
+    async fn audit_heads(&self) -> Result<Vec<ChainHead>> {
+        self.inner.audit_heads().await
+    }
+
+    async fn audit_chain(&self, partition: u32, after: (u64, u64), limit: u32) -> Result<Vec<Chained>> {
+        self.inner.audit_chain(partition, after, limit).await
+    }
+
+    async fn audit_unchained(&self) -> Result<Unchained> {
+        self.inner.audit_unchained().await
+    }
+}
