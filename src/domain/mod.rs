@@ -2,6 +2,7 @@
 //! It does not know bytes, SQL, HTTP or the clock.
 
 pub mod access;
+pub mod announcement;
 pub mod anomaly;
 pub mod audit;
 pub mod encounter;
@@ -12,6 +13,7 @@ pub mod model;
 pub mod patient;
 
 pub use access::{Action, Caller, Role};
+pub use announcement::{Announcement, Fact};
 pub use audit::{AuditEvent, Outcome};
 pub use encounter::{Clinical, Encounter, EncounterId};
 pub use facility::{Facility, FacilityId};

@@ -154,6 +154,7 @@ impl AuditRow {
             outcome: OUTCOMES.into_iter().find(|known| known.name() == self.outcome).ok_or_else(|| unreadable("outcome"))?,
             encounter: self.encounter.map(encounter).transpose()?,
             detail: self.detail,
+            announcement: None,
         })
     }
 }

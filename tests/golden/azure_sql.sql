@@ -225,6 +225,34 @@ ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT 1 ROWS ONLY
 -- models
 SELECT [version], trained, trainingrows, schemafingerprint, metrics, promoted, reason FROM dbo.models ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY
 
+-- insert_announcement
+INSERT INTO dbo.outbox (id, fact, subject, [at], lease) VALUES (@P1, @P2, @P3, @P4, N'')
+
+-- announcement_waits
+SELECT CAST(1 AS int) AS waits FROM dbo.outbox ORDER BY seq OFFSET 0 ROWS FETCH NEXT 1 ROWS ONLY
+
+-- take_outbox_lease
+UPDATE dbo.outbox_lease SET lease = @P1, until = @P3 WHERE until <= @P2 OR lease = @P1
+
+-- outbox_lease
+SELECT until, failures FROM dbo.outbox_lease
+
+-- lease_announcements
+UPDATE dbo.outbox SET lease = @P1
+WHERE seq IN (SELECT seq FROM dbo.outbox ORDER BY seq OFFSET 0 ROWS FETCH NEXT @P2 ROWS ONLY)
+
+-- leased_announcements
+SELECT id, fact, subject, [at] FROM dbo.outbox WHERE lease = @P1 ORDER BY seq
+
+-- published_announcements
+DELETE FROM dbo.outbox WHERE lease = @P1
+
+-- aged_announcements
+DELETE FROM dbo.outbox WHERE [at] < @P1
+
+-- end_outbox_lease
+UPDATE dbo.outbox_lease SET until = @P2, failures = @P3 WHERE lease = @P1
+
 -- insert_audit
 INSERT INTO dbo.audit ([at], caller, roles, proof, correlation, [action], outcome, encounter, detail, operation)
 VALUES (@P1, @P2, @P3, @P4, @P5, @P6, @P7, @P8, @P9, @P10)
@@ -416,5 +444,28 @@ FROM dbo.PatientData;
 GO
 INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
 VALUES (4, N'0004-deidentified', N'57f34877f0185ca1a97d501425f6e56d225f0755c83f92eb29ba12bc6fa6373d', SYSDATETIMEOFFSET());
+GO
+CREATE TABLE dbo.outbox (
+  seq bigint IDENTITY(1,1) NOT NULL CONSTRAINT PK_outbox PRIMARY KEY, -- the order in which they are published
+  id nvarchar(64) NOT NULL CONSTRAINT UQ_outbox_id UNIQUE,
+  fact nvarchar(50) NOT NULL,
+  subject nvarchar(200) NOT NULL, -- the id of what the fact is about
+  [at] datetimeoffset(7) NOT NULL,
+  lease nvarchar(64) NOT NULL -- the newest lease that took it; empty before the first
+);
+
+CREATE INDEX outbox_leased ON dbo.outbox (lease);
+
+CREATE TABLE dbo.outbox_lease (
+  one int NOT NULL CONSTRAINT PK_outbox_lease PRIMARY KEY CHECK (one = 1), -- there is one
+  lease nvarchar(64) NOT NULL,
+  until datetimeoffset(7) NOT NULL,
+  failures int NOT NULL -- attempts in a row that failed
+);
+
+INSERT INTO dbo.outbox_lease (one, lease, until, failures) VALUES (1, N'', CAST('2000-01-01T00:00:00+00:00' AS datetimeoffset(7)), 0);
+GO
+INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
+VALUES (5, N'0005-outbox', N'2e4f5f0ca5ef5172d0713435868273497ecfc724a5ef51c8cb6ef6710bb91913', SYSDATETIMEOFFSET());
 GO
 

@@ -151,6 +151,33 @@ SELECT version, trained, trainingrows, schemafingerprint, metrics, promoted, rea
 -- MODELS
 SELECT version, trained, trainingrows, schemafingerprint, metrics, promoted, reason FROM models ORDER BY seq DESC LIMIT ?1
 
+-- INSERT_ANNOUNCEMENT
+INSERT INTO outbox (id, fact, subject, at, lease) VALUES (?1, ?2, ?3, ?4, '')
+
+-- ANNOUNCEMENT_WAITS
+SELECT 1 FROM outbox LIMIT 1
+
+-- OUTBOX_LEASE
+SELECT lease, until, failures FROM outbox_lease
+
+-- TAKE_OUTBOX_LEASE
+UPDATE outbox_lease SET lease = ?1, until = ?2
+
+-- LEASE_ANNOUNCEMENTS
+UPDATE outbox SET lease = ?1 WHERE seq IN (SELECT seq FROM outbox ORDER BY seq LIMIT ?2)
+
+-- LEASED_ANNOUNCEMENTS
+SELECT id, fact, subject, at FROM outbox WHERE lease = ?1 ORDER BY seq
+
+-- PUBLISHED_ANNOUNCEMENTS
+DELETE FROM outbox WHERE lease = ?1
+
+-- AGED_ANNOUNCEMENTS
+DELETE FROM outbox WHERE at < ?1
+
+-- END_OUTBOX_LEASE
+UPDATE outbox_lease SET until = ?2, failures = ?3 WHERE lease = ?1
+
 -- INSERT_AUDIT
 INSERT INTO audit (at, caller, roles, proof, correlation, action, outcome, encounter, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
 
@@ -322,4 +349,23 @@ CREATE TABLE findings (
   limitdays REAL NOT NULL,
   CHECK (firstweek <= lastweek)
 ) STRICT;
+
+-- Migration 0004-outbox
+CREATE TABLE outbox (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, -- the order in which they are published
+  id TEXT NOT NULL UNIQUE,
+  fact TEXT NOT NULL,
+  subject TEXT NOT NULL, -- the id of what the fact is about
+  at TEXT NOT NULL,
+  lease TEXT NOT NULL -- the newest lease that took it; empty before the first
+) STRICT;
+
+CREATE TABLE outbox_lease (
+  one INTEGER PRIMARY KEY CHECK (one = 1), -- there is one
+  lease TEXT NOT NULL,
+  until TEXT NOT NULL,
+  failures INTEGER NOT NULL -- attempts in a row that failed
+) STRICT;
+
+INSERT INTO outbox_lease (one, lease, until, failures) VALUES (1, '', '2000-01-01T00:00:00.000000000Z', 0);
 

@@ -15,6 +15,7 @@ pub(in crate::store) mod legacy;
 mod migrations;
 mod models;
 mod options;
+mod outbox;
 mod pool;
 mod probe;
 mod retry;
@@ -38,7 +39,7 @@ pub use self::sql::statements;
 use self::pool::Pool;
 use self::sql::Statements;
 use super::columns::{encounter_columns, nameless_columns};
-use super::{Admitted, Batch, Begun, Census, Discharged, Finish, Step, Store, Stored, Totals};
+use super::{Admitted, Batch, Begun, Census, Discharged, Finish, Leased, Step, Store, Stored, Totals};
 use crate::azure::identity::Identity;
 use crate::config::SqlSettings;
 use crate::domain::anomaly::{StayHistory, Survey};
@@ -100,6 +101,10 @@ impl AzureSql {
 
     async fn pending_names(&self) -> Result<Vec<&'static str>> {
         attempt!(self.pool.reading(), |session| migrations::pending(session, &self.sql, &self.schema))
+    }
+
+    async fn announcement_waits(&self) -> Result<bool> {
+        attempt!(self.pool.reading(), |session| outbox::waits(session, &self.sql))
     }
 
     /// Work that leaves an event in the audit trail: that event tells whether a commit whose answer was lost took place.
@@ -242,6 +247,22 @@ impl Store for AzureSql {
 
     async fn append_audit(&self, event: &AuditEvent) -> Result<()> {
         attempt!(self.audited(), |session| audit::append(session, &self.sql, event))
+    }
+
+    async fn lease_announcements(&self, lease: &str, now: DateTime<Utc>, until: DateTime<Utc>, limit: u32) -> Result<Leased> {
+        // Mostly nothing waits, and a look holds no lock.
+        if limit == 0 || !self.announcement_waits().await? {
+            return Ok(Leased::Nothing);
+        }
+        attempt!(self.pool.writing(None), |session| outbox::lease(session, &self.sql, lease, now, until, limit))
+    }
+
+    async fn publish_announcements(&self, lease: &str, now: DateTime<Utc>) -> Result<()> {
+        attempt!(self.pool.writing(None), |session| outbox::publish(session, &self.sql, lease, now))
+    }
+
+    async fn postpone_announcements(&self, lease: &str, until: DateTime<Utc>, failures: u32, aged: DateTime<Utc>) -> Result<u64> {
+        attempt!(self.pool.writing(None), |session| outbox::postpone(session, &self.sql, lease, until, failures, aged))
     }
 
     async fn audit_events(&self, limit: u32) -> Result<Vec<AuditEvent>> {

@@ -165,6 +165,18 @@ statements! { s:
         ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT 1 ROWS ONLY");
     models = format!("SELECT {MODEL_COLUMNS} FROM {s}.models ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY");
 
+    insert_announcement = format!("INSERT INTO {s}.outbox (id, fact, subject, [at], lease) VALUES (@P1, @P2, @P3, @P4, N'')");
+    announcement_waits = format!("SELECT CAST(1 AS int) AS waits FROM {s}.outbox ORDER BY seq OFFSET 0 ROWS FETCH NEXT 1 ROWS ONLY");
+    /// Whose lease it is already takes it again: the answer to the commit may have been lost.
+    take_outbox_lease = format!("UPDATE {s}.outbox_lease SET lease = @P1, until = @P3 WHERE until <= @P2 OR lease = @P1");
+    outbox_lease = format!("SELECT until, failures FROM {s}.outbox_lease");
+    lease_announcements = format!("UPDATE {s}.outbox SET lease = @P1\n\
+        WHERE seq IN (SELECT seq FROM {s}.outbox ORDER BY seq OFFSET 0 ROWS FETCH NEXT @P2 ROWS ONLY)");
+    leased_announcements = format!("SELECT id, fact, subject, [at] FROM {s}.outbox WHERE lease = @P1 ORDER BY seq");
+    published_announcements = format!("DELETE FROM {s}.outbox WHERE lease = @P1");
+    aged_announcements = format!("DELETE FROM {s}.outbox WHERE [at] < @P1");
+    end_outbox_lease = format!("UPDATE {s}.outbox_lease SET until = @P2, failures = @P3 WHERE lease = @P1");
+
     insert_audit = format!("INSERT INTO {s}.audit ([at], caller, roles, proof, correlation, [action], outcome, encounter, detail, operation)\n\
         VALUES (@P1, @P2, @P3, @P4, @P5, @P6, @P7, @P8, @P9, @P10)");
     audit_events = format!("SELECT [at], caller, roles, proof, correlation, [action], outcome, encounter, detail FROM {s}.audit\n\

@@ -142,6 +142,16 @@ statements! {
     CHAMPION = format!("SELECT {MODEL_COLUMNS}, bytes FROM models WHERE promoted = 1 ORDER BY seq DESC LIMIT 1");
     MODELS = format!("SELECT {MODEL_COLUMNS} FROM models ORDER BY seq DESC LIMIT ?1");
 
+    INSERT_ANNOUNCEMENT = "INSERT INTO outbox (id, fact, subject, at, lease) VALUES (?1, ?2, ?3, ?4, '')";
+    ANNOUNCEMENT_WAITS = "SELECT 1 FROM outbox LIMIT 1";
+    OUTBOX_LEASE = "SELECT lease, until, failures FROM outbox_lease";
+    TAKE_OUTBOX_LEASE = "UPDATE outbox_lease SET lease = ?1, until = ?2";
+    LEASE_ANNOUNCEMENTS = "UPDATE outbox SET lease = ?1 WHERE seq IN (SELECT seq FROM outbox ORDER BY seq LIMIT ?2)";
+    LEASED_ANNOUNCEMENTS = "SELECT id, fact, subject, at FROM outbox WHERE lease = ?1 ORDER BY seq";
+    PUBLISHED_ANNOUNCEMENTS = "DELETE FROM outbox WHERE lease = ?1";
+    AGED_ANNOUNCEMENTS = "DELETE FROM outbox WHERE at < ?1";
+    END_OUTBOX_LEASE = "UPDATE outbox_lease SET until = ?2, failures = ?3 WHERE lease = ?1";
+
     INSERT_AUDIT = "INSERT INTO audit (at, caller, roles, proof, correlation, action, outcome, encounter, detail) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)";
     AUDIT_EVENTS = "SELECT at, caller, roles, proof, correlation, action, outcome, encounter, detail FROM audit \

@@ -20,7 +20,7 @@ use super::place::azure_sql::Watched;
 use super::place::*;
 use crate::tds::{self, COMMIT, Options};
 
-const MIGRATIONS: [&str; 4] = ["0001-record", "0002-facilities", "0003-anomalies", "0004-deidentified"];
+const MIGRATIONS: [&str; 5] = ["0001-record", "0002-facilities", "0003-anomalies", "0004-deidentified", "0005-outbox"];
 
 /// A session as a DBA's tool has it.
 async fn session(server: &tds::Server) -> Client<Compat<TcpStream>> {
