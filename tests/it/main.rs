@@ -32,4 +32,5 @@ mod store_contract;
 mod support;
 mod tds;
 mod tds_server;
+mod topic;
 mod torn_columns;

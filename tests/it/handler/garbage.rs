@@ -5,12 +5,13 @@ use proptest::test_runner::{Config, TestRunner};
 
 use super::*;
 
-const FUNCTIONS: [&str; 8] = [
+const FUNCTIONS: [&str; 9] = [
     BLOB,
     QUEUE,
     "PatientDataEvents",
     "TrainLengthOfStay",
     "TrainLengthOfStaySchedule",
+    "PublishEvents",
     "PatientAdmissionFunc",
     "PatientDischargeFunc",
     "Api",

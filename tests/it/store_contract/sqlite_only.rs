@@ -9,7 +9,7 @@ use std::time::Duration;
 
 use health_data_ai::error::{Error, Kind};
 use health_data_ai::schema;
-use health_data_ai::store::sqlite::{Sqlite, ddl, statements};
+use health_data_ai::store::sqlite::{Sqlite, ddl, migration_names, statements};
 use health_data_ai::store::{Step, Store};
 use rusqlite::Connection;
 use tempfile::TempDir;
@@ -163,7 +163,8 @@ fn an_older_database_is_brought_up_to_date_and_keeps_its_rows() {
     raw.execute_batch(
         "DROP TABLE findings; DROP TABLE survey; DROP TABLE outbox; DROP TABLE outbox_lease; \
          DELETE FROM schema_migrations WHERE number > 2",
-    ).unwrap();
+    )
+    .unwrap();
     drop(raw);
     let (store, runtime) = (Sqlite::open(&path).unwrap(), runtime());
     assert_eq!(runtime.block_on(store.pending()).unwrap(), migration_names()[2..]);
