@@ -34,3 +34,4 @@ mod tds;
 mod tds_server;
 mod topic;
 mod torn_columns;
+mod vault;

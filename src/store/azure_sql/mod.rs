@@ -5,6 +5,7 @@ mod anomalies;
 mod audit;
 mod clock;
 mod connect;
+mod connecting;
 mod connection;
 mod ddl;
 mod encounters;
@@ -20,12 +21,14 @@ mod pool;
 mod probe;
 mod retry;
 mod roles;
+
 mod sql;
 #[cfg(test)]
 mod stub;
 mod values;
 
 use async_trait::async_trait;
+use azure_core::http::ClientOptions;
 use chrono::{DateTime, NaiveDate, Utc};
 
 pub use self::clock::server_time;
@@ -36,12 +39,14 @@ pub use self::probe::{Probe, probe};
 pub use self::roles::roles;
 pub use self::sql::statements;
 
+use self::connecting::{Connecting, Rotating};
 use self::pool::Pool;
 use self::sql::Statements;
 use super::columns::{encounter_columns, nameless_columns};
 use super::{Admitted, Batch, Begun, Census, Discharged, Finish, Leased, Step, Store, Stored, Totals};
-use crate::azure::identity::Identity;
-use crate::config::SqlSettings;
+use crate::azure::cached_secret::CachedSecret;
+use crate::azure::identity::{self, Identity};
+use crate::config::{SqlConnection, SqlSettings};
 use crate::domain::anomaly::{StayHistory, Survey};
 use crate::domain::import::{Import, ImportId, Reject, Source};
 use crate::domain::model::ModelRecord;
@@ -78,8 +83,27 @@ impl AzureSql {
     /// # Errors
     /// Invalid, if the connection string cannot be used; unavailable, if the Key Vault does not answer.
     pub async fn open(settings: &SqlSettings, identity: &Identity) -> Result<Self> {
-        let pool = Pool::new(Options::resolve(settings, identity).await?, settings)?;
-        Ok(Self { pool, sql: Statements::new(&settings.schema), schema: settings.schema.clone() })
+        let pool = match &settings.connection {
+            SqlConnection::Text(_) => Pool::new(Options::resolve(settings, identity).await?, settings)?,
+            SqlConnection::Vault(url) => {
+                let secret = CachedSecret::new(identity::credential(identity)?, url, ClientOptions::default())?;
+                return Self::open_with_secret(secret, settings, identity).await;
+            }
+        };
+        Ok(Self::over(pool, settings))
+    }
+
+    /// [`AzureSql::open`] with the connection string that `secret` holds: new connections use what it holds then.
+    ///
+    /// # Errors
+    /// As [`AzureSql::open`].
+    pub async fn open_with_secret(secret: CachedSecret, settings: &SqlSettings, identity: &Identity) -> Result<Self> {
+        let connecting = Connecting::Vault(Box::new(Rotating::open(secret, identity, settings).await?));
+        Ok(Self::over(Pool::over(connecting, settings), settings))
+    }
+
+    fn over(pool: Pool, settings: &SqlSettings) -> Self {
+        Self { pool, sql: Statements::new(&settings.schema), schema: settings.schema.clone() }
     }
 
     /// The names of the migrations that have not run, in order. The database is not changed.
