@@ -107,7 +107,7 @@ impl Topic {
     }
 }
 
-pub(crate) fn fact(event: &Value) -> String {
+fn fact(event: &Value) -> String {
     let kind = event["type"].as_str().unwrap().strip_prefix("org.healthdataai.").unwrap();
     format!("{kind} {}", event["subject"].as_str().unwrap())
 }
