@@ -17,6 +17,7 @@ pub mod telemetry;
 pub mod azure;
 pub mod blob;
 pub mod store;
+pub mod topic;
 
 pub mod workflow;
 

@@ -23,6 +23,8 @@ GRANT SELECT, INSERT ON dbo.audit TO hdai_app;
 GRANT SELECT, UPDATE ON dbo.audithead TO hdai_app;
 GRANT SELECT, INSERT, DELETE ON dbo.survey TO hdai_app;
 GRANT SELECT, INSERT, DELETE ON dbo.findings TO hdai_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON dbo.outbox TO hdai_app;
+GRANT SELECT, UPDATE ON dbo.outbox_lease TO hdai_app;
 GRANT SELECT ON dbo.schema_migrations TO hdai_app;
 DENY UPDATE, DELETE ON dbo.audit TO hdai_app;
 GO

@@ -1,36 +1,80 @@
 //! Secrets of a Key Vault. It does not know what they open.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use azure_core::credentials::TokenCredential;
 use azure_core::error::ErrorKind;
 use azure_core::http::{ClientOptions, StatusCode, Url};
+use azure_core::time::OffsetDateTime;
 use azure_security_keyvault_secrets::models::SecretClientGetSecretOptions;
 use azure_security_keyvault_secrets::{SecretClient, SecretClientOptions};
 
 use crate::config::Secret;
 use crate::error::{Error, Result};
 
-/// The value of the secret at `url`, `https://VAULT.vault.azure.net/secrets/NAME[/VERSION]`.
+/// The value of the secret at `url`, `https://VAULT.vault.azure.net/secrets/NAME[/VERSION]`, read once.
 ///
 /// # Errors
-/// Invalid, if `url` is not one; unavailable, if the vault does not answer or refuses, with what to do.
+/// Invalid, if `url` is not one, or the secret has ended; unavailable, if the vault does not answer or refuses, with what to do.
 pub async fn secret(credential: Arc<dyn TokenCredential>, url: &str) -> Result<Secret> {
-    fetch(credential, url, ClientOptions::default()).await
+    let vault = Vault::new(credential, url, ClientOptions::default())?;
+    let fetched = vault.fetch().await?;
+    match fetched.expires.is_some_and(|at| at <= OffsetDateTime::now_utc()) {
+        true => Err(vault.ended()),
+        false => Ok(fetched.value),
+    }
 }
 
-async fn fetch(credential: Arc<dyn TokenCredential>, url: &str, client_options: ClientOptions) -> Result<Secret> {
-    let place = Place::parse(url)?;
-    let options = SecretClientOptions { client_options, ..Default::default() };
-    let client = SecretClient::new(&place.vault, credential, Some(options)).map_err(|cause| place.error(&cause))?;
-    let version = SecretClientGetSecretOptions { secret_version: place.version.clone(), ..Default::default() };
-    let answer = client.get_secret(&place.name, Some(version)).await.map_err(|cause| place.error(&cause))?;
-    // The cause is left out: it could quote the value.
-    let secret =
-        answer.into_model().map_err(|_| place.unavailable("answered with something that is no secret; try again later"))?;
-    match secret.value {
-        Some(value) if !value.trim().is_empty() => Ok(Secret::new(value)),
-        _ => Err(place.unavailable("holds no value under that name; set the secret's value")),
+/// A secret as the vault gave it. The vault gives one that has ended, too.
+pub(super) struct Fetched {
+    pub(super) value: Secret,
+    pub(super) expires: Option<OffsetDateTime>,
+}
+
+/// One secret of one vault.
+pub(super) struct Vault {
+    place: Place,
+    client: SecretClient,
+}
+
+impl Vault {
+    pub(super) fn new(credential: Arc<dyn TokenCredential>, url: &str, client_options: ClientOptions) -> Result<Self> {
+        let place = Place::parse(url)?;
+        let options = SecretClientOptions { client_options, ..Default::default() };
+        let client = SecretClient::new(&place.vault, credential, Some(options)).map_err(|cause| place.error(&cause))?;
+        Ok(Self { place, client })
+    }
+
+    pub(super) async fn fetch(&self) -> Result<Fetched> {
+        let place = &self.place;
+        let version = SecretClientGetSecretOptions { secret_version: place.version.clone(), ..Default::default() };
+        let answer = self.client.get_secret(&place.name, Some(version)).await.map_err(|cause| place.error(&cause))?;
+        // The cause is left out: it could quote the value.
+        let secret =
+            answer.into_model().map_err(|_| place.unavailable("answered with something that is no secret; try again later"))?;
+        let expires = secret.attributes.and_then(|attributes| attributes.expires);
+        match secret.value {
+            Some(value) if !value.trim().is_empty() => Ok(Fetched { value: Secret::new(value), expires }),
+            _ => Err(place.unavailable("holds no value under that name; set the secret's value")),
+        }
+    }
+
+    /// The secret has an end, and it has come.
+    pub(super) fn ended(&self) -> Error {
+        let Place { host, name, .. } = &self.place;
+        Error::invalid(format!("the Key Vault {host} holds a secret that has ended; make a new version of it (secret {name})"))
+    }
+
+    pub(super) fn late(&self, limit: Duration) -> Error {
+        self.place
+            .unavailable(&format!("did not answer within {} s; check the network and private endpoint between", limit.as_secs()))
+    }
+
+    /// An event of its own name, for an alert rule: what is held serves for now.
+    pub(super) fn warn_kept(&self, error: &Error) {
+        let Place { host, name, .. } = &self.place;
+        tracing::warn!(event = "vault.unread", vault = host, object = name, %error, "a secret could not be read anew; the one that is held serves until it ends");
     }
 }
 
@@ -131,7 +175,8 @@ mod tests {
     async fn ask(answer: Option<(StatusCode, &'static str)>) -> Result<Secret> {
         let transport = Some(Transport::new(Arc::new(Canned(answer))));
         let options = ClientOptions { transport, retry: RetryOptions::none(), ..Default::default() };
-        fetch(Arc::new(Anyone), "https://ward.vault.azure.net/secrets/sql-connection/0a1b", options).await
+        let vault = Vault::new(Arc::new(Anyone), "https://ward.vault.azure.net/secrets/sql-connection/0a1b", options)?;
+        vault.fetch().await.map(|fetched| fetched.value)
     }
 
     #[tokio::test]

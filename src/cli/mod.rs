@@ -51,6 +51,7 @@ use crate::store::azure_sql::AzureSql;
 use crate::store::sqlite::Sqlite;
 use crate::store::watched::Watched;
 use crate::telemetry;
+use crate::topic::Topic;
 use crate::workflow::Hospital;
 
 const EXAMPLES: &str = "\
@@ -224,7 +225,8 @@ async fn open(config: Config) -> Result<Hospital> {
     store.migrate().await?;
     let blobs = open_blobs(&config)?;
     let receipt_key = receipt::signing_key(&config)?;
-    Ok(Hospital::new(config, store, blobs, receipt_key))
+    let topic = config.topic.as_ref().map(|settings| Topic::open(settings, &identity())).transpose()?;
+    Ok(Hospital::new(config, store, blobs, receipt_key).announcing_to(topic))
 }
 
 /// Opens the record: the SQL database, if one is configured, or the embedded default in the configured folder, which must be there.

@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::host;
 use crate::http::{self, App};
+use crate::workflow;
 
 #[derive(Debug, Default, clap::Args)]
 pub(super) struct Args {
@@ -26,6 +27,9 @@ pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
     let app = Arc::new(App { hospital: super::open(config).await?, now: super::now });
     if std::env::var(host::LIFELINE).is_ok_and(|lifeline| lifeline == "stdin") {
         exit_with_the_host();
+    }
+    if app.hospital.config.topic.is_some() {
+        tokio::spawn(workflow::relay(app.hospital.clone(), super::now));
     }
     let (listener, address) = http::listen(port).await?;
     tracing::info!(%address, "ready");

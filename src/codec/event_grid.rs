@@ -15,6 +15,10 @@ pub const EVENTS_MAX: usize = 5_000;
 /// The event type that says a blob was written.
 pub const BLOB_CREATED: &str = "Microsoft.Storage.BlobCreated";
 
+/// The storage operations after which a blob is whole (learn.microsoft.com, "Azure Blob Storage as an Event Grid source"). Others, such as
+/// `CreateFile`, `SftpCreate` and `AppendFile`, say that one has begun; the one that ends it follows. What nobody knows yet is refused.
+pub const WHOLE_BLOB_APIS: [&str; 5] = ["PutBlob", "PutBlockList", "CopyBlob", "FlushWithClose", "SftpCommit"];
+
 /// One event, whichever schema it came in. `Debug` does not print its data.
 #[derive(Clone, PartialEq)]
 pub struct Event {
@@ -68,6 +72,70 @@ pub struct Reject {
     pub index: usize,
     /// Why; never holds a value of the event.
     pub reason: &'static str,
+}
+
+/// Why an event brings nothing in.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub enum Unwanted {
+    /// It is no event of a written blob.
+    Kind,
+    /// Its blob lies in another account or container.
+    Place,
+    /// The blob is not whole yet, or nobody knows whether it is.
+    Api,
+    /// The blob is put down empty, as some clients do before they fill it.
+    Empty,
+    /// The blob's name has none of the endings asked for.
+    Suffix,
+}
+
+impl Unwanted {
+    /// What it is called in a log.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Unwanted::Kind => "of another kind",
+            Unwanted::Place => "of another account or container",
+            Unwanted::Api => "of an operation that ends no blob",
+            Unwanted::Empty => "of an empty blob",
+            Unwanted::Suffix => "of a name with another ending",
+        }
+    }
+}
+
+/// Which events bring a blob in.
+#[derive(Debug, Clone, Copy)]
+pub struct Wanted<'a> {
+    /// The account's address, without a trailing slash.
+    pub account_url: &'a str,
+    /// The container.
+    pub container: &'a str,
+    /// Endings of names, in lower case; none for every name.
+    pub suffixes: &'a [String],
+}
+
+impl Wanted<'_> {
+    /// The blob that `event` brings in.
+    ///
+    /// # Errors
+    /// Why it brings none in.
+    pub fn blob(&self, event: &Event) -> Result<BlobUrl, Unwanted> {
+        let created = event.blob_created().ok_or(Unwanted::Kind)?;
+        if created.blob.account_url != self.account_url || created.blob.container != self.container {
+            return Err(Unwanted::Place);
+        }
+        if !WHOLE_BLOB_APIS.contains(&created.api.as_str()) {
+            return Err(Unwanted::Api);
+        }
+        // Not every account tells a length at the end of a file.
+        if created.content_length == Some(0) && created.api != "FlushWithClose" {
+            return Err(Unwanted::Empty);
+        }
+        let name = created.blob.name.to_lowercase();
+        match self.suffixes.is_empty() || self.suffixes.iter().any(|suffix| name.ends_with(suffix)) {
+            true => Ok(created.blob),
+            false => Err(Unwanted::Suffix),
+        }
+    }
 }
 
 impl Event {
@@ -249,6 +317,49 @@ mod tests {
         let mut event = decode(&event_grid_schema()).0.remove(0);
         event.kind = "Microsoft.Storage.BlobDeleted".into();
         assert_eq!(event.blob_created(), None);
+    }
+
+    #[test]
+    fn what_brings_a_blob_in_is_said_by_place_operation_length_and_ending() {
+        let suffixes = [".csv".to_owned(), ".csv.gz".to_owned()];
+        let wanted = Wanted { account_url: "https://acct.blob.core.windows.net", container: "incoming", suffixes: &suffixes };
+        let judged = |change: &dyn Fn(&mut Value)| {
+            let both = [event_grid_schema(), cloud_event()].map(|mut event| {
+                change(&mut event);
+                wanted.blob(&decode(&event).0[0]).map(|blob| blob.name)
+            });
+            assert_eq!(both[0], both[1]);
+            both[0].clone()
+        };
+        assert_eq!(judged(&|_| {}), Ok("2026/a b.csv".into()));
+        for api in WHOLE_BLOB_APIS {
+            assert!(judged(&|event| event["data"]["api"] = json!(api)).is_ok(), "{api}");
+        }
+        for api in ["CreateFile", "SftpCreate", "AppendFile", "putblob", "PutBlobFromTomorrow", ""] {
+            assert_eq!(judged(&|event| event["data"]["api"] = json!(api)), Err(Unwanted::Api), "{api}");
+        }
+        assert_eq!(judged(&|event| drop(event["data"].as_object_mut().unwrap().remove("api"))), Err(Unwanted::Api));
+        let at = |url: &'static str| judged(&|event| event["data"]["url"] = json!(url));
+        assert_eq!(at("https://acct.blob.core.windows.net/other/a.csv"), Err(Unwanted::Place));
+        assert_eq!(at("https://acct2.blob.core.windows.net/incoming/a.csv"), Err(Unwanted::Place));
+        assert_eq!(at("http://acct.blob.core.windows.net/incoming/a.csv"), Err(Unwanted::Place));
+        assert_eq!(at("https://acct.blob.core.windows.net/incoming/A.CSV.GZ"), Ok("A.CSV.GZ".into()));
+        for name in ["a.csv.tmp", "csv", "a.csv%20"] {
+            let url = format!("https://acct.blob.core.windows.net/incoming/{name}");
+            assert_eq!(judged(&|event| event["data"]["url"] = json!(url)), Err(Unwanted::Suffix), "{name}");
+        }
+        assert_eq!(judged(&|event| event["data"]["contentLength"] = json!(0)), Err(Unwanted::Empty));
+        let closed = judged(&|event| {
+            event["data"]["contentLength"] = json!(0);
+            event["data"]["api"] = json!("FlushWithClose");
+        });
+        assert!(closed.is_ok());
+        let every = Wanted { suffixes: &[], ..wanted };
+        let mut event = event_grid_schema();
+        event["data"]["url"] = json!("https://acct.blob.core.windows.net/incoming/notes.txt");
+        assert!(every.blob(&decode(&event).0[0]).is_ok());
+        event["eventType"] = json!("Microsoft.Storage.BlobDeleted");
+        assert_eq!(every.blob(&decode(&event).0[0]), Err(Unwanted::Kind));
     }
 
     #[test]

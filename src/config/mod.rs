@@ -9,8 +9,10 @@ use crate::domain::alert::AlertRules;
 use crate::error::{Error, Result};
 
 mod settings;
+mod topic;
 
 pub use self::settings::{HOST_SETTINGS, SETTINGS, Setting, sample_settings, settings_table};
+pub use self::topic::TopicSettings;
 
 /// Variables that tell a plan of Azure's: every Functions app has a site name; the others are App Service's, Flex Consumption's and
 /// Container Apps' (functions-host, `EnvironmentExtensions`). `CONTAINER_NAME` is left out: other systems set it too.
@@ -64,6 +66,10 @@ pub struct Config {
     pub receipt_key: Option<Secret>,
     /// What in the audit trail is logged as an alert.
     pub alerts: AlertRules,
+    /// The Event Grid topic that is told of facts, if there is one.
+    pub topic: Option<TopicSettings>,
+    /// Endings of the names that an event brings in, in lower case; none for every name.
+    pub import_suffixes: Vec<String>,
     /// Log filter.
     pub log: String,
 }
@@ -220,6 +226,8 @@ impl Config {
             sql: sql_settings(&text, &number)?,
             receipt_key: Some(text("HDAI_RECEIPT_KEY")?).filter(|key| !key.is_empty()).map(Secret::new),
             alerts: alerts(&text, &number)?,
+            topic: topic::read(&text)?,
+            import_suffixes: topic::suffixes(&text("HDAI_IMPORT_SUFFIXES")?)?,
             log: text("HDAI_LOG")?,
         })
     }
@@ -272,11 +280,7 @@ fn blob_settings(text: &dyn Fn(&str) -> Result<String>, account_url: &str) -> Re
     if !azure {
         return Ok(None);
     }
-    let on_this_machine = account_url.strip_prefix("http://").is_some_and(|rest| {
-        let host = rest.split(['/', ':']).next().unwrap_or_default();
-        host == "localhost" || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
-    });
-    if !on_this_machine && !account_url.starts_with("https://") {
+    if !is_plain_on_this_machine(account_url) && !account_url.starts_with("https://") {
         return Err(Error::invalid("the setting HDAI_BLOB_ACCOUNT_URL must be https, unless it is an emulator on this machine"));
     }
     if account_url.contains(['?', '#', '@']) {
@@ -285,6 +289,14 @@ fn blob_settings(text: &dyn Fn(&str) -> Result<String>, account_url: &str) -> Re
         ));
     }
     Ok(Some(BlobSettings { account_url: account_url.to_owned(), signature }))
+}
+
+/// Is it http to this very machine, where an emulator may answer?
+fn is_plain_on_this_machine(url: &str) -> bool {
+    url.strip_prefix("http://").is_some_and(|rest| {
+        let host = rest.split(['/', ':']).next().unwrap_or_default();
+        host == "localhost" || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+    })
 }
 
 fn sql_settings(text: &dyn Fn(&str) -> Result<String>, number: &dyn Fn(&str) -> Result<u64>) -> Result<Option<SqlSettings>> {

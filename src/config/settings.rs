@@ -99,6 +99,22 @@ pub const SETTINGS: &[Setting] = &[
         "20-6",
         "Hours, UTC, in which work other than the care of patients is logged as an alert, from-to; `none` for never.",
     ),
+    setting(
+        "HDAI_TOPIC_ENDPOINT",
+        "",
+        "Endpoint of the Event Grid topic that is told of imports, models, admissions and discharges. Empty: nobody is told.",
+    ),
+    setting("HDAI_TOPIC_KEY", "", "Access key of that topic, in Azure a Key Vault reference. Empty: the app's identity sends."),
+    setting(
+        "HDAI_TOPIC_SOURCE",
+        "/health-data-ai",
+        "What the events name as their source; one of its own for each app of a topic.",
+    ),
+    setting(
+        "HDAI_IMPORT_SUFFIXES",
+        "",
+        "Endings of the names that an event brings in, separated by commas, for example `.csv,.csv.gz`. Empty: every name.",
+    ),
     setting("HDAI_LOG", "info", "Log filter, as tracing's EnvFilter reads it, for example `info,health_data_ai=debug`."),
 ];
 

@@ -46,18 +46,27 @@ pub struct AuditEvent {
     pub encounter: Option<EncounterId>,
     /// A fixed phrase or an id of ours (an import, a model); never a value from a message.
     pub detail: String,
+    /// The id of the announcement that the store adds with the fact, if others are to be told of it; `None` once it is in the trail.
+    pub announcement: Option<String>,
 }
 
 impl AuditEvent {
     /// An event of `caller` at `at`.
     pub fn new(caller: &Caller, action: Action, outcome: Outcome, at: DateTime<Utc>) -> Self {
-        Self { at, caller: caller.clone(), action, outcome, encounter: None, detail: String::new() }
+        Self { at, caller: caller.clone(), action, outcome, encounter: None, detail: String::new(), announcement: None }
     }
 
     /// Names the encounter.
     #[must_use]
     pub fn about(mut self, encounter: EncounterId) -> Self {
         self.encounter = Some(encounter);
+        self
+    }
+
+    /// Has the store add an announcement of this id with the fact, if it becomes one now.
+    #[must_use]
+    pub fn announced(mut self, id: Option<String>) -> Self {
+        self.announcement = id;
         self
     }
 

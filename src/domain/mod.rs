@@ -3,6 +3,7 @@
 
 pub mod access;
 pub mod alert;
+pub mod announcement;
 pub mod anomaly;
 pub mod audit;
 pub mod encounter;
@@ -13,6 +14,7 @@ pub mod model;
 pub mod patient;
 
 pub use access::{Action, Caller, Role};
+pub use announcement::{Announcement, Fact};
 pub use audit::{AuditEvent, AuditRow, Outcome};
 pub use encounter::{Clinical, Encounter, EncounterId};
 pub use facility::{Facility, FacilityId};

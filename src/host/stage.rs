@@ -26,6 +26,7 @@ pub fn embedded() -> Sources {
         "functions/PatientDataImport/function.json",
         "functions/PatientDischargeFunc/function.json",
         "functions/TrainLengthOfStay/function.json",
+        "functions/PublishEvents/function.json",
         "functions/TrainLengthOfStaySchedule/function.json",
         "host.json",
     ])

@@ -4,6 +4,7 @@
 //! The host's rules decide the answers (see `codec::envelope`): 2xx with a JSON object is success, anything else makes the host deliver
 //! again. So only what a retry can cure is answered 5xx; a bad file or a foreign event is recorded and answered 200.
 
+use std::collections::BTreeMap;
 use std::time::Duration;
 
 use base64::Engine;
@@ -16,7 +17,7 @@ use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 use super::{ApiReply, ApiRequest, App, api, auth, problem};
 use crate::codec::blob_url::BlobUrl;
 use crate::codec::envelope::{BlobContent, Invocation, Reply};
-use crate::codec::event_grid;
+use crate::codec::event_grid::{self, Unwanted, Wanted};
 use crate::domain::Caller;
 use crate::error::{Error, Kind, Result};
 use crate::workflow::{self, BlobAddress, Imported, TrainRequest, Training};
@@ -30,6 +31,7 @@ enum Answer {
     Train,
     TrainNow,
     AuditCheckpoint,
+    Publish,
     Http,
 }
 
@@ -41,6 +43,7 @@ const FUNCTIONS: &[(&str, Answer)] = &[
     ("TrainLengthOfStay", Answer::Train),
     ("TrainLengthOfStaySchedule", Answer::TrainNow),
     ("AuditCheckpoint", Answer::AuditCheckpoint),
+    ("PublishEvents", Answer::Publish),
     ("PatientAdmissionFunc", Answer::Http),
     ("PatientDischargeFunc", Answer::Http),
     ("Api", Answer::Http),
@@ -62,6 +65,7 @@ pub(super) async fn answer(app: &App, function: &str, headers: &HeaderMap, body:
             Answer::Train => train(app, &caller, &invocation).await,
             Answer::TrainNow => train_now(app, &caller, TrainRequest::default()).await,
             Answer::AuditCheckpoint => checkpoint(app, &caller).await,
+            Answer::Publish => publish(app).await,
             Answer::Http => http_in_envelope(app, &invocation).await,
         }
     };
@@ -143,23 +147,34 @@ fn events(app: &App, invocation: &Invocation) -> Result<Reply> {
     let delivery = invocation.data("event").ok_or_else(|| Error::invalid("the payload carries no event"))?;
     let (events, rejects) = event_grid::decode(&delivery);
     let config = &app.hospital.config;
-    let (mut requests, mut warnings) = (Vec::new(), 0);
+    let wanted =
+        Wanted { account_url: &config.account_url, container: &config.import_container, suffixes: &config.import_suffixes };
+    let (mut requests, mut unwanted) = (Vec::new(), BTreeMap::<Unwanted, usize>::new());
     for event in &events {
         if let Some(expiry) = event.vault_expiry() {
             tell_operators(&expiry);
-            warnings += 1;
+            continue;
         }
-        let Some(created) = event.blob_created() else { continue };
-        let blob = created.blob;
-        // A blob of no bytes is a hierarchical account's first event; the one that matters follows with `FlushWithClose`.
-        let empty = created.content_length == Some(0) && created.api != "FlushWithClose";
-        if blob.account_url == config.account_url && blob.container == config.import_container && !empty {
-            requests.push(json!({ "url": blob.to_string() }));
+        match wanted.blob(event) {
+            Ok(blob) => requests.push(json!({ "url": blob.to_string() })),
+            Err(why) => *unwanted.entry(why).or_default() += 1,
         }
     }
-    let ignored = events.len() - requests.len() - warnings;
-    tracing::info!(queued = requests.len(), ignored, refused = rejects.len(), "events");
-    let mut reply = Reply::done().log(format!("{} queued, {ignored} of no concern, {} unreadable", requests.len(), rejects.len()));
+    let ignored = unwanted.values().sum::<usize>();
+    let of = |why: Unwanted| unwanted.get(&why).copied().unwrap_or_default();
+    tracing::info!(
+        queued = requests.len(),
+        ignored,
+        other_place = of(Unwanted::Place),
+        other_api = of(Unwanted::Api),
+        other_suffix = of(Unwanted::Suffix),
+        refused = rejects.len(),
+        "events"
+    );
+    let why: Vec<String> = unwanted.iter().map(|(why, count)| format!("{count} {}", why.name())).collect();
+    let why = if why.is_empty() { String::new() } else { format!(" ({})", why.join(", ")) };
+    let mut reply =
+        Reply::done().log(format!("{} queued, {ignored} of no concern{why}, {} unreadable", requests.len(), rejects.len()));
     if !requests.is_empty() {
         reply = reply.output("importRequests", Value::Array(requests));
     }
@@ -208,6 +223,17 @@ async fn train_now(app: &App, caller: &Caller, request: TrainRequest) -> Result<
 async fn checkpoint(app: &App, caller: &Caller) -> Result<Reply> {
     let name = workflow::audit_checkpoint(caller, &app.hospital, (app.now)()).await?;
     Ok(Reply::done().log(format!("checkpoint {name}")))
+}
+
+/// `timerTrigger`: instances come and go, and one that went may have left something unpublished. What the topic does not take is not the
+/// delivery's failure: it is told where it happens, and tried again.
+async fn publish(app: &App) -> Result<Reply> {
+    if app.hospital.config.topic.is_none() {
+        return Ok(Reply::done().log("no topic is configured"));
+    }
+    let published = workflow::publish(&app.hospital, app.now).await?;
+    let again = published.again.map_or_else(|| "nothing waits".to_owned(), |at| format!("more at {}", at.to_rfc3339()));
+    Ok(Reply::done().log(format!("{} events published, {again}", published.accepted)))
 }
 
 /// An HTTP function's call as the host wraps it when it neither proxies nor forwards.

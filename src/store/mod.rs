@@ -15,7 +15,7 @@ use crate::domain::anomaly::{StayHistory, Survey};
 use crate::domain::audit::{ChainHead, Chained, Unchained};
 use crate::domain::import::{Counts, Import, ImportId, Reject, Source};
 use crate::domain::model::ModelRecord;
-use crate::domain::{Action, AuditEvent, Encounter, EncounterId, Facility, Outcome, Prediction};
+use crate::domain::{Action, Announcement, AuditEvent, Encounter, EncounterId, Facility, Outcome, Prediction};
 use crate::error::Result;
 
 /// What [`Store::begin_import`] found.
@@ -164,6 +164,22 @@ impl AuditQuery {
     }
 }
 
+/// What [`Store::lease_announcements`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Leased {
+    /// Nothing waits.
+    Nothing,
+    /// Another lease runs, or a pause lasts, until then.
+    Held(DateTime<Utc>),
+    /// They are the lease's until it ends.
+    Taken {
+        /// Oldest first; at least one.
+        announcements: Vec<Announcement>,
+        /// How many attempts in a row have failed.
+        failures: u32,
+    },
+}
+
 /// The record. Instants are kept to the microsecond, days are those of the years 1 to 9999.
 #[async_trait]
 pub trait Store: Send + Sync {
@@ -185,7 +201,8 @@ pub trait Store: Send + Sync {
     /// belongs to another encounter, one that was admitted, becomes a reject.
     async fn import_batch(&self, batch: &Batch) -> Result<Step>;
 
-    /// Closes the ledger entry and leaves the audit event, in one transaction.
+    /// Closes the ledger entry and leaves the audit event, in one transaction. As with every fact whose audit event carries an
+    /// announcement, that is kept in the same transaction, if the fact became one now.
     async fn finish_import(&self, id: &ImportId, attempt: u32, finish: &Finish, audit: &AuditEvent) -> Result<Step>;
 
     /// The newest imports, newest first.
@@ -248,6 +265,17 @@ pub trait Store: Send + Sync {
 
     /// Adds an event that belongs to no other fact (a refusal, a read, a failure).
     async fn append_audit(&self, event: &AuditEvent) -> Result<()>;
+
+    /// Leases the oldest announcements, at most `limit`, until `until`. One lease runs at a time, whichever process holds it, so that they
+    /// are published in order; one that was not ended runs out. `lease` is an id of the caller's, used once.
+    async fn lease_announcements(&self, lease: &str, now: DateTime<Utc>, until: DateTime<Utc>, limit: u32) -> Result<Leased>;
+
+    /// Ends a lease whose announcements were accepted: they go.
+    async fn publish_announcements(&self, lease: &str, now: DateTime<Utc>) -> Result<()>;
+
+    /// Ends a lease whose announcements were not accepted: they stay, and no lease begins before `until`. `failures` counts the attempts in
+    /// a row that failed, this one too. Those from before `aged` go all the same; answers how many.
+    async fn postpone_announcements(&self, lease: &str, until: DateTime<Utc>, failures: u32, aged: DateTime<Utc>) -> Result<u64>;
 
     /// Audit events with their numbers in the trail, newest first.
     async fn audit_page(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditEvent)>>;

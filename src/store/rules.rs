@@ -147,6 +147,7 @@ pub(super) fn audit_event(row: AuditRow) -> Result<AuditEvent> {
         outcome: Outcome::ALL.into_iter().find(|known| known.name() == row.outcome).ok_or_else(|| unreadable("outcome"))?,
         encounter: row.encounter.map(encounter).transpose()?,
         detail: row.detail,
+        announcement: None,
     })
 }
 

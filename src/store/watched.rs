@@ -7,7 +7,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
 
 use super::rules::{event_as, role_names};
-use super::{Admitted, AuditQuery, Batch, Begun, Census, Discharged, Finish, Step, Store, Stored, Totals};
+use super::{Admitted, AuditQuery, Batch, Begun, Census, Discharged, Finish, Leased, Step, Store, Stored, Totals};
 use crate::domain::alert::{AlertRules, Watch};
 use crate::domain::anomaly::{StayHistory, Survey};
 use crate::domain::audit::{ChainHead, Chained, Unchained};
@@ -180,6 +180,18 @@ impl Store for Watched {
         self.inner.append_audit(event).await?;
         self.tell(event);
         Ok(())
+    }
+
+    async fn lease_announcements(&self, lease: &str, now: DateTime<Utc>, until: DateTime<Utc>, limit: u32) -> Result<Leased> {
+        self.inner.lease_announcements(lease, now, until, limit).await
+    }
+
+    async fn publish_announcements(&self, lease: &str, now: DateTime<Utc>) -> Result<()> {
+        self.inner.publish_announcements(lease, now).await
+    }
+
+    async fn postpone_announcements(&self, lease: &str, until: DateTime<Utc>, failures: u32, aged: DateTime<Utc>) -> Result<u64> {
+        self.inner.postpone_announcements(lease, until, failures, aged).await
     }
 
     async fn audit_page(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditEvent)>> {

@@ -26,7 +26,7 @@ pub enum Admission {
 /// The caller may not admit, or the record is away.
 pub async fn admit(caller: &Caller, hospital: &Hospital, encounter: Encounter, now: DateTime<Utc>) -> Result<Admission> {
     hospital.allow(caller, Action::Admit, now).await?;
-    let audit = AuditEvent::new(caller, Action::Admit, Outcome::Success, now).about(encounter.id);
+    let audit = hospital.announced(AuditEvent::new(caller, Action::Admit, Outcome::Success, now).about(encounter.id));
     // The facility's calendar may be a day ahead of UTC's.
     if encounter.admitted > now.date_naive().succ_opt().unwrap_or(encounter.admitted) {
         let failure = AuditEvent { outcome: Outcome::Failure, ..audit }.detail("admission lies in the future");
@@ -35,7 +35,10 @@ pub async fn admit(caller: &Caller, hospital: &Hospital, encounter: Encounter, n
     }
     let prediction = predict(hospital, &encounter).await;
     Ok(match hospital.store.admit(&encounter, prediction.as_ref(), &audit).await? {
-        Admitted::Now => Admission::New(Box::new(Stored { encounter, prediction })),
+        Admitted::Now => {
+            hospital.wake_relay();
+            Admission::New(Box::new(Stored { encounter, prediction }))
+        }
         Admitted::Before(stored) => Admission::Repeated(stored),
         Admitted::Conflict => Admission::Conflict,
     })

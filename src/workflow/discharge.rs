@@ -38,14 +38,17 @@ pub async fn discharge(
     now: DateTime<Utc>,
 ) -> Result<Departure> {
     hospital.allow(caller, Action::Discharge, now).await?;
-    let audit = AuditEvent::new(caller, Action::Discharge, Outcome::Success, now).about(id);
+    let audit = hospital.announced(AuditEvent::new(caller, Action::Discharge, Outcome::Success, now).about(id));
     if on > now.date_naive().succ_opt().unwrap_or(on) {
         let failure = AuditEvent { outcome: Outcome::Failure, ..audit }.detail("discharge lies in the future");
         hospital.store.append_audit(&failure).await?;
         return Ok(Departure::InFuture);
     }
     Ok(match hospital.store.discharge(id, on, &audit).await? {
-        Discharged::Now(stored) => Departure::New(stored),
+        Discharged::Now(stored) => {
+            hospital.wake_relay();
+            Departure::New(stored)
+        }
         Discharged::Before(stored) => Departure::Repeated(stored),
         Discharged::Conflict => Departure::Conflict,
         Discharged::BeforeAdmission => Departure::BeforeAdmission,

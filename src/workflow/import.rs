@@ -172,10 +172,11 @@ pub async fn import_delivery(
         }
     };
     let outcome = if matches!(finish, Finish::Done { .. }) { Outcome::Success } else { Outcome::Failure };
-    let audit = AuditEvent::new(caller, Action::Import, outcome, now()).detail(id.to_string());
+    let audit = hospital.announced(AuditEvent::new(caller, Action::Import, outcome, now()).detail(id.to_string()));
     if hospital.store.finish_import(&id, attempt, &finish, &audit).await? == Step::Superseded {
         return superseded(caller, hospital, &id, now()).await;
     }
+    hospital.wake_relay();
     let import = ledger_entry(hospital, &id).await?;
     let counts = import.counts;
     tracing::info!(

@@ -10,6 +10,7 @@ mod facilities;
 mod import;
 mod migrate_data;
 mod predict;
+mod publish;
 mod read;
 mod receipt;
 mod train;
@@ -25,6 +26,7 @@ pub use facilities::save_facilities;
 pub use import::{BlobAddress, Delivery, Imported, import_blob, import_delivery, refuse_address};
 pub use migrate_data::{Compared, Copied, Difference, Phase, Progress, Surveyed, migrate_data, survey_table};
 pub use predict::backfill;
+pub use publish::{KEPT_DAYS, Published, publish, relay};
 pub use read::{anomalies, audit_trail, census, champion_report, import_entry, imports, models, rejects, totals};
 pub use receipt::{KEY_BYTES_MIN, SigningKey, VerifiedReceipt, receipt, receipt_name, receipts_container, rejects_name};
 pub use train::{TrainRequest, Training, train};
@@ -40,6 +42,7 @@ use crate::domain::{Action, AuditEvent, Caller, Outcome};
 use crate::error::{Error, Kind, Result};
 use crate::predict::Model;
 use crate::store::Store;
+use crate::topic::Topic;
 
 /// What every verb works with. Clones share everything.
 #[derive(Clone)]
@@ -52,6 +55,10 @@ pub struct Hospital {
     pub blobs: Arc<dyn Blobs>,
     /// What receipts are signed with.
     pub receipt_key: Arc<SigningKey>,
+    /// Who is told of facts, if anybody is.
+    topic: Option<Arc<Topic>>,
+    /// Told of commits that the relay may have to publish.
+    committed: Arc<tokio::sync::Notify>,
     champion: Arc<ChampionSlot>,
     /// Held while a model is trained: one at a time in a process.
     training: Arc<tokio::sync::Mutex<()>>,
@@ -60,7 +67,16 @@ pub struct Hospital {
 impl Hospital {
     /// A hospital over these seams.
     pub fn new(config: Config, store: Arc<dyn Store>, blobs: Arc<dyn Blobs>, receipt_key: SigningKey) -> Self {
-        Self { config, store, blobs, receipt_key: Arc::new(receipt_key), champion: Arc::default(), training: Arc::default() }
+        Self {
+            config,
+            store,
+            blobs,
+            receipt_key: Arc::new(receipt_key),
+            topic: None,
+            committed: Arc::default(),
+            champion: Arc::default(),
+            training: Arc::default(),
+        }
     }
 
     /// The model that predicts now. Another instance may have promoted a newer one, so the record is asked every few seconds.

@@ -56,7 +56,8 @@ async fn train_alone(caller: &Caller, hospital: &Hospital, request: TrainRequest
     match fit(hospital, request.accept_lower_quality, now).await {
         Ok(record) => {
             let audit = AuditEvent::new(caller, Action::Train, Outcome::Success, now).detail(record.version.clone());
-            hospital.store.save_model(&record, &audit).await?;
+            hospital.store.save_model(&record, &hospital.announced(audit)).await?;
+            hospital.wake_relay();
             hospital.champion.forget();
             tracing::info!(
                 model = record.version,

@@ -180,7 +180,8 @@ fn who_and_export_tell_what_the_trail_holds() {
     assert_eq!(audit(folder.path(), &["who", "smith"]).status.code(), Some(2));
 
     let exported = audit(folder.path(), &["export", "--to", "1971-01-01"]);
-    let events: Vec<Value> = String::from_utf8_lossy(&exported.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
+    let events: Vec<Value> =
+        String::from_utf8_lossy(&exported.stdout).lines().map(|line| serde_json::from_str(line).unwrap()).collect();
     assert_eq!(events.len(), EVENTS as usize);
     assert!(events.iter().all(|event| event["resourceType"] == "AuditEvent"));
     assert_eq!((&events[0]["id"], &events[39]["id"]), (&"40".into(), &"1".into()), "newest first");

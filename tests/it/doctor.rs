@@ -280,3 +280,27 @@ async fn a_storage_account_is_asked_as_an_import_would_ask_it() {
         assert!(!storage["remedy"].as_str().unwrap().is_empty() && !ill.to_string().contains("Canary"), "{ill:#}");
     }
 }
+
+#[test]
+fn an_event_topic_is_asked_without_an_event() {
+    let folder = tempfile::tempdir().unwrap();
+    let topic = crate::topic::Topic::start(crate::topic::Mood::Accepts);
+    let mut command = doctor(folder.path());
+    command.env("HDAI_TOPIC_ENDPOINT", topic.endpoint()).env("HDAI_TOPIC_KEY", "Canary");
+    let (healthy, found) = report(&mut command);
+    let words = part(&found, "event topic")["found"].as_str().unwrap().to_owned();
+    assert!(healthy && state(&found, "event topic") == "ok", "{found:#}");
+    assert!(words.contains("HTTP status 405") && words.contains("the topic's access key") && words.contains("no event was sent"));
+    assert!(topic.posts().is_empty() && !found.to_string().contains("Canary"), "{found:#}");
+
+    let endpoint = format!("http://127.0.0.1:{}/api/events", closed_port());
+    let (healthy, away) = report(doctor(folder.path()).env("HDAI_TOPIC_ENDPOINT", endpoint).env("HDAI_TOPIC_KEY", "Canary"));
+    assert!(!healthy && state(&away, "event topic") == "failed", "{away:#}");
+    assert!(part(&away, "event topic")["remedy"].as_str().unwrap().contains("HDAI_TOPIC_ENDPOINT"), "{away:#}");
+
+    // No key, and nobody is signed in here.
+    let mut command = doctor(folder.path());
+    command.env("HDAI_TOPIC_ENDPOINT", topic.endpoint()).env("PATH", "").env_remove("IDENTITY_ENDPOINT");
+    let (healthy, nobody) = report(&mut command);
+    assert!(!healthy && state(&nobody, "event topic") == "failed", "{nobody:#}");
+}

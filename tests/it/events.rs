@@ -104,6 +104,47 @@ fn only_an_event_that_concerns_the_container_leads_to_an_import() {
     assert_eq!(ledger(&host), [by_queue(&cloud), by_queue(&later)]);
 }
 
+#[test]
+fn events_that_come_twice_and_in_the_wrong_order_bring_a_file_in_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::start(&folder.path().join("state"), &[]);
+    let csv = generate(folder.path(), 60, 1);
+    let names = ["one", "two"].map(|name| format!("{name}{UNWATCHED}"));
+    for name in &names {
+        host.drop_file(&csv, name);
+    }
+    let of = |schema, name: &str, api: &str| {
+        let mut event = created(schema, ACCOUNT, "trainingdata", name);
+        event["data"]["api"] = json!(api);
+        event
+    };
+    // The end of a file before its beginning, in both schemas, each several times.
+    let mut batch = Vec::new();
+    for _ in 0..3 {
+        for schema in [EventSchema::EventGrid, EventSchema::CloudEvents] {
+            for name in names.iter().rev() {
+                batch.push(of(schema, name, "FlushWithClose"));
+                batch.push(of(schema, name, "CreateFile"));
+            }
+        }
+    }
+    // One schema a delivery, as a subscription has it.
+    for part in batch.chunks(4) {
+        notify(&host, &Value::Array(part.to_vec()));
+    }
+    for name in &names {
+        assert_eq!(host.await_import(name)["state"], "done", "{name}");
+    }
+    let begun = Instant::now();
+    while messages(&host.folder) > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the queue never emptied");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let by_queue = |name: &str| (name.to_owned(), "PatientDataImport".to_owned());
+    assert_eq!(ledger(&host), [by_queue(&names[0]), by_queue(&names[1])]);
+    assert_eq!(Records::read(&host.folder).patients.len(), 60);
+}
+
 fn messages(folder: &Path) -> u32 {
     let queues = rusqlite::Connection::open(folder.join("host/queues.db")).unwrap();
     queues.query_row("SELECT count(*) FROM message WHERE queue LIKE 'import-requests%'", [], |row| row.get(0)).unwrap()

@@ -2,7 +2,9 @@
 //! out here by hand, so that the project's own builder cannot hide a mistake of its reader).
 
 mod azure;
+mod events;
 mod garbage;
+mod publish;
 mod trust;
 
 use std::io::{Read, Write};

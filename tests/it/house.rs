@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use health_data_ai::schema::FEATURES;
 
 /// Who may know whom: a room, and the rooms it may name.
-const MAY_KNOW: [(&str, &[&str]); 15] = [
+const MAY_KNOW: [(&str, &[&str]); 16] = [
     ("error", &[]),
     ("schema", &[]),
     ("domain", &["schema"]),
@@ -19,7 +19,8 @@ const MAY_KNOW: [(&str, &[&str]); 15] = [
     ("azure", &["error", "config"]),
     ("blob", &["domain", "schema", "error", "config", "azure"]),
     ("store", &["domain", "schema", "error", "config", "azure"]),
-    ("workflow", &["codec", "predict", "store", "blob", "domain", "schema", "error", "config"]),
+    ("topic", &["error", "config", "azure"]),
+    ("workflow", &["codec", "predict", "store", "blob", "topic", "domain", "schema", "error", "config"]),
     ("http", &["workflow", "store", "codec", "domain", "schema", "error", "config", "telemetry"]),
     ("host", &["codec", "config", "error"]),
     (
@@ -30,6 +31,7 @@ const MAY_KNOW: [(&str, &[&str]); 15] = [
             "workflow",
             "store",
             "blob",
+            "topic",
             "codec",
             "predict",
             "synthetic",

@@ -33,4 +33,6 @@ mod store_contract;
 mod support;
 mod tds;
 mod tds_server;
+mod topic;
 mod torn_columns;
+mod vault;

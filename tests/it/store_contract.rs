@@ -11,6 +11,7 @@ mod azure_sql_text;
 mod edges;
 mod encounters;
 mod ledger;
+mod outbox;
 mod place;
 mod property;
 mod records;
@@ -82,6 +83,13 @@ macro_rules! contract {
                 eight_instances_at_once_leave_unbroken_chains,
                 a_fact_that_fails_leaves_no_gap,
                 the_trail_answers_who_what_and_when,
+            );
+            contract!(@ $backend outbox:
+                every_fact_is_announced_once_and_in_order,
+                a_fact_that_does_not_commit_is_not_announced,
+                one_lease_runs_at_a_time_and_runs_out,
+                a_pause_binds_everybody_and_old_announcements_go,
+                of_many_relays_at_once_one_has_the_lease,
             );
             contract!(@ $backend property: any_sequence_of_facts_leaves_what_a_simple_model_says);
         }

@@ -46,6 +46,7 @@ pub(super) fn migrations(schema: &str) -> Vec<Migration> {
         Migration { number: 3, name: "0003-anomalies", batches: vec![place(ANOMALIES)] },
         Migration { number: 4, name: "0004-deidentified", batches: vec![batch(deidentified(schema))] },
         Migration { number: 5, name: "0005-audit-chain", batches: vec![place(AUDIT_CHAIN), place(AUDIT_CHAIN_INDEXES)] },
+        Migration { number: 6, name: "0006-outbox", batches: vec![place(OUTBOX)] },
     ]
 }
 
@@ -231,6 +232,29 @@ CREATE TABLE {s}.findings (
   limitdays float NOT NULL,
   CHECK (firstweek <= lastweek)
 );
+";
+
+/// Announcements that wait to be published, and the one lease under which they are.
+const OUTBOX: &str = "\
+CREATE TABLE {s}.outbox (
+  seq bigint IDENTITY(1,1) NOT NULL CONSTRAINT PK_outbox PRIMARY KEY, -- the order in which they are published
+  id nvarchar(64) NOT NULL CONSTRAINT UQ_outbox_id UNIQUE,
+  fact nvarchar(50) NOT NULL,
+  subject nvarchar(200) NOT NULL, -- the id of what the fact is about
+  [at] datetimeoffset(7) NOT NULL,
+  lease nvarchar(64) NOT NULL -- the newest lease that took it; empty before the first
+);
+
+CREATE INDEX outbox_leased ON {s}.outbox (lease);
+
+CREATE TABLE {s}.outbox_lease (
+  one int NOT NULL CONSTRAINT PK_outbox_lease PRIMARY KEY CHECK (one = 1), -- there is one
+  lease nvarchar(64) NOT NULL,
+  until datetimeoffset(7) NOT NULL,
+  failures int NOT NULL -- attempts in a row that failed
+);
+
+INSERT INTO {s}.outbox_lease (one, lease, until, failures) VALUES (1, N'', CAST('2000-01-01T00:00:00+00:00' AS datetimeoffset(7)), 0);
 ";
 
 /// Facilities that the site has changed since stay as they are.

@@ -5,13 +5,13 @@ use std::collections::HashSet;
 use chrono::NaiveDate;
 use tiberius::{ColumnData, Row, TokenRow};
 
-use super::audit;
 use super::connection::Parameter;
 use super::fault::Outcome;
 use super::pool::Session;
 use super::sql::{PREDICTIONS, Statements};
 use super::values::{Bound, bind_encounter, cell, count, day, number, optional_text, parameter, read_encounter, text};
-use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, FacilityId, Prediction};
+use super::{audit, outbox};
+use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, FacilityId, Fact, Prediction};
 use crate::error::{Error, Result};
 use crate::store::columns::{
     EncounterColumn, PREDICTION_COLUMNS, Value, encounter_columns, prediction_from_json, prediction_json, prediction_values,
@@ -33,6 +33,7 @@ pub(super) async fn admit(
         Some(_) => Admitted::Conflict,
         None => {
             insert(session, sql, encounter, prediction).await?;
+            outbox::announce(session, sql, event, &Fact::PatientAdmitted(encounter.id)).await?;
             Admitted::Now
         }
     };
@@ -67,6 +68,9 @@ pub(super) async fn discharge(
     event: &AuditEvent,
 ) -> Outcome<Discharged> {
     let discharged = decide(session, sql, id, on).await?;
+    if matches!(discharged, Discharged::Now(_)) {
+        outbox::announce(session, sql, event, &Fact::PatientDischarged(id)).await?;
+    }
     audit::append_as(session, sql, event, matches!(discharged, Discharged::Now(_) | Discharged::Before(_))).await?;
     Ok(discharged)
 }

@@ -50,6 +50,11 @@ impl Fault {
         matches!(self.number(), Some(2601 | 2627))
     }
 
+    /// Did the server refuse who we say we are? (Login failed; disabled; password ended; password must be changed.)
+    pub(super) fn is_login_refused(&self) -> bool {
+        matches!(self.number(), Some(18456 | 18470 | 18487 | 18488))
+    }
+
     /// Was the connection cut off, so that others may have been, too?
     pub(super) fn is_cut_off(&self) -> bool {
         match self {

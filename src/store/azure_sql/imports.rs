@@ -6,15 +6,15 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 use tiberius::{ColumnData, Row, TokenRow};
 
-use super::audit;
 use super::connection::Parameter;
 use super::fault::Outcome;
 use super::migrations::take_lock;
 use super::pool::Session;
 use super::sql::{REJECTS, STAGING, Statements};
 use super::values::{count, instant, number, optional_instant, push_encounter, signed, text, text_cell};
+use super::{audit, outbox};
 use crate::domain::import::{Counts, Import, ImportId, Reject, Source, State};
-use crate::domain::{AuditEvent, EncounterId};
+use crate::domain::{AuditEvent, EncounterId, Fact};
 use crate::error::Result;
 use crate::store::columns::{self, encounter_columns, unreadable};
 use crate::store::rules::{belongs_to_an_admission, ending, hex, numbered, unknown_import};
@@ -209,6 +209,9 @@ pub(super) async fn finish(
     let entry = find(session, sql, id).await?.ok_or_else(|| unknown_import(id))?;
     if closed == 0 {
         return Ok(Step::Superseded);
+    }
+    if state == State::Done {
+        outbox::announce(session, sql, event, &Fact::ImportCompleted(id.clone())).await?;
     }
     audit::append(session, sql, event).await?;
     Ok(Step::Committed(entry.counts))

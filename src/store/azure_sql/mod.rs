@@ -5,6 +5,7 @@ mod anomalies;
 mod audit;
 mod clock;
 mod connect;
+mod connecting;
 mod connection;
 mod ddl;
 mod encounters;
@@ -15,16 +16,19 @@ pub(in crate::store) mod legacy;
 mod migrations;
 mod models;
 mod options;
+mod outbox;
 mod pool;
 mod probe;
 mod retry;
 mod roles;
+
 mod sql;
 #[cfg(test)]
 mod stub;
 mod values;
 
 use async_trait::async_trait;
+use azure_core::http::ClientOptions;
 use chrono::{DateTime, NaiveDate, Utc};
 
 pub use self::clock::server_time;
@@ -35,12 +39,14 @@ pub use self::probe::{Probe, probe};
 pub use self::roles::roles;
 pub use self::sql::statements;
 
+use self::connecting::{Connecting, Rotating};
 use self::pool::Pool;
 use self::sql::Statements;
 use super::columns::{encounter_columns, nameless_columns};
-use super::{Admitted, AuditQuery, Batch, Begun, Census, Discharged, Finish, Step, Store, Stored, Totals};
-use crate::azure::identity::Identity;
-use crate::config::SqlSettings;
+use super::{Admitted, AuditQuery, Batch, Begun, Census, Discharged, Finish, Leased, Step, Store, Stored, Totals};
+use crate::azure::cached_secret::CachedSecret;
+use crate::azure::identity::{self, Identity};
+use crate::config::{SqlConnection, SqlSettings};
 use crate::domain::anomaly::{StayHistory, Survey};
 use crate::domain::audit::{ChainHead, Chained, Unchained};
 use crate::domain::import::{Import, ImportId, Reject, Source};
@@ -78,8 +84,27 @@ impl AzureSql {
     /// # Errors
     /// Invalid, if the connection string cannot be used; unavailable, if the Key Vault does not answer.
     pub async fn open(settings: &SqlSettings, identity: &Identity) -> Result<Self> {
-        let pool = Pool::new(Options::resolve(settings, identity).await?, settings)?;
-        Ok(Self { pool, sql: Statements::new(&settings.schema), schema: settings.schema.clone() })
+        let pool = match &settings.connection {
+            SqlConnection::Text(_) => Pool::new(Options::resolve(settings, identity).await?, settings)?,
+            SqlConnection::Vault(url) => {
+                let secret = CachedSecret::new(identity::credential(identity)?, url, ClientOptions::default())?;
+                return Self::open_with_secret(secret, settings, identity).await;
+            }
+        };
+        Ok(Self::over(pool, settings))
+    }
+
+    /// [`AzureSql::open`] with the connection string that `secret` holds: new connections use what it holds then.
+    ///
+    /// # Errors
+    /// As [`AzureSql::open`].
+    pub async fn open_with_secret(secret: CachedSecret, settings: &SqlSettings, identity: &Identity) -> Result<Self> {
+        let connecting = Connecting::Vault(Box::new(Rotating::open(secret, identity, settings).await?));
+        Ok(Self::over(Pool::over(connecting, settings), settings))
+    }
+
+    fn over(pool: Pool, settings: &SqlSettings) -> Self {
+        Self { pool, sql: Statements::new(&settings.schema), schema: settings.schema.clone() }
     }
 
     /// The names of the migrations that have not run, in order. The database is not changed.
@@ -101,6 +126,10 @@ impl AzureSql {
 
     async fn pending_names(&self) -> Result<Vec<&'static str>> {
         attempt!(self.pool.reading(), |session| migrations::pending(session, &self.sql, &self.schema))
+    }
+
+    async fn announcement_waits(&self) -> Result<bool> {
+        attempt!(self.pool.reading(), |session| outbox::waits(session, &self.sql))
     }
 
     /// Work that leaves an event in the audit trail: that event tells whether a commit whose answer was lost took place.
@@ -243,6 +272,22 @@ impl Store for AzureSql {
 
     async fn append_audit(&self, event: &AuditEvent) -> Result<()> {
         attempt!(self.audited(), |session| audit::append(session, &self.sql, event))
+    }
+
+    async fn lease_announcements(&self, lease: &str, now: DateTime<Utc>, until: DateTime<Utc>, limit: u32) -> Result<Leased> {
+        // Mostly nothing waits, and a look holds no lock.
+        if limit == 0 || !self.announcement_waits().await? {
+            return Ok(Leased::Nothing);
+        }
+        attempt!(self.pool.writing(None), |session| outbox::lease(session, &self.sql, lease, now, until, limit))
+    }
+
+    async fn publish_announcements(&self, lease: &str, now: DateTime<Utc>) -> Result<()> {
+        attempt!(self.pool.writing(None), |session| outbox::publish(session, &self.sql, lease, now))
+    }
+
+    async fn postpone_announcements(&self, lease: &str, until: DateTime<Utc>, failures: u32, aged: DateTime<Utc>) -> Result<u64> {
+        attempt!(self.pool.writing(None), |session| outbox::postpone(session, &self.sql, lease, until, failures, aged))
     }
 
     async fn audit_page(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditEvent)>> {

@@ -2,14 +2,14 @@
 
 use tiberius::Row;
 
-use super::audit;
 use super::connection::Parameter;
 use super::fault::Outcome;
 use super::pool::Session;
 use super::sql::Statements;
 use super::values::{bytes, count, instant, number, signed, text};
-use crate::domain::AuditEvent;
+use super::{audit, outbox};
 use crate::domain::model::ModelRecord;
+use crate::domain::{AuditEvent, Fact};
 use crate::store::rules;
 
 /// Keeps `model`; a version is kept once. Whoever loses a race for the version is tried again and finds it taken.
@@ -29,6 +29,7 @@ pub(super) async fn save(session: &mut Session, sql: &Statements, model: &ModelR
         Parameter::Bytes(&model.bytes),
     ];
     session.execute(&sql.insert_model, &values).await?;
+    outbox::announce(session, sql, event, &Fact::ModelTrained(model.version.clone())).await?;
     audit::append(session, sql, event).await
 }
 

@@ -18,7 +18,7 @@ struct DatabaseRole {
     member: &'static str,
 }
 
-/// Every role. The program deletes nothing but the survey, which is replaced.
+/// Every role. The program deletes nothing but the survey, which is replaced, and announcements that were published.
 const ROLES: [DatabaseRole; 4] = [
     DatabaseRole {
         name: "hdai_app",
@@ -33,6 +33,8 @@ const ROLES: [DatabaseRole; 4] = [
             ("SELECT, UPDATE", "audithead"),
             ("SELECT, INSERT, DELETE", "survey"),
             ("SELECT, INSERT, DELETE", "findings"),
+            ("SELECT, INSERT, UPDATE, DELETE", "outbox"),
+            ("SELECT, UPDATE", "outbox_lease"),
             ("SELECT", "schema_migrations"),
         ],
         denials: &[("UPDATE, DELETE", "audit")],

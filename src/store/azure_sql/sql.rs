@@ -185,6 +185,19 @@ statements! { s:
         FROM {s}.audit AS a CROSS JOIN (SELECT COALESCE(MIN(seq), CAST(9223372036854775807 AS bigint)) AS firstseq FROM {s}.audit\n  \
           WHERE place IS NOT NULL) AS f\n\
         WHERE a.place IS NULL OR NOT EXISTS (SELECT 1 FROM {s}.audithead AS h WHERE h.chain = a.chain)");
+
+    insert_announcement = format!("INSERT INTO {s}.outbox (id, fact, subject, [at], lease) VALUES (@P1, @P2, @P3, @P4, N'')");
+    announcement_waits = format!("SELECT CAST(1 AS int) AS waits FROM {s}.outbox ORDER BY seq OFFSET 0 ROWS FETCH NEXT 1 ROWS ONLY");
+    /// Whose lease it is already takes it again: the answer to the commit may have been lost.
+    take_outbox_lease = format!("UPDATE {s}.outbox_lease SET lease = @P1, until = @P3 WHERE until <= @P2 OR lease = @P1");
+    outbox_lease = format!("SELECT until, failures FROM {s}.outbox_lease");
+    lease_announcements = format!("UPDATE {s}.outbox SET lease = @P1\n\
+        WHERE seq IN (SELECT seq FROM {s}.outbox ORDER BY seq OFFSET 0 ROWS FETCH NEXT @P2 ROWS ONLY)");
+    leased_announcements = format!("SELECT id, fact, subject, [at] FROM {s}.outbox WHERE lease = @P1 ORDER BY seq");
+    published_announcements = format!("DELETE FROM {s}.outbox WHERE lease = @P1");
+    aged_announcements = format!("DELETE FROM {s}.outbox WHERE [at] < @P1");
+    end_outbox_lease = format!("UPDATE {s}.outbox_lease SET until = @P2, failures = @P3 WHERE lease = @P1");
+
     /// Was the event of this operation committed? It is among the newest, so no index is needed.
     audit_witness = format!("SELECT CAST(1 AS int) AS committed FROM {s}.audit\n\
         WHERE seq > COALESCE((SELECT MAX(seq) FROM {s}.audit), 0) - 100000 AND operation = @P1");

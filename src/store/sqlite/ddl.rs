@@ -22,6 +22,7 @@ pub(super) fn migrations() -> Vec<Migration> {
         Migration { number: 2, name: "0002-facilities", sql: facilities() },
         Migration { number: 3, name: "0003-anomalies", sql: ANOMALIES.to_owned() },
         Migration { number: 4, name: "0004-audit-chain", sql: AUDIT_CHAIN.to_owned() },
+        Migration { number: 5, name: "0005-outbox", sql: OUTBOX.to_owned() },
     ]
 }
 
@@ -215,6 +216,27 @@ CREATE TABLE audithead (
 ) STRICT;
 
 INSERT INTO audithead (chain, place, hash) VALUES (0, 0, '');
+";
+
+/// Announcements that wait to be published, and the one lease under which they are.
+const OUTBOX: &str = "\
+CREATE TABLE outbox (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, -- the order in which they are published
+  id TEXT NOT NULL UNIQUE,
+  fact TEXT NOT NULL,
+  subject TEXT NOT NULL, -- the id of what the fact is about
+  at TEXT NOT NULL,
+  lease TEXT NOT NULL -- the newest lease that took it; empty before the first
+) STRICT;
+
+CREATE TABLE outbox_lease (
+  one INTEGER PRIMARY KEY CHECK (one = 1), -- there is one
+  lease TEXT NOT NULL,
+  until TEXT NOT NULL,
+  failures INTEGER NOT NULL -- attempts in a row that failed
+) STRICT;
+
+INSERT INTO outbox_lease (one, lease, until, failures) VALUES (1, '', '2000-01-01T00:00:00.000000000Z', 0);
 ";
 
 /// Facilities that the site has changed since stay as they are.

@@ -5,8 +5,8 @@ use rusqlite::{Connection, Row, Transaction};
 
 use super::fault::Outcome;
 use super::values::{Day, bind, bind_encounter, read_encounter};
-use super::{audit, sql};
-use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, FacilityId, Prediction};
+use super::{audit, outbox, sql};
+use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, FacilityId, Fact, Prediction};
 use crate::store::columns::{
     PREDICTION_COLUMNS, encounter_columns, nameless_columns, prediction_from_json, prediction_json, prediction_values, unreadable,
 };
@@ -25,6 +25,7 @@ pub(super) fn admit(
         Some(_) => Admitted::Conflict,
         None => {
             insert(transaction, encounter, prediction)?;
+            outbox::announce(transaction, event, &Fact::PatientAdmitted(encounter.id))?;
             Admitted::Now
         }
     };
@@ -57,7 +58,11 @@ fn insert(transaction: &Transaction<'_>, encounter: &Encounter, prediction: Opti
 pub(super) fn discharge(transaction: &Transaction<'_>, id: EncounterId, on: NaiveDate, event: &AuditEvent) -> Outcome<Discharged> {
     let discharged = match departure(find(transaction, id)?, on) {
         Departure::Answer(answer) => answer,
-        Departure::Close(stored) => Discharged::Now(Box::new(close(transaction, *stored, on)?)),
+        Departure::Close(stored) => {
+            let stored = close(transaction, *stored, on)?;
+            outbox::announce(transaction, event, &Fact::PatientDischarged(id))?;
+            Discharged::Now(Box::new(stored))
+        }
     };
     audit::append_as(transaction, event, matches!(discharged, Discharged::Now(_) | Discharged::Before(_)))?;
     Ok(discharged)

@@ -5,9 +5,9 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, Transaction}
 
 use super::fault::Outcome;
 use super::values::{Day, bind, bind_encounter, count, instant, instant_text, signed};
-use super::{audit, sql};
+use super::{audit, outbox, sql};
 use crate::domain::import::{Counts, Import, ImportId, Reject, Source, State};
-use crate::domain::{AuditEvent, Encounter};
+use crate::domain::{AuditEvent, Encounter, Fact};
 use crate::store::columns::{Value, encounter_columns, unreadable};
 use crate::store::rules::{belongs_to_an_admission, ending, numbered, unknown_import};
 use crate::store::{Batch, Begun, Finish, REJECTS_KEPT_MAX, Step};
@@ -145,6 +145,9 @@ pub(super) fn finish(
     let entry = find(transaction, id)?.ok_or_else(|| unknown_import(id))?;
     if closed == 0 {
         return Ok(Step::Superseded);
+    }
+    if state == State::Done {
+        outbox::announce(transaction, event, &Fact::ImportCompleted(id.clone()))?;
     }
     audit::append(transaction, event)?;
     Ok(Step::Committed(entry.counts))

@@ -10,6 +10,7 @@ mod fault;
 mod imports;
 mod migrations;
 mod models;
+mod outbox;
 mod pool;
 mod sql;
 mod values;
@@ -28,7 +29,7 @@ pub use self::sql::statements;
 
 use self::fault::Outcome;
 use self::pool::Pool;
-use super::{Admitted, AuditQuery, Batch, Begun, Census, Discharged, Finish, Step, Store, Stored, Totals};
+use super::{Admitted, AuditQuery, Batch, Begun, Census, Discharged, Finish, Leased, Step, Store, Stored, Totals};
 use crate::domain::anomaly::{StayHistory, Survey};
 use crate::domain::audit::{ChainHead, Chained, Unchained};
 use crate::domain::import::{Import, ImportId, Reject, Source};
@@ -209,6 +210,25 @@ impl Store for Sqlite {
     async fn append_audit(&self, event: &AuditEvent) -> Result<()> {
         let event = event.clone();
         self.writer.write(move |transaction| audit::append(transaction, &event)).await
+    }
+
+    async fn lease_announcements(&self, lease: &str, now: DateTime<Utc>, until: DateTime<Utc>, limit: u32) -> Result<Leased> {
+        // Mostly nothing waits, and whoever only looks holds up nobody's admission.
+        if !self.read(outbox::waits).await? {
+            return Ok(Leased::Nothing);
+        }
+        let lease = lease.to_owned();
+        self.writer.write(move |transaction| outbox::lease(transaction, &lease, now, until, limit)).await
+    }
+
+    async fn publish_announcements(&self, lease: &str, now: DateTime<Utc>) -> Result<()> {
+        let lease = lease.to_owned();
+        self.writer.write(move |transaction| outbox::publish(transaction, &lease, now)).await
+    }
+
+    async fn postpone_announcements(&self, lease: &str, until: DateTime<Utc>, failures: u32, aged: DateTime<Utc>) -> Result<u64> {
+        let lease = lease.to_owned();
+        self.writer.write(move |transaction| outbox::postpone(transaction, &lease, until, failures, aged)).await
     }
 
     async fn audit_page(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditEvent)>> {

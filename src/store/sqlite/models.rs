@@ -4,9 +4,9 @@ use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
 use super::fault::Outcome;
 use super::values::{count, instant, instant_text, signed};
-use super::{audit, sql};
-use crate::domain::AuditEvent;
+use super::{audit, outbox, sql};
 use crate::domain::model::ModelRecord;
+use crate::domain::{AuditEvent, Fact};
 use crate::store::rules;
 
 /// Keeps `model`; a version is kept once.
@@ -25,6 +25,7 @@ pub(super) fn save(transaction: &Transaction<'_>, model: &ModelRecord, event: &A
         &model.reason,
         &model.bytes,
     ))?;
+    outbox::announce(transaction, event, &Fact::ModelTrained(model.version.clone()))?;
     audit::append(transaction, event)
 }
 

@@ -157,6 +157,16 @@ statements! {
         min(a.seq) FILTER (WHERE a.seq > f.seq) AS firstsince \
         FROM audit a, (SELECT coalesce(min(seq), 9223372036854775807) AS seq FROM audit WHERE place IS NOT NULL) f \
         WHERE a.place IS NULL OR a.chain NOT IN (SELECT chain FROM audithead)";
+
+    INSERT_ANNOUNCEMENT = "INSERT INTO outbox (id, fact, subject, at, lease) VALUES (?1, ?2, ?3, ?4, '')";
+    ANNOUNCEMENT_WAITS = "SELECT 1 FROM outbox LIMIT 1";
+    OUTBOX_LEASE = "SELECT lease, until, failures FROM outbox_lease";
+    TAKE_OUTBOX_LEASE = "UPDATE outbox_lease SET lease = ?1, until = ?2";
+    LEASE_ANNOUNCEMENTS = "UPDATE outbox SET lease = ?1 WHERE seq IN (SELECT seq FROM outbox ORDER BY seq LIMIT ?2)";
+    LEASED_ANNOUNCEMENTS = "SELECT id, fact, subject, at FROM outbox WHERE lease = ?1 ORDER BY seq";
+    PUBLISHED_ANNOUNCEMENTS = "DELETE FROM outbox WHERE lease = ?1";
+    AGED_ANNOUNCEMENTS = "DELETE FROM outbox WHERE at < ?1";
+    END_OUTBOX_LEASE = "UPDATE outbox_lease SET until = ?2, failures = ?3 WHERE lease = ?1";
 }
 
 /// An empty text stands for any caller, action or outcome.

@@ -12,6 +12,7 @@ const FUNCTIONS: &[&str] = &[
     "TrainLengthOfStay",
     "TrainLengthOfStaySchedule",
     "AuditCheckpoint",
+    "PublishEvents",
     "PatientAdmissionFunc",
     "PatientDischargeFunc",
     "Api",

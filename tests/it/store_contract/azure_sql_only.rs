@@ -7,10 +7,10 @@ use health_data_ai::config::{Secret, SqlConnection, SqlSettings};
 use health_data_ai::domain::anomaly::Survey;
 use health_data_ai::domain::import::Counts;
 use health_data_ai::domain::model::ModelRecord;
-use health_data_ai::domain::{Action, Facility, facility};
+use health_data_ai::domain::{Action, AuditEvent, Facility, facility};
 use health_data_ai::error::Kind;
 use health_data_ai::store::azure_sql::{AzureSql, script};
-use health_data_ai::store::{Admitted, Discharged, Finish, Step, Store};
+use health_data_ai::store::{Admitted, Discharged, Finish, Leased, Step, Store};
 use tiberius::{AuthMethod, Client, Config, EncryptionLevel};
 use tokio::net::TcpStream;
 use tokio_util::compat::{Compat, TokioAsyncWriteCompatExt};
@@ -20,7 +20,8 @@ use super::place::azure_sql::Watched;
 use super::place::*;
 use crate::tds::{self, COMMIT, Options};
 
-const MIGRATIONS: &[&str] = &["0001-record", "0002-facilities", "0003-anomalies", "0004-deidentified", "0005-audit-chain"];
+const MIGRATIONS: &[&str] =
+    &["0001-record", "0002-facilities", "0003-anomalies", "0004-deidentified", "0005-audit-chain", "0006-outbox"];
 
 /// A session as a DBA's tool has it.
 async fn session(server: &tds::Server) -> Client<Compat<TcpStream>> {
@@ -171,14 +172,38 @@ async fn prepared(store: &AzureSql) {
 const EVENTS: usize = 1;
 
 /// Every method that writes, on a [`prepared`] record: does the work, and says whether it came out right.
-const WRITES: [&str; 9] = ["admit", "discharge", "batch", "finish", "facilities", "predictions", "survey", "model", "audit"];
+const WRITES: [&str; 10] =
+    ["admit", "discharge", "batch", "finish", "facilities", "predictions", "survey", "model", "outbox", "audit"];
+
+/// The writes whose fact is announced.
+const ANNOUNCED: [&str; 4] = ["admit", "discharge", "finish", "model"];
+
+/// An event whose fact is announced under the name of the write.
+fn announced(action: Action, which: &str) -> AuditEvent {
+    event(action, 3).announced(Some(which.to_owned()))
+}
 
 async fn write(store: &AzureSql, which: &str) {
     match which {
-        "admit" => assert_eq!(admit(store, &open_encounter(10), Some(&prediction(3.0))).await, Admitted::Now),
+        "admit" => {
+            let event = announced(Action::Admit, which);
+            assert_eq!(store.admit(&open_encounter(10), Some(&prediction(3.0)), &event).await.unwrap(), Admitted::Now);
+        }
         "discharge" => {
             let on = open_encounter(1).admitted + Days::new(2);
-            assert!(matches!(discharge(store, eid(1), on).await, Discharged::Now(_)));
+            let discharged = store.discharge(eid(1), on, &announced(Action::Discharge, which)).await.unwrap();
+            assert!(matches!(discharged, Discharged::Now(_)));
+        }
+        "outbox" => {
+            for id in ["a", "b"] {
+                let event = announced(Action::Admit, id);
+                let id = if id == "a" { 10 } else { 11 };
+                store.admit(&open_encounter(id), None, &event).await.unwrap();
+            }
+            assert!(matches!(store.lease_announcements("one", at(1), at(2), 9).await.unwrap(), Leased::Taken { failures: 0, .. }));
+            assert_eq!(store.postpone_announcements("one", at(3), 1, at(0)).await.unwrap(), 0);
+            assert!(matches!(store.lease_announcements("two", at(3), at(4), 1).await.unwrap(), Leased::Taken { failures: 1, .. }));
+            store.publish_announcements("two", at(4)).await.unwrap();
         }
         "batch" => {
             let mut entry = store.import(&import_id(1)).await.unwrap().unwrap();
@@ -192,7 +217,7 @@ async fn write(store: &AzureSql, which: &str) {
         "finish" => {
             let done = Finish::Done { sha256: "ab".repeat(32), extra_columns: Vec::new() };
             let expected = Counts { read: 2, stored: 2, ..Counts::default() };
-            let step = store.finish_import(&import_id(1), 1, &done, &event(Action::Import, 3)).await.unwrap();
+            let step = store.finish_import(&import_id(1), 1, &done, &announced(Action::Import, which)).await.unwrap();
             assert_eq!(step, Step::Committed(expected));
         }
         "facilities" => {
@@ -208,7 +233,7 @@ async fn write(store: &AzureSql, which: &str) {
             let survey = Survey { found: at(5), ..Survey::default() };
             store.replace_survey(&survey, &event(Action::FindAnomalies, 3)).await.unwrap();
         }
-        "model" => store.save_model(&model(), &event(Action::Train, 3)).await.unwrap(),
+        "model" => store.save_model(&model(), &announced(Action::Train, which)).await.unwrap(),
         _ => store.append_audit(&event(Action::ReadAudit, 3)).await.unwrap(),
     }
 }
@@ -216,8 +241,20 @@ async fn write(store: &AzureSql, which: &str) {
 /// The work was done once: its effect is there, with one event.
 async fn was_done_once(store: &AzureSql, which: &str) {
     let events = store.audit_events(99).await.unwrap();
-    let expected = if which == "batch" { EVENTS } else { EVENTS + 1 };
-    assert_eq!(events.len(), expected, "{which}");
+    let added = match which {
+        "batch" => 0,
+        "outbox" => 2,
+        _ => 1,
+    };
+    assert_eq!(events.len(), EVENTS + added, "{which}");
+    let waiting = match store.lease_announcements("look", at(60), at(61), 9).await.unwrap() {
+        Leased::Taken { announcements, .. } => announcements.into_iter().map(|announcement| announcement.id).collect(),
+        _ => Vec::new(),
+    };
+    match which {
+        "outbox" => assert_eq!(waiting, ["b"]),
+        _ => assert_eq!(waiting, if ANNOUNCED.contains(&which) { vec![which.to_owned()] } else { Vec::new() }, "{which}"),
+    }
     match which {
         "admit" => assert_eq!(store.encounter(eid(10)).await.unwrap().unwrap().prediction, Some(prediction(3.0))),
         "discharge" => assert!(store.encounter(eid(1)).await.unwrap().unwrap().encounter.discharged.is_some()),
@@ -232,6 +269,7 @@ async fn was_done_once(store: &AzureSql, which: &str) {
         "predictions" => assert_eq!(store.encounter(eid(2)).await.unwrap().unwrap().prediction, Some(prediction(4.0))),
         "survey" => assert_eq!(store.survey(9).await.unwrap().unwrap().found, at(5)),
         "model" => assert_eq!(store.champion().await.unwrap(), Some(model())),
+        "outbox" => {}
         _ => assert_eq!(events[0], event(Action::ReadAudit, 3)),
     }
 }

@@ -65,6 +65,8 @@ pub(crate) struct Shared {
     pub(super) locks: Locks,
     faults: Mutex<Vec<Fault>>,
     login_faults: Mutex<(usize, i32)>,
+    /// The password now, if it is another than that of the options.
+    password: Mutex<Option<String>>,
     refusals: Mutex<Vec<String>>,
     statements: Mutex<BTreeSet<String>>,
     tokens: Mutex<Vec<String>>,
@@ -80,6 +82,7 @@ impl Shared {
             locks: Locks::default(),
             faults: Mutex::default(),
             login_faults: Mutex::default(),
+            password: Mutex::default(),
             refusals: Mutex::default(),
             statements: Mutex::default(),
             tokens: Mutex::default(),
@@ -91,6 +94,10 @@ impl Shared {
     /// A TCP connection came; answers the number of its session.
     pub(super) fn opened(&self) -> u64 {
         50 + self.opened.fetch_add(1, Ordering::SeqCst) + 1
+    }
+
+    pub(super) fn has_password(&self, given: &str) -> bool {
+        self.password.lock().unwrap().as_deref().unwrap_or(&self.options.password) == given
     }
 
     pub(super) fn refused(&self, message: &str, sql: &str) {
@@ -148,6 +155,11 @@ impl Faults {
     /// Refuses the next `times` logins with the error `number`.
     pub(crate) fn refuse_logins(&self, times: usize, number: i32) {
         *self.0.login_faults.lock().unwrap() = (times, number);
+    }
+
+    /// Gives the one user another password; who is logged in stays.
+    pub(crate) fn change_password(&self, password: &str) {
+        *self.0.password.lock().unwrap() = Some(password.to_owned());
     }
 
     /// How many connections were opened so far.

@@ -47,7 +47,7 @@ use tokio::runtime::Runtime;
 use self::control::Shared;
 pub(crate) use self::control::{Action, BEGIN, BULK_ROWS, COMMIT, Faults, ROLLBACK};
 pub(crate) use self::error::STRICT;
-use self::tls::Certificates;
+pub(crate) use self::tls::Certificates;
 
 /// How a server is to be.
 #[derive(Debug, Clone)]

@@ -117,7 +117,7 @@ async fn log_in(stream: &mut Tls, shared: &Shared, id: u64) -> io::Result<Option
     let options = &shared.options;
     let known = match &login.token {
         Some(token) => options.token.as_ref().is_none_or(|expected| expected == token),
-        None => login.user == options.user && login.password == options.password,
+        None => login.user == options.user && shared.has_password(&login.password),
     };
     let refusal = if let Some(number) = shared.login_fault() {
         Some(SqlError::new(number, if number == 18_456 { 14 } else { 20 }, format!("injected refusal {number}")))

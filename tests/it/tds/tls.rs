@@ -14,17 +14,17 @@ use tokio_rustls::rustls::version::{TLS12, TLS13};
 use tokio_rustls::rustls::{ServerConfig, SupportedProtocolVersion};
 
 /// Certificates for `localhost` and 127.0.0.1.
-pub(super) struct Certificates {
+pub(crate) struct Certificates {
     /// The authority, PEM.
-    pub(super) authority: String,
+    pub(crate) authority: String,
     /// For TDS 7.4. TLS 1.2: a ticket of TLS 1.3 would come after the handshake, when the client no longer unwraps.
-    pub(super) wrapped: Arc<ServerConfig>,
+    pub(crate) wrapped: Arc<ServerConfig>,
     /// For TDS 8.0, which begins with TLS.
     pub(super) strict: Arc<ServerConfig>,
 }
 
 impl Certificates {
-    pub(super) fn make() -> Self {
+    pub(crate) fn make() -> Self {
         let mut authority = CertificateParams::new(Vec::new()).unwrap();
         authority.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         authority.distinguished_name.push(rcgen::DnType::CommonName, "hdai tests");

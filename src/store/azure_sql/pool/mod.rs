@@ -21,6 +21,7 @@ use tokio::time::sleep;
 use uuid::Uuid;
 
 use super::connect::Connector;
+use super::connecting::Connecting;
 use super::connection::{Connection, Parameter};
 use super::fault::{Fault, Outcome};
 use super::options::Options;
@@ -38,7 +39,7 @@ const ALIVE_WITHIN: Duration = Duration::from_secs(5);
 pub(super) struct Pool {
     slots: bb8::Pool<Slots>,
     condemned: Condemned,
-    connector: Connector,
+    connecting: Connecting,
     /// Longest time for one statement of an import.
     import: Duration,
     most: u32,
@@ -50,7 +51,11 @@ impl Pool {
     /// # Errors
     /// Invalid or unavailable, if what a connection needs is not there: the certificate authorities, an Azure identity.
     pub(super) fn new(options: Options, settings: &SqlSettings) -> Result<Self> {
-        let connector = Connector::new(options, settings)?;
+        Ok(Self::over(Connecting::Fixed(Box::new(Connector::new(options, settings)?)), settings))
+    }
+
+    /// A pool whose connections come from `connecting`.
+    pub(super) fn over(connecting: Connecting, settings: &SqlSettings) -> Self {
         let condemned = Condemned::default();
         let slots = bb8::Pool::builder()
             .max_size(settings.pool_max)
@@ -60,7 +65,7 @@ impl Pool {
             .retry_connection(false)
             .queue_strategy(bb8::QueueStrategy::Lifo)
             .build_unchecked(Slots(condemned.clone()));
-        Ok(Self { slots, condemned, connector, import: settings.import, most: settings.pool_max })
+        Self { slots, condemned, connecting, import: settings.import, most: settings.pool_max }
     }
 
     /// Work that only reads: no transaction.
@@ -89,10 +94,10 @@ impl Pool {
         })?;
         let mut connection = match slot.0.take() {
             Some(connection) => connection,
-            None => self.connector.connect().await?,
+            None => self.connecting.connect().await?,
         };
         connection.allow(match work {
-            Work::Reading | Work::Writing => self.connector.command(),
+            Work::Reading | Work::Writing => self.connecting.command(),
             Work::Importing => self.import,
         });
         if work != Work::Reading {
