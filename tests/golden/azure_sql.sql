@@ -225,6 +225,44 @@ ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT 1 ROWS ONLY
 -- models
 SELECT [version], trained, trainingrows, schemafingerprint, metrics, promoted, reason FROM dbo.models ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY
 
+-- advance_chain
+UPDATE dbo.audithead SET place = place + 1 OUTPUT INSERTED.place, INSERTED.hash WHERE chain = @P1
+
+-- chain_hash
+UPDATE dbo.audithead SET hash = @P2 WHERE chain = @P1
+
+-- audit_heads
+SELECT chain, place, hash FROM dbo.audithead ORDER BY chain
+
+-- insert_audit
+INSERT INTO dbo.audit ([at], caller, roles, proof, correlation, origin, [action], outcome, encounter, detail, operation, chain, place, hash)
+VALUES (@P1, @P2, @P3, @P4, @P5, @P6, @P7, @P8, @P9, @P10, @P11, @P12, @P13, @P14)
+
+-- audit_page
+SELECT seq, [at], caller, roles, proof, correlation, origin, [action], outcome, encounter, detail FROM dbo.audit
+WHERE seq < @P1 AND (@P2 = N'' OR CONCAT(caller, N'.') COLLATE Latin1_General_BIN2 = CONCAT(@P2, N'.') COLLATE Latin1_General_BIN2) AND (@P3 = N'' OR [action] = @P3)
+  AND (@P4 = N'' OR outcome = @P4) AND [at] >= @P5 AND [at] <= @P6
+ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P7 ROWS ONLY
+
+-- audit_about
+SELECT seq, [at], caller, roles, proof, correlation, origin, [action], outcome, encounter, detail FROM dbo.audit
+WHERE seq < @P1 AND (@P2 = N'' OR CONCAT(caller, N'.') COLLATE Latin1_General_BIN2 = CONCAT(@P2, N'.') COLLATE Latin1_General_BIN2) AND (@P3 = N'' OR [action] = @P3)
+  AND (@P4 = N'' OR outcome = @P4) AND [at] >= @P5 AND [at] <= @P6 AND encounter = @P8
+ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P7 ROWS ONLY
+
+-- audit_chain
+SELECT seq, place, hash, [at], caller, roles, proof, correlation, origin, [action], outcome, encounter, detail FROM dbo.audit
+WHERE chain = @P1 AND place >= @P2 AND (place > @P2 OR seq > @P3)
+ORDER BY place, seq OFFSET 0 ROWS FETCH NEXT @P4 ROWS ONLY
+
+-- audit_unchained
+SELECT CAST(COUNT_BIG(CASE WHEN a.seq < f.firstseq THEN 1 END) AS bigint) AS unchained,
+  CAST(COUNT_BIG(CASE WHEN a.seq > f.firstseq THEN 1 END) AS bigint) AS since,
+  CAST(MIN(CASE WHEN a.seq > f.firstseq THEN a.seq END) AS bigint) AS firstsince
+FROM dbo.audit AS a CROSS JOIN (SELECT COALESCE(MIN(seq), CAST(9223372036854775807 AS bigint)) AS firstseq FROM dbo.audit
+  WHERE place IS NOT NULL) AS f
+WHERE a.place IS NULL OR NOT EXISTS (SELECT 1 FROM dbo.audithead AS h WHERE h.chain = a.chain)
+
 -- insert_announcement
 INSERT INTO dbo.outbox (id, fact, subject, [at], lease) VALUES (@P1, @P2, @P3, @P4, N'')
 
@@ -252,14 +290,6 @@ DELETE FROM dbo.outbox WHERE [at] < @P1
 
 -- end_outbox_lease
 UPDATE dbo.outbox_lease SET until = @P2, failures = @P3 WHERE lease = @P1
-
--- insert_audit
-INSERT INTO dbo.audit ([at], caller, roles, proof, correlation, [action], outcome, encounter, detail, operation)
-VALUES (@P1, @P2, @P3, @P4, @P5, @P6, @P7, @P8, @P9, @P10)
-
--- audit_events
-SELECT [at], caller, roles, proof, correlation, [action], outcome, encounter, detail FROM dbo.audit
-ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY
 
 -- audit_witness
 SELECT CAST(1 AS int) AS committed FROM dbo.audit
@@ -445,6 +475,26 @@ GO
 INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
 VALUES (4, N'0004-deidentified', N'57f34877f0185ca1a97d501425f6e56d225f0755c83f92eb29ba12bc6fa6373d', SYSDATETIMEOFFSET());
 GO
+ALTER TABLE dbo.audit ADD origin nvarchar(100) NOT NULL CONSTRAINT DF_audit_origin DEFAULT N''; -- address that the call came from
+ALTER TABLE dbo.audit ADD chain int NULL; -- NULL in events from before the chains
+ALTER TABLE dbo.audit ADD place bigint NULL; -- number in the chain, from 1
+ALTER TABLE dbo.audit ADD hash nvarchar(64) NULL; -- SHA-256 of the event, its place and the hash before it
+
+CREATE TABLE dbo.audithead (
+  chain int NOT NULL CONSTRAINT PK_audithead PRIMARY KEY,
+  place bigint NOT NULL, -- of the newest event
+  hash nvarchar(64) NOT NULL
+);
+
+INSERT INTO dbo.audithead (chain, place, hash)
+VALUES (0, 0, N''), (1, 0, N''), (2, 0, N''), (3, 0, N''), (4, 0, N''), (5, 0, N''), (6, 0, N''), (7, 0, N'');
+GO
+CREATE UNIQUE INDEX audit_chain ON dbo.audit (chain, place) WHERE place IS NOT NULL;
+CREATE INDEX audit_encounter ON dbo.audit (encounter) WHERE encounter IS NOT NULL;
+GO
+INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
+VALUES (5, N'0005-audit-chain', N'7954d6192d8fe7ff1e22d94a2b5c9737f20a0072a4eefa8edd7134e9428f12a0', SYSDATETIMEOFFSET());
+GO
 CREATE TABLE dbo.outbox (
   seq bigint IDENTITY(1,1) NOT NULL CONSTRAINT PK_outbox PRIMARY KEY, -- the order in which they are published
   id nvarchar(64) NOT NULL CONSTRAINT UQ_outbox_id UNIQUE,
@@ -466,6 +516,6 @@ CREATE TABLE dbo.outbox_lease (
 INSERT INTO dbo.outbox_lease (one, lease, until, failures) VALUES (1, N'', CAST('2000-01-01T00:00:00+00:00' AS datetimeoffset(7)), 0);
 GO
 INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
-VALUES (5, N'0005-outbox', N'2e4f5f0ca5ef5172d0713435868273497ecfc724a5ef51c8cb6ef6710bb91913', SYSDATETIMEOFFSET());
+VALUES (6, N'0006-outbox', N'2e4f5f0ca5ef5172d0713435868273497ecfc724a5ef51c8cb6ef6710bb91913', SYSDATETIMEOFFSET());
 GO
 

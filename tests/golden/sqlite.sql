@@ -151,6 +151,30 @@ SELECT version, trained, trainingrows, schemafingerprint, metrics, promoted, rea
 -- MODELS
 SELECT version, trained, trainingrows, schemafingerprint, metrics, promoted, reason FROM models ORDER BY seq DESC LIMIT ?1
 
+-- ADVANCE_CHAIN
+UPDATE audithead SET place = place + 1 WHERE chain = ?1 RETURNING place, hash
+
+-- CHAIN_HASH
+UPDATE audithead SET hash = ?2 WHERE chain = ?1
+
+-- AUDIT_HEADS
+SELECT chain, place, hash FROM audithead ORDER BY chain
+
+-- INSERT_AUDIT
+INSERT INTO audit (at, caller, roles, proof, correlation, origin, action, outcome, encounter, detail, chain, place, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+
+-- AUDIT_PAGE
+SELECT seq, at, caller, roles, proof, correlation, origin, action, outcome, encounter, detail FROM audit WHERE seq < ?1 AND (?2 = '' OR caller = ?2) AND (?3 = '' OR action = ?3) AND (?4 = '' OR outcome = ?4) AND at >= ?5 AND at < ?6 ORDER BY seq DESC LIMIT ?7
+
+-- AUDIT_ABOUT
+SELECT seq, at, caller, roles, proof, correlation, origin, action, outcome, encounter, detail FROM audit WHERE seq < ?1 AND (?2 = '' OR caller = ?2) AND (?3 = '' OR action = ?3) AND (?4 = '' OR outcome = ?4) AND at >= ?5 AND at < ?6 AND encounter = ?8 ORDER BY seq DESC LIMIT ?7
+
+-- AUDIT_CHAIN
+SELECT seq, place, hash, at, caller, roles, proof, correlation, origin, action, outcome, encounter, detail FROM audit WHERE chain = ?1 AND place >= ?2 AND (place > ?2 OR seq > ?3) ORDER BY place, seq LIMIT ?4
+
+-- AUDIT_UNCHAINED
+SELECT count(*) FILTER (WHERE a.seq < f.seq) AS before, count(*) FILTER (WHERE a.seq > f.seq) AS since, min(a.seq) FILTER (WHERE a.seq > f.seq) AS firstsince FROM audit a, (SELECT coalesce(min(seq), 9223372036854775807) AS seq FROM audit WHERE place IS NOT NULL) f WHERE a.place IS NULL OR a.chain NOT IN (SELECT chain FROM audithead)
+
 -- INSERT_ANNOUNCEMENT
 INSERT INTO outbox (id, fact, subject, at, lease) VALUES (?1, ?2, ?3, ?4, '')
 
@@ -177,12 +201,6 @@ DELETE FROM outbox WHERE at < ?1
 
 -- END_OUTBOX_LEASE
 UPDATE outbox_lease SET until = ?2, failures = ?3 WHERE lease = ?1
-
--- INSERT_AUDIT
-INSERT INTO audit (at, caller, roles, proof, correlation, action, outcome, encounter, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-
--- AUDIT_EVENTS
-SELECT at, caller, roles, proof, correlation, action, outcome, encounter, detail FROM audit ORDER BY seq DESC LIMIT ?1
 
 -- SCHEMA
 -- The ledger of migrations.
@@ -350,7 +368,24 @@ CREATE TABLE findings (
   CHECK (firstweek <= lastweek)
 ) STRICT;
 
--- Migration 0004-outbox
+-- Migration 0004-audit-chain
+ALTER TABLE audit ADD COLUMN origin TEXT NOT NULL DEFAULT ''; -- address that the call came from
+ALTER TABLE audit ADD COLUMN chain INTEGER; -- NULL in events from before the chain
+ALTER TABLE audit ADD COLUMN place INTEGER; -- number in the chain, from 1
+ALTER TABLE audit ADD COLUMN hash TEXT; -- SHA-256 of the event, its place and the hash before it
+
+CREATE UNIQUE INDEX audit_chain ON audit (chain, place) WHERE place IS NOT NULL;
+CREATE INDEX audit_encounter ON audit (encounter) WHERE encounter IS NOT NULL;
+
+CREATE TABLE audithead (
+  chain INTEGER PRIMARY KEY,
+  place INTEGER NOT NULL, -- of the newest event
+  hash TEXT NOT NULL
+) STRICT;
+
+INSERT INTO audithead (chain, place, hash) VALUES (0, 0, '');
+
+-- Migration 0005-outbox
 CREATE TABLE outbox (
   seq INTEGER PRIMARY KEY AUTOINCREMENT, -- the order in which they are published
   id TEXT NOT NULL UNIQUE,
