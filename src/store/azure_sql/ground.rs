@@ -19,13 +19,15 @@ pub const GROUND_PREFIX: &str = "hdai_b_";
 pub const PLAIN: &str = "Plain";
 
 /// The record's tables and views, those that point at others first.
-const OBJECTS: [(&str, &str); 11] = [
+const OBJECTS: [(&str, &str); 13] = [
     ("TABLE", PLAIN),
     ("VIEW", "EncountersDeidentified"),
     ("TABLE", "rejects"),
     ("TABLE", "imports"),
     ("TABLE", "findings"),
     ("TABLE", "survey"),
+    ("TABLE", "outbox"),
+    ("TABLE", "outbox_lease"),
     ("TABLE", "models"),
     ("TABLE", "audit"),
     ("TABLE", "PatientData"),
