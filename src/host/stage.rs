@@ -25,8 +25,8 @@ pub fn embedded() -> Sources {
         "functions/PatientDataEvents/function.json",
         "functions/PatientDataImport/function.json",
         "functions/PatientDischargeFunc/function.json",
-        "functions/TrainLengthOfStay/function.json",
         "functions/PublishEvents/function.json",
+        "functions/TrainLengthOfStay/function.json",
         "functions/TrainLengthOfStaySchedule/function.json",
         "host.json",
     ])

@@ -26,6 +26,8 @@ const OBJECTS: &[(&str, &str)] = &[
     ("TABLE", "imports"),
     ("TABLE", "findings"),
     ("TABLE", "survey"),
+    ("TABLE", "outbox"),
+    ("TABLE", "outbox_lease"),
     ("TABLE", "models"),
     ("TABLE", "audit"),
     ("TABLE", "audithead"),
