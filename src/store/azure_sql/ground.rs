@@ -31,8 +31,6 @@ const OBJECTS: &[(&str, &str)] = &[
     ("TABLE", "models"),
     ("TABLE", "audit"),
     ("TABLE", "audithead"),
-    ("TABLE", "outbox"),
-    ("TABLE", "outbox_lease"),
     ("TABLE", "PatientData"),
     ("TABLE", "MetaData_Facilities"),
     ("TABLE", "schema_migrations"),
