@@ -20,6 +20,8 @@ pub mod store;
 
 pub mod workflow;
 
+pub mod sign_in;
+
 pub mod host;
 pub mod http;
 

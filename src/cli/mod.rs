@@ -29,6 +29,7 @@ mod predict;
 mod receipt;
 mod schema;
 mod serve;
+mod token;
 mod train;
 
 use std::path::PathBuf;
@@ -113,6 +114,8 @@ enum Command {
     MigrateData(migrate_data::Args),
     /// Print the data dictionary, the DDL of either record, or the roles of the SQL database
     Schema(schema::Args),
+    /// Sign a token for calls to a system on this machine: an `Authorization: Bearer` of the development issuer
+    Token(token::Args),
     /// Check that a receipt is genuine
     Receipt(receipt::Args),
     /// Measure: import against sqlite3, admissions under load
@@ -189,6 +192,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Anomalies(args) => anomalies::run(config, args).await,
         Command::Experiment(args) => experiment::run(config, args).await,
         Command::Generate(args) => generate::run(&args),
+        Command::Token(args) => token::run(&config, &args),
         Command::Receipt(args) => receipt::run(&config, args),
         Command::Bench(args) => bench::run(&config, args).await,
         Command::Doctor(args) => doctor::run(&args, Some(config.folder)).await,

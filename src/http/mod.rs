@@ -25,12 +25,15 @@ use warp::http::{HeaderMap, Method, StatusCode};
 use warp::{Filter, Reply};
 
 use crate::error::{Error, Result};
+use crate::sign_in::SignIn;
 use crate::workflow::Hospital;
 
-/// What the edge works with: the hospital and the clock.
+/// What the edge works with: the hospital, who may sign in, and the clock.
 pub struct App {
     /// The verbs' world.
     pub hospital: Hospital,
+    /// Tells who calls.
+    pub sign_in: SignIn,
     /// Reads the clock; verbs get the time as a value.
     pub now: fn() -> DateTime<Utc>,
 }

@@ -133,19 +133,15 @@ pub(super) struct AuditRow {
     pub(super) detail: String,
 }
 
-const PROOFS: [Proof; 4] = [Proof::Platform, Proof::Entra, Proof::Local, Proof::CommandLine];
 const OUTCOMES: [Outcome; 3] = [Outcome::Success, Outcome::Refused, Outcome::Failure];
 
 impl AuditRow {
     /// Reads the row's words.
     pub(super) fn event(self) -> Result<AuditEvent> {
         let roles: Option<Vec<_>> = self.roles.split(',').filter(|name| !name.is_empty()).map(Role::parse).collect();
-        let caller = Caller {
-            id: self.caller,
-            roles: roles.ok_or_else(|| unreadable("role"))?,
-            proof: PROOFS.into_iter().find(|known| known.name() == self.proof).ok_or_else(|| unreadable("proof"))?,
-            correlation: self.correlation,
-        };
+        let roles = roles.ok_or_else(|| unreadable("role"))?;
+        let proof = Proof::ALL.into_iter().find(|known| known.name() == self.proof).ok_or_else(|| unreadable("proof"))?;
+        let caller = Caller::of(self.caller, roles, proof, self.correlation);
         let encounter = |id| EncounterId::new(id).ok_or_else(|| unreadable("encounter id"));
         Ok(AuditEvent {
             at: self.at,

@@ -89,7 +89,8 @@ impl Hospital {
             return Ok(());
         }
         self.store.append_audit(&AuditEvent::new(caller, action, Outcome::Refused, now).detail("role does not allow it")).await?;
-        Err(Error::new(Kind::Forbidden, format!("your roles do not allow the action {}", action.name())))
+        let what = if caller.has_role_for(action) { "the token's scopes do" } else { "your roles do" };
+        Err(Error::new(Kind::Forbidden, format!("{what} not allow the action {}", action.name())))
     }
 }
 

@@ -158,7 +158,7 @@ async fn tell(
 ) -> Result<Story> {
     running.ready().await?;
     progress.say(&format!("Local Functions host on {url}, state in {}", folder.display()));
-    let client = Client::new(url, None, None)?;
+    let client = Client::new(url, Some(super::token::of_every_role(config, folder)?), None)?;
     let container = folder.join("blobs").join(&config.import_container);
     steps::ingest(args, &container.to_string_lossy(), progress).await?;
     let import = steps::await_import(&client, args, progress).await?;
