@@ -6,12 +6,14 @@ mod auth;
 mod openapi;
 mod problem;
 mod request;
+mod roles;
 mod routes;
 mod trigger;
 
 pub use api::{admission_reply, discharge_reply};
 pub use openapi::document as openapi_document;
 pub use request::{ApiReply, ApiRequest};
+pub use roles::{app_roles as app_roles_manifest, page as roles_page};
 pub use routes::{Operation, ROUTES, Route};
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -21,7 +23,8 @@ use bytes::{Buf, Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 use futures_util::{Stream, TryStreamExt};
 use tokio::net::{TcpListener, TcpSocket};
-use warp::http::{HeaderMap, Method, StatusCode};
+use warp::http::header::STRICT_TRANSPORT_SECURITY;
+use warp::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use warp::{Filter, Reply};
 
 use crate::error::{Error, Result};
@@ -104,7 +107,14 @@ pub fn routes(app: Arc<App>) -> impl Filter<Extract = (impl Reply,), Error = std
         })
         .boxed();
 
-    ready.or(api).unify().or(trigger).unify().recover(not_found).unify()
+    let behind_tls = app.hospital.config.in_azure;
+    ready.or(api).unify().or(trigger).unify().recover(not_found).unify().map(move |mut response: warp::reply::Response| {
+        // In Azure the platform ends TLS in front of us; on this machine there is none to promise.
+        if behind_tls {
+            response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+        }
+        response
+    })
 }
 
 async fn not_found(_: warp::Rejection) -> std::result::Result<warp::reply::Response, std::convert::Infallible> {
@@ -158,13 +168,13 @@ impl Reply for ApiReply {
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         for (name, value) in self.headers {
-            if let Ok(value) = warp::http::HeaderValue::from_str(&value) {
+            if let Ok(value) = HeaderValue::from_str(&value) {
                 headers.insert(name, value);
             }
         }
         if self.status == StatusCode::PAYLOAD_TOO_LARGE {
             // The rest of the body was not read.
-            headers.insert("connection", warp::http::HeaderValue::from_static("close"));
+            headers.insert("connection", HeaderValue::from_static("close"));
         }
         response
     }

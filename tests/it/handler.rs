@@ -3,6 +3,7 @@
 
 mod azure;
 mod garbage;
+mod sign_in;
 mod trust;
 
 use std::io::{Read, Write};
