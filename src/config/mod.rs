@@ -38,6 +38,8 @@ pub struct Config {
     pub import_bytes_max: u64,
     /// Largest body of a call, in bytes.
     pub body_bytes_max: usize,
+    /// Longest wait for the whole body of a call.
+    pub body_time_max: Duration,
     /// Largest body of a trigger's call, in bytes.
     pub trigger_bytes_max: usize,
     /// Longest work on one trigger call, in seconds.
@@ -199,6 +201,7 @@ impl Config {
             import_container: text("HDAI_IMPORT_CONTAINER")?.trim().to_owned(),
             import_bytes_max: number("HDAI_IMPORT_BYTES_MAX")?,
             body_bytes_max,
+            body_time_max: Duration::from_secs(number("HDAI_BODY_SECONDS_MAX")?.max(1)),
             trigger_bytes_max: size("HDAI_TRIGGER_BYTES_MAX")?,
             call_seconds_max: number("HDAI_CALL_SECONDS_MAX")?.max(1),
             training_seed: number("HDAI_TRAINING_SEED")?,

@@ -96,7 +96,9 @@ pub fn routes(app: Arc<App>) -> impl Filter<Extract = (impl Reply,), Error = std
         .and(warp::body::stream())
         .and(with_app)
         .then(|path: warp::path::FullPath, method: Method, query: String, headers: HeaderMap, body, app: Arc<App>| async move {
-            let reply = match read_body(body, app.hospital.config.body_bytes_max).await {
+            let config = &app.hospital.config;
+            let read = tokio::time::timeout(config.body_time_max, read_body(body, config.body_bytes_max)).await;
+            let reply = match read.unwrap_or(Err(BodyRefused::TooSlow)) {
                 Err(refused) => problem::body_refused(refused),
                 Ok(body) => {
                     let request = ApiRequest { method, path: path.as_str().to_owned(), query, headers, body };
@@ -126,6 +128,8 @@ async fn not_found(_: warp::Rejection) -> std::result::Result<warp::reply::Respo
 pub(crate) enum BodyRefused {
     /// Larger than the limit, in bytes.
     TooLarge(usize),
+    /// Not all of it came in time.
+    TooSlow,
     /// The connection broke.
     Broken,
 }
@@ -172,7 +176,7 @@ impl Reply for ApiReply {
                 headers.insert(name, value);
             }
         }
-        if self.status == StatusCode::PAYLOAD_TOO_LARGE {
+        if matches!(self.status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT) {
             // The rest of the body was not read.
             headers.insert("connection", HeaderValue::from_static("close"));
         }

@@ -104,6 +104,9 @@ pub(super) fn body_refused(refused: BodyRefused) -> ApiReply {
             let detail = format!("the body is larger than {bytes_max} bytes");
             plain(StatusCode::PAYLOAD_TOO_LARGE, Refusal::BadRequest, &detail, &[])
         }
+        BodyRefused::TooSlow => {
+            plain(StatusCode::REQUEST_TIMEOUT, Refusal::BadRequest, "the body did not come in time: send it at once", &[])
+        }
         BodyRefused::Broken => plain(StatusCode::BAD_REQUEST, Refusal::BadRequest, "the body broke off", &[]),
     }
 }

@@ -5,6 +5,7 @@ mod azure;
 mod garbage;
 mod sign_in;
 mod trust;
+mod wire;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
