@@ -5,6 +5,7 @@ mod azure;
 mod clock;
 mod embedded;
 mod settings;
+mod sign_in;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -118,7 +119,7 @@ pub(super) async fn run(args: &Args, folder: Option<PathBuf>) -> Result<ExitCode
 async fn examine(patient: &Patient) -> Vec<Finding> {
     let config = &patient.config;
     let clocks = clock::Clocks::default();
-    let (database, model, storage, account, vault, identity, time, app) = tokio::join!(
+    let (database, model, storage, account, vault, identity, time, app, sign_in) = tokio::join!(
         limited("database", azure::DATABASE_REMEDY, async {
             match &config.sql {
                 None => embedded::database(config).await,
@@ -137,9 +138,11 @@ async fn examine(patient: &Patient) -> Vec<Finding> {
         limited("identity", azure::IDENTITY_REMEDY, azure::identity(patient)),
         limited("clock", "see the line of the database", azure::database_clock(patient, &clocks)),
         limited("app", "check the disk that the app lies on", async { embedded::app(config) }),
+        limited("sign-in", sign_in::REMEDY, sign_in::look(config)),
     );
     let topic = Finding::not_configured("event topic", "this version sends no events of its own");
-    vec![database, storage, account, vault, identity, topic, clock::judge(&clocks, time.state == State::Failed), model, app]
+    let clock = clock::judge(&clocks, time.state == State::Failed);
+    vec![database, storage, account, vault, identity, sign_in, topic, clock, model, app]
 }
 
 /// Gives a look its time and notes how long it took.

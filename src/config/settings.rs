@@ -85,10 +85,18 @@ pub const SETTINGS: &[Setting] = &[
         "Id of the Microsoft Entra ID tenant whose tokens are validated here. Empty: none are, and only WEBSITE_AUTH_ENABLED, which the \
          platform sets, or the development issuer lets anyone in.",
     ),
-    setting("HDAI_ENTRA_AUDIENCES", "", "What a token may be for: the app's client id and its application ID URI, with a comma between."),
+    setting(
+        "HDAI_ENTRA_AUDIENCES",
+        "",
+        "What a token may be for: the app's client id and its application ID URI, with a comma between.",
+    ),
     setting("HDAI_ENTRA_AUTHORITY", "https://login.microsoftonline.com", "Entra's address; another one in a sovereign cloud."),
     setting("HDAI_ENTRA_KEYS_URL", "", "Where the tenant's signing keys are published. Empty: as the authority publishes them."),
-    setting("HDAI_BODY_SECONDS_MAX", "60", "Longest wait for the whole body of an admission, a discharge or another call, in seconds."),
+    setting(
+        "HDAI_BODY_SECONDS_MAX",
+        "60",
+        "Longest wait for the whole body of an admission, a discharge or another call, in seconds.",
+    ),
     setting("HDAI_LOG", "info", "Log filter, as tracing's EnvFilter reads it, for example `info,health_data_ai=debug`."),
 ];
 

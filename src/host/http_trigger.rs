@@ -185,15 +185,7 @@ async fn as_envelope(host: &Host, function: &Function, params: Map<String, Value
         true if binary => Some(STANDARD.encode(collect(request.body).await?)),
         true => Some(String::from_utf8_lossy(&collect(request.body).await?).into_owned()),
     };
-    let call = HttpCall {
-        url: address,
-        method: request.method.to_string(),
-        query,
-        headers,
-        params,
-        identities: Vec::new(),
-        body,
-    };
+    let call = HttpCall { url: address, method: request.method.to_string(), query, headers, params, identities: Vec::new(), body };
     let reply = host.invoker.invoke(function, |sys| delivery::http(sys, &function.binding, call)).await?;
     if output == "$return" {
         return read_response(Some(reply.return_value));

@@ -119,7 +119,8 @@ mod tests {
     use serde_json::{Value, json};
 
     fn claims(more: Value) -> Claims {
-        let mut all = json!({ "exp": 2_000, "nbf": 1_000, "tid": "t", "oid": "5b54", "azp": "client", "scp": "user_impersonation" });
+        let mut all =
+            json!({ "exp": 2_000, "nbf": 1_000, "tid": "t", "oid": "5b54", "azp": "client", "scp": "user_impersonation" });
         all.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
         serde_json::from_value(all).unwrap()
     }

@@ -79,7 +79,8 @@ impl Published {
     /// The HTTP client cannot start.
     pub fn at(url: &str, timing: Timing) -> Result<Arc<Self>> {
         let local = url.starts_with("http://");
-        let builder = reqwest::Client::builder().timeout(timing.wait).redirect(reqwest::redirect::Policy::none()).https_only(!local);
+        let builder =
+            reqwest::Client::builder().timeout(timing.wait).redirect(reqwest::redirect::Policy::none()).https_only(!local);
         let builder = if local { builder.no_proxy() } else { builder };
         let http = builder.build().map_err(|cause| Error::internal("no HTTP client can be made").caused_by(cause))?;
         Ok(Arc::new(Self { url: url.to_owned(), http, timing, held: RwLock::default(), attempts: Arc::default() }))
@@ -124,6 +125,14 @@ impl Published {
             Found::Unknown => Err(Refused::UnknownKey),
             Found::NoKeys => Err(Refused::KeysAway),
         }
+    }
+
+    /// How many keys the issuer publishes, asked now; nothing is kept.
+    ///
+    /// # Errors
+    /// They do not come, or none of them can be used.
+    pub async fn count(&self) -> Result<usize> {
+        Ok(keys(&self.document().await?)?.len())
     }
 
     fn look(&self, id: &str) -> Found {

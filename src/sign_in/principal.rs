@@ -42,9 +42,11 @@ pub(super) fn decode(header: &[u8]) -> Option<Identity> {
         .or_else(|_| GeneralPurpose::new(&alphabet::URL_SAFE, config).decode(header))
         .ok()?;
     let principal: Principal = serde_json::from_slice(&bytes).ok()?;
-    let of = |names: &[&str]| principal.claims.iter().find(|claim| names.contains(&claim.typ.as_str())).map(|claim| claim.val.as_str());
+    let of =
+        |names: &[&str]| principal.claims.iter().find(|claim| names.contains(&claim.typ.as_str())).map(|claim| claim.val.as_str());
     let is_role = |typ: &str| typ == "roles" || typ == ROLE_CLAIM_WS2008 || principal.role_typ.as_deref() == Some(typ);
-    let role_values: Vec<&str> = principal.claims.iter().filter(|claim| is_role(&claim.typ)).map(|claim| claim.val.as_str()).collect();
+    let role_values: Vec<&str> =
+        principal.claims.iter().filter(|claim| is_role(&claim.typ)).map(|claim| claim.val.as_str()).collect();
     // A browser's session has no scopes; only the token type tells a program.
     let holder = if of(&["idtyp"]) == Some("app") { Holder::Program } else { Holder::Person };
     let scopes = of(&["scp", SCOPE_CLAIM]).unwrap_or_default().split(' ');
@@ -67,7 +69,10 @@ mod tests {
 
     fn of(claims: serde_json::Value) -> Option<Identity> {
         let principal = json!({ "auth_typ": "aad", "role_typ": "custom/role", "claims": claims }).to_string();
-        assert_eq!(decode(BASE64_STANDARD.encode(&principal).as_bytes()), decode(BASE64_URL_SAFE_NO_PAD.encode(&principal).as_bytes()));
+        assert_eq!(
+            decode(BASE64_STANDARD.encode(&principal).as_bytes()),
+            decode(BASE64_URL_SAFE_NO_PAD.encode(&principal).as_bytes())
+        );
         decode(BASE64_STANDARD.encode(principal).as_bytes())
     }
 

@@ -84,7 +84,9 @@ impl Refused {
             Refused::NotConfigured => "nobody can sign in to this app: sign-in is not configured",
             Refused::Several => "the call carries more than one identity: send one Authorization header",
             Refused::Scheme => "sign in with a bearer token: the Authorization header holds none",
-            Refused::TooLong | Refused::Malformed | Refused::Critical | Refused::NoKeyId => "sign in again: the token cannot be read",
+            Refused::TooLong | Refused::Malformed | Refused::Critical | Refused::NoKeyId => {
+                "sign in again: the token cannot be read"
+            }
             Refused::Algorithm | Refused::UnknownKey | Refused::Signature => "sign in again: the token is not the issuer's",
             Refused::Expired => "sign in again: the token has expired",
             Refused::NotYet => "the token is not valid yet: look at the clock that issued it",
@@ -102,7 +104,9 @@ impl Refused {
     pub fn challenge(self) -> String {
         match self {
             Refused::Nothing | Refused::NotConfigured => "Bearer realm=\"hdai\"".to_owned(),
-            Refused::Several | Refused::Scheme => format!("Bearer realm=\"hdai\", error=\"invalid_request\", error_description=\"{}\"", self.words()),
+            Refused::Several | Refused::Scheme => {
+                format!("Bearer realm=\"hdai\", error=\"invalid_request\", error_description=\"{}\"", self.words())
+            }
             _ => format!("Bearer realm=\"hdai\", error=\"invalid_token\", error_description=\"{}\"", self.words()),
         }
     }

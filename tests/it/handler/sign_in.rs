@@ -55,13 +55,15 @@ fn caller(what: impl Into<String>, token: &str, proves: Result<&'static str, &'s
 
 /// Callers who prove a role.
 fn believed(key: &Key) -> Vec<Caller> {
-    let mut callers: Vec<Caller> = ROLES.into_iter().map(|role| caller(role, &key.sign(&claims(&[role], json!({}))), Ok(role))).collect();
+    let mut callers: Vec<Caller> =
+        ROLES.into_iter().map(|role| caller(role, &key.sign(&claims(&[role], json!({}))), Ok(role))).collect();
     callers.push(caller("version 1", &key.sign(&claims(&[AUDITOR], first_version())), Ok(AUDITOR)));
     let just_ended = json!({ "exp": now() - 30, "nbf": now() - 3600 });
     callers.push(caller("within the skew", &key.sign(&claims(&[AUDITOR], just_ended)), Ok(AUDITOR)));
     let several = claims(&["Nobody", AUDITOR, "auditor"], json!({ "groups": [MANAGER], "hasgroups": true }));
     callers.push(caller("groups and unknown roles beside", &key.sign(&several), Ok(AUDITOR)));
-    let overage = json!({ "_claim_names": { "groups": "src1" }, "_claim_sources": { "src1": { "endpoint": "https://graph.example" } } });
+    let overage =
+        json!({ "_claim_names": { "groups": "src1" }, "_claim_sources": { "src1": { "endpoint": "https://graph.example" } } });
     callers.push(caller("groups alone, too many", &key.sign(&claims(&[], overage)), Ok("no role")));
     callers.push(caller("no roles claim", &key.sign(&claims(&[], json!({ "roles": null, "name": MANAGER }))), Ok("no role")));
     let program = json!({ "scp": null, "idtyp": "app" });
@@ -144,7 +146,11 @@ fn refused(key: &Key, folder: &Path) -> Vec<Caller> {
         plain(vec![principal_of(OBJECT, TENANT), principal_of(OBJECT, TENANT)], "two principals", "several-credentials"),
         plain(vec![("x-ms-client-principal", "%%%".into())], "a broken principal", "principal-unreadable"),
         plain(vec![bearer(&genuine), principal_of(CLIENT, TENANT)], "another object's principal", "token-and-principal-disagree"),
-        plain(vec![bearer(&genuine), principal_of(OBJECT, other_tenant)], "its principal of another tenant", "token-and-principal-disagree"),
+        plain(
+            vec![bearer(&genuine), principal_of(OBJECT, other_tenant)],
+            "its principal of another tenant",
+            "token-and-principal-disagree",
+        ),
         plain(vec![bearer("junk"), principal_of(OBJECT, TENANT)], "junk beside a good principal", "malformed"),
     ]
 }
@@ -205,7 +211,11 @@ fn every_caller_meets_every_route_as_the_table_says() {
                         (_, Err("several-credentials" | "scheme")) => "invalid_request",
                         _ => "invalid_token",
                     };
-                    assert!(challenge.starts_with("Bearer realm=\"hdai\"") && challenge.contains(error), "{}: {challenge}", caller.what);
+                    assert!(
+                        challenge.starts_with("Bearer realm=\"hdai\"") && challenge.contains(error),
+                        "{}: {challenge}",
+                        caller.what
+                    );
                     assert_eq!(challenge.contains("error="), !error.is_empty(), "{}: {challenge}", caller.what);
                     assert_eq!(headers["content-type"], "application/problem+json");
                     assert_eq!(serde_json::from_str::<Value>(&body).unwrap()["status"], status);
@@ -292,7 +302,9 @@ fn the_development_issuer_ends_where_azure_begins() {
     assert_eq!(call(&Handler::start(folder.path(), &[]), "GET", "/api/census", &bearer).0, 200);
     let elsewhere = tempfile::tempdir().unwrap();
     assert_eq!(call(&Handler::start(elsewhere.path(), &[]), "GET", "/api/census", &bearer).0, 401, "another folder's key");
-    for (name, value) in [("WEBSITE_AUTH_ENABLED", "true"), ("WEBSITE_SITE_NAME", "app"), ("IDENTITY_ENDPOINT", "http://127.0.0.1:1/token")] {
+    for (name, value) in
+        [("WEBSITE_AUTH_ENABLED", "true"), ("WEBSITE_SITE_NAME", "app"), ("IDENTITY_ENDPOINT", "http://127.0.0.1:1/token")]
+    {
         // The key is still in the folder.
         let handler = Handler::start(folder.path(), &[(name, value)]);
         assert_eq!(call(&handler, "GET", "/api/census", &bearer).0, 401, "{name}");
@@ -310,7 +322,9 @@ fn answers_are_not_kept_nor_framed_nor_guessed_at() {
     let folder = tempfile::tempdir().unwrap();
     for (vars, secure) in [(&[][..], false), (&[("WEBSITE_SITE_NAME", "app")], true)] {
         let handler = Handler::start(folder.path(), vars);
-        for (method, path) in [("GET", "/api/health"), ("GET", "/api/census"), ("DELETE", "/api/audit"), ("GET", "/api/none"), ("GET", "/none")] {
+        for (method, path) in
+            [("GET", "/api/health"), ("GET", "/api/census"), ("DELETE", "/api/audit"), ("GET", "/api/none"), ("GET", "/none")]
+        {
             let (_, headers, _) = call(&handler, method, path, &[]);
             let of = |name: &str| headers.get(name).map(|value| value.to_str().unwrap());
             assert_eq!(of("cache-control"), Some("no-store"), "{path}");

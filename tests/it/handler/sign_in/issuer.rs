@@ -181,7 +181,9 @@ fn serve(mut stream: std::net::TcpStream, answer: &Answer, fetches: &AtomicUsize
         Answer::Keys(keys) => {
             let body = json!({ "keys": keys }).to_string();
             let length = body.len();
-            let head = format!("HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n");
+            let head = format!(
+                "HTTP/1.1 200 OK\r\ncontent-type: application/json\r\nconnection: close\r\ncontent-length: {length}\r\n\r\n"
+            );
             let _ = stream.write_all(format!("{head}{body}").as_bytes());
         }
         Answer::Away => {}
