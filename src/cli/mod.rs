@@ -56,6 +56,7 @@ const EXAMPLES: &str = "\
 Examples:
   hdai demo                          the whole system at work, on this machine
   hdai host                          a local Functions host on port 7071; drop CSV files into hdai-data/blobs/trainingdata
+  hdai token --role CareLineManager  a token for calls to it
   hdai import encounters.csv --train bring a file into the record and train a model on it
   hdai admit admission.json          admit a patient and see the predicted stay
   hdai schema                        the data dictionary
