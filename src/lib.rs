@@ -21,6 +21,8 @@ pub mod topic;
 
 pub mod workflow;
 
+pub mod sign_in;
+
 pub mod host;
 pub mod http;
 

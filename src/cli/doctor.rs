@@ -6,6 +6,7 @@ mod clock;
 mod embedded;
 mod settings;
 mod topic;
+mod sign_in;
 
 use std::future::Future;
 use std::path::PathBuf;
@@ -119,7 +120,7 @@ pub(super) async fn run(args: &Args, folder: Option<PathBuf>) -> Result<ExitCode
 async fn examine(patient: &Patient) -> Vec<Finding> {
     let config = &patient.config;
     let clocks = clock::Clocks::default();
-    let (database, model, storage, account, vault, identity, topic, time, app) = tokio::join!(
+    let (database, model, storage, account, vault, identity, topic, time, app, sign_in) = tokio::join!(
         limited("database", azure::DATABASE_REMEDY, async {
             match &config.sql {
                 None => embedded::database(config).await,
@@ -139,8 +140,10 @@ async fn examine(patient: &Patient) -> Vec<Finding> {
         limited("event topic", topic::REMEDY, topic::topic(patient)),
         limited("clock", "see the line of the database", azure::database_clock(patient, &clocks)),
         limited("app", "check the disk that the app lies on", async { embedded::app(config) }),
+        limited("sign-in", sign_in::REMEDY, sign_in::look(config)),
     );
-    vec![database, storage, account, vault, identity, topic, clock::judge(&clocks, time.state == State::Failed), model, app]
+    let clock = clock::judge(&clocks, time.state == State::Failed);
+    vec![database, storage, account, vault, identity, sign_in, topic, clock, model, app]
 }
 
 /// Gives a look its time and notes how long it took.

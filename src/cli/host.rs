@@ -3,22 +3,15 @@
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use crate::config::Config;
-use crate::domain::Role;
+use crate::config::{Config, Development};
 use crate::error::{Error, Result};
-use crate::host::{self, BlobPayload, HttpMode, Identity};
+use crate::host::{self, BlobPayload, HttpMode};
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     /// Port of the HTTP front on 127.0.0.1; 0 is a free one
     #[arg(long, default_value_t = 7071)]
     port: u16,
-    /// Sign every call in with these roles [default: all]
-    #[arg(long = "role", value_name = "ROLE", conflicts_with = "anonymous")]
-    roles: Vec<String>,
-    /// Sign no call in
-    #[arg(long)]
-    anonymous: bool,
     /// Demand function keys and webhook keys (they are in `keys.json` of the host's folder)
     #[arg(long)]
     keys: bool,
@@ -54,10 +47,6 @@ pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
     let mut options = options(&config)?;
     options.port = args.port;
     options.enforce_keys = args.keys;
-    options.identity = match args.anonymous {
-        true => None,
-        false => Some(developer(&roles(&args.roles)?)),
-    };
     options.http_mode = args.http_mode.map(|mode| match mode {
         Mode::Default => HttpMode::Default,
         Mode::Forward => HttpMode::Forward,
@@ -70,6 +59,9 @@ pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
     let mut running = host::start(options).await?;
     say!("Local Functions host on http://{}", running.http());
     say!("  drop CSV files into {}", container.display());
+    if config.sign_in.development == Development::Allowed {
+        say!("  sign in with the header `Authorization: Bearer $(hdai token --role CareLineManager)`");
+    }
     say!("  stop with Ctrl-C");
     tokio::select! {
         ended = running.wait() => ended?,
@@ -121,7 +113,7 @@ pub(super) fn stage_into(sources: Option<&Path>, container: &str, out: &Path) ->
     host::stage(&sources, &binary, out)
 }
 
-/// A host whose state, containers and handler's state lie in the configured folder, for nobody yet.
+/// A host whose state, containers and handler's state lie in the configured folder.
 pub(super) fn options(config: &Config) -> Result<host::Options> {
     super::create_private(&config.folder)?;
     super::create_private(&config.folder.join("host"))?;
@@ -138,22 +130,7 @@ pub(super) fn options(config: &Config) -> Result<host::Options> {
         ("HDAI_FOLDER".into(), text),
         ("HDAI_BLOB_ACCOUNT_URL".into(), config.account_url.clone()),
         ("HDAI_IMPORT_CONTAINER".into(), config.import_container.clone()),
-        ("HDAI_TRUST_LOCAL_IDENTITY".into(), "true".into()),
         ("HDAI_LOG".into(), config.log.clone()),
     ];
     Ok(options)
-}
-
-/// The developer at this machine.
-pub(super) fn developer(roles: &[Role]) -> Identity {
-    let names: Vec<&str> = roles.iter().map(|role| role.name()).collect();
-    Identity::entra("00000000-0000-0000-0000-00000000d3f0", "developer@localhost", &names)
-}
-
-fn roles(names: &[String]) -> Result<Vec<Role>> {
-    if names.is_empty() {
-        return Ok(Role::ALL.to_vec());
-    }
-    let known = || Role::ALL.map(Role::name).join(", ");
-    names.iter().map(|name| Role::parse(name).ok_or_else(|| Error::invalid(format!("--role must be one of {}", known())))).collect()
 }

@@ -6,7 +6,6 @@ use std::time::Duration;
 use reqwest::Url;
 
 use crate::config::Config;
-use crate::domain::Role;
 use crate::error::{Error, Result};
 use crate::host;
 
@@ -39,12 +38,10 @@ pub(super) async fn start_host(config: &Config, folder: &Path) -> Result<(host::
     Ok((running, url))
 }
 
-/// Starts the local host in `folder` on a free port, with this binary as its handler and a developer of every role; answers it and its
-/// address. Files are dropped by a rename here, so they need no time to settle.
+/// Starts the local host in `folder` on a free port, with this binary as its handler; answers it and its address. Files are dropped by a rename here, so they need no time to settle.
 pub(super) async fn launch_host(config: &Config, folder: &Path) -> Result<(host::Running, Url)> {
     let mut options = super::host::options(&Config { folder: folder.to_owned(), ..config.clone() })?;
     options.port = 0;
-    options.identity = Some(super::host::developer(&Role::ALL));
     options.timing.blob_poll = Duration::from_millis(100);
     options.timing.blob_settle = Duration::ZERO;
     super::host::stage_into(None, &config.import_container, &options.app_dir)?;

@@ -30,6 +30,7 @@ mod predict;
 mod receipt;
 mod schema;
 mod serve;
+mod token;
 mod train;
 
 use std::path::PathBuf;
@@ -58,6 +59,7 @@ const EXAMPLES: &str = "\
 Examples:
   hdai demo                          the whole system at work, on this machine
   hdai host                          a local Functions host on port 7071; drop CSV files into hdai-data/blobs/trainingdata
+  hdai token --role CareLineManager  a token for calls to it
   hdai import encounters.csv --train bring a file into the record and train a model on it
   hdai admit admission.json          admit a patient and see the predicted stay
   hdai schema                        the data dictionary
@@ -118,6 +120,8 @@ enum Command {
     Schema(schema::Args),
     /// Ask the audit trail: who touched an encounter, is the trail whole
     Audit(audit::Args),
+    /// Sign a token for calls to a system on this machine: an `Authorization: Bearer` of the development issuer
+    Token(token::Args),
     /// Check that a receipt is genuine
     Receipt(receipt::Args),
     /// Measure: import against sqlite3, admissions under load
@@ -194,6 +198,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Anomalies(args) => anomalies::run(config, args).await,
         Command::Experiment(args) => experiment::run(config, args).await,
         Command::Generate(args) => generate::run(&args),
+        Command::Token(args) => token::run(&config, &args),
         Command::Receipt(args) => receipt::run(&config, args),
         Command::Audit(args) => audit::run(config, args).await,
         Command::Bench(args) => bench::run(&config, args).await,

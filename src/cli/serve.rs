@@ -7,6 +7,7 @@ use crate::config::Config;
 use crate::error::Result;
 use crate::host;
 use crate::http::{self, App};
+use crate::sign_in::SignIn;
 use crate::workflow;
 
 #[derive(Debug, Default, clap::Args)]
@@ -24,7 +25,8 @@ pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
     }));
     let port = config.port.unwrap_or(args.port);
     // The port opens only once the record is usable: an accepting socket is the host's only sign of readiness.
-    let app = Arc::new(App { hospital: super::open(config).await?, now: super::now });
+    let hospital = super::open(config).await?;
+    let app = Arc::new(App { sign_in: SignIn::open(&hospital.config)?, hospital, now: super::now });
     if std::env::var(host::LIFELINE).is_ok_and(|lifeline| lifeline == "stdin") {
         exit_with_the_host();
     }

@@ -9,9 +9,11 @@ use crate::domain::alert::AlertRules;
 use crate::error::{Error, Result};
 
 mod settings;
+mod sign_in;
 mod topic;
 
 pub use self::settings::{HOST_SETTINGS, SETTINGS, Setting, sample_settings, settings_table};
+pub use self::sign_in::{Development, EntraSettings, SignInSettings};
 pub use self::topic::TopicSettings;
 
 /// Variables that tell a plan of Azure's: every Functions app has a site name; the others are App Service's, Flex Consumption's and
@@ -21,17 +23,6 @@ const AZURE_MARKS: [&str; 5] =
 
 /// Largest `HDAI_BODY_BYTES_MAX`: what the message decoder reads.
 const BODY_BYTES_MOST: usize = 4 * 1024 * 1024;
-
-/// Whose identity headers count.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum IdentityTrust {
-    /// Nobody's: every call that needs a caller is refused.
-    Nobody,
-    /// The platform's authentication stands in front (`WEBSITE_AUTH_ENABLED`).
-    Platform,
-    /// The local host stands in front (`HDAI_TRUST_LOCAL_IDENTITY`).
-    LocalHost,
-}
 
 /// The configuration of one process.
 #[derive(Debug, Clone, PartialEq)]
@@ -50,6 +41,8 @@ pub struct Config {
     pub import_bytes_max: u64,
     /// Largest body of a call, in bytes.
     pub body_bytes_max: usize,
+    /// Longest wait for the whole body of a call.
+    pub body_time_max: Duration,
     /// Largest body of a trigger's call, in bytes.
     pub trigger_bytes_max: usize,
     /// Longest work on one trigger call, in seconds.
@@ -58,8 +51,10 @@ pub struct Config {
     pub training_seed: u64,
     /// Smallest count that a report shows.
     pub cell_min: u64,
-    /// Whose identity headers count.
-    pub identity: IdentityTrust,
+    /// Whom we believe when a call comes in.
+    pub sign_in: SignInSettings,
+    /// Whether one of Azure's variables is set.
+    pub in_azure: bool,
     /// Where the record lies, if not in the folder.
     pub sql: Option<SqlSettings>,
     /// What receipts are signed with, in base64; `None` for the key file.
@@ -197,33 +192,32 @@ impl Config {
                 })?),
             };
         let platform = flag("WEBSITE_AUTH_ENABLED")?;
-        let local = flag("HDAI_TRUST_LOCAL_IDENTITY")?;
-        if local && (platform || AZURE_MARKS.iter().any(|mark| lookup(mark).is_some())) {
-            return Err(Error::invalid("the setting HDAI_TRUST_LOCAL_IDENTITY must not be set in Azure: remove it"));
-        }
+        let in_azure = AZURE_MARKS.iter().any(|mark| lookup(mark).is_some());
+        let entra = sign_in::entra(&text, in_azure)?;
         let body_bytes_max = size("HDAI_BODY_BYTES_MAX")?;
         if body_bytes_max > BODY_BYTES_MOST {
             return Err(Error::invalid(format!("the setting HDAI_BODY_BYTES_MAX must be at most {BODY_BYTES_MOST}")));
         }
         let account_url = text("HDAI_BLOB_ACCOUNT_URL")?.trim().trim_end_matches('/').to_ascii_lowercase();
+        let blob = blob_settings(&text, &account_url)?;
+        let sql = sql_settings(&text, &number)?;
+        let development = sign_in::development(&lookup, platform, entra.is_some(), blob.as_ref(), sql.as_ref());
         Ok(Self {
             port,
             folder: PathBuf::from(text("HDAI_FOLDER")?),
-            blob: blob_settings(&text, &account_url)?,
+            blob,
             account_url,
             import_container: text("HDAI_IMPORT_CONTAINER")?.trim().to_owned(),
             import_bytes_max: number("HDAI_IMPORT_BYTES_MAX")?,
             body_bytes_max,
+            body_time_max: Duration::from_secs(number("HDAI_BODY_SECONDS_MAX")?.max(1)),
             trigger_bytes_max: size("HDAI_TRIGGER_BYTES_MAX")?,
             call_seconds_max: number("HDAI_CALL_SECONDS_MAX")?.max(1),
             training_seed: number("HDAI_TRAINING_SEED")?,
             cell_min: number("HDAI_CELL_MIN")?,
-            identity: match (platform, local) {
-                (true, _) => IdentityTrust::Platform,
-                (false, true) => IdentityTrust::LocalHost,
-                (false, false) => IdentityTrust::Nobody,
-            },
-            sql: sql_settings(&text, &number)?,
+            sign_in: SignInSettings { platform, entra, development },
+            in_azure,
+            sql,
             receipt_key: Some(text("HDAI_RECEIPT_KEY")?).filter(|key| !key.is_empty()).map(Secret::new),
             alerts: alerts(&text, &number)?,
             topic: topic::read(&text)?,
@@ -351,9 +345,9 @@ mod tests {
     }
 
     #[test]
-    fn nothing_set_is_the_embedded_default_that_trusts_nobody() {
+    fn nothing_set_is_the_embedded_default_that_trusts_no_header() {
         let config = with(&[]).unwrap();
-        assert_eq!(config.identity, IdentityTrust::Nobody);
+        assert!(!config.sign_in.platform && config.sign_in.entra.is_none() && !config.in_azure);
         assert_eq!(config.database_path(), PathBuf::from("hdai-data/hdai.db"));
         assert_eq!(config.port, None);
         assert_eq!(config.blob, None);
@@ -393,7 +387,8 @@ mod tests {
     fn a_wrong_setting_is_named_and_its_value_is_not_shown() {
         for vars in [
             &[("HDAI_IMPORT_BYTES_MAX", "s3cret")][..],
-            &[("HDAI_TRUST_LOCAL_IDENTITY", "s3cret")],
+            &[("WEBSITE_AUTH_ENABLED", "s3cret")],
+            &[("HDAI_ENTRA_TENANT_ID", "s3cret")],
             &[("FUNCTIONS_CUSTOMHANDLER_PORT", "s3cret")],
         ] {
             let message = Config::from_vars(|name| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()))
@@ -408,14 +403,5 @@ mod tests {
         let message =
             with(&[("HDAI_BLOB_ACCOUNT_URL", "@Microsoft.KeyVault(SecretUri=https://v/secrets/s)")]).unwrap_err().to_string();
         assert!(message.contains("HDAI_BLOB_ACCOUNT_URL") && !message.contains("SecretUri"), "{message}");
-    }
-
-    #[test]
-    fn the_local_identity_switch_is_refused_in_azure() {
-        assert!(with(&[("HDAI_TRUST_LOCAL_IDENTITY", "true")]).is_ok());
-        for azure in AZURE_MARKS.into_iter().chain(["WEBSITE_AUTH_ENABLED"]) {
-            let both = Config::from_vars(|name| (name == "HDAI_TRUST_LOCAL_IDENTITY" || name == azure).then(|| "true".into()));
-            assert!(both.is_err(), "{azure}");
-        }
     }
 }

@@ -57,11 +57,6 @@ pub const SETTINGS: &[Setting] = &[
     setting("HDAI_TRAINING_SEED", "20260101", "Seed of everything random in training."),
     setting("HDAI_CELL_MIN", "5", "Smallest count that a report shows; smaller ones are suppressed."),
     setting(
-        "HDAI_TRUST_LOCAL_IDENTITY",
-        "false",
-        "Accept the identity that the local host injects. Never in Azure: there WEBSITE_AUTH_ENABLED is set by the platform.",
-    ),
-    setting(
         "HDAI_SQL_CONNECTION",
         "",
         "ADO.NET connection string of the Azure SQL database that keeps the record. Empty: an SQLite file in HDAI_FOLDER.",
@@ -114,6 +109,24 @@ pub const SETTINGS: &[Setting] = &[
         "HDAI_IMPORT_SUFFIXES",
         "",
         "Endings of the names that an event brings in, separated by commas, for example `.csv,.csv.gz`. Empty: every name.",
+    ),
+    setting(
+        "HDAI_ENTRA_TENANT_ID",
+        "",
+        "Id of the Microsoft Entra ID tenant whose tokens are validated here. Empty: none are, and only WEBSITE_AUTH_ENABLED, which the \
+         platform sets, or the development issuer lets anyone in.",
+    ),
+    setting(
+        "HDAI_ENTRA_AUDIENCES",
+        "",
+        "What a token may be for: the app's client id and its application ID URI, with a comma between.",
+    ),
+    setting("HDAI_ENTRA_AUTHORITY", "https://login.microsoftonline.com", "Entra's address; another one in a sovereign cloud."),
+    setting("HDAI_ENTRA_KEYS_URL", "", "Where the tenant's signing keys are published. Empty: as the authority publishes them."),
+    setting(
+        "HDAI_BODY_SECONDS_MAX",
+        "60",
+        "Longest wait for the whole body of an admission, a discharge or another call, in seconds.",
     ),
     setting("HDAI_LOG", "info", "Log filter, as tracing's EnvFilter reads it, for example `info,health_data_ai=debug`."),
 ];

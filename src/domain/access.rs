@@ -42,6 +42,36 @@ impl Role {
         }
     }
 
+    /// What a person with the role does, for those who assign it.
+    pub const fn purpose(self) -> &'static str {
+        match self {
+            Role::SiteAdministrator => "Deploys and runs the system. Reaches no patient record.",
+            Role::DatabaseAnalyst => "Cares for the database's schema and imports. Reaches no patient record over the API.",
+            Role::DataScientist => "Trains and judges models. Reads no direct identifier.",
+            Role::ChiefMedicalInformationOfficer => "Reads aggregates, findings and the model's quality.",
+            Role::CareLineManager => "Admits and discharges patients, and reads the census.",
+            Role::Auditor => "Reads the audit trail and the receipts of imports. Sees no patient value.",
+        }
+    }
+
+    /// The app role's id in Microsoft Entra ID. It never changes: assignments refer to it.
+    pub const fn id(self) -> &'static str {
+        match self {
+            Role::SiteAdministrator => "0c2c6f7e-50a7-4c0b-9f0a-3f1f4b0d8a51",
+            Role::DatabaseAnalyst => "5f0b7b0a-6a0e-4b57-8a39-8f1d5a6c2e72",
+            Role::DataScientist => "9a4b1c38-2f5d-4c8e-b6a1-7d0e3c9f4b13",
+            Role::ChiefMedicalInformationOfficer => "c3d7e5a2-8b16-4f94-a0c5-1e6b2d7f8a34",
+            Role::CareLineManager => "e81f2a6d-94c3-4d7b-8e52-5b0a7c3d6f95",
+            Role::Auditor => "71b9d0c4-3e8a-4a26-9d7f-6c2e8f1b5a06",
+        }
+    }
+
+    /// Whether a program may hold the role, signed in as itself (an interface engine, a training pipeline, a security monitor); the others
+    /// are for people only.
+    pub const fn for_programs(self) -> bool {
+        matches!(self, Role::DataScientist | Role::CareLineManager | Role::Auditor)
+    }
+
     /// The role whose value is exactly `name`; an unknown role grants nothing.
     pub fn parse(name: &str) -> Option<Role> {
         Role::ALL.into_iter().find(|role| role.name() == name)
@@ -111,6 +141,24 @@ impl Action {
             Action::Migrate => "migrate",
         }
     }
+
+    /// What it is, for the documents.
+    pub const fn purpose(self) -> &'static str {
+        match self {
+            Action::Admit => "admit a patient",
+            Action::Discharge => "discharge a patient",
+            Action::Import => "bring a file of encounters into the record",
+            Action::ReadImports => "read receipts and rejects of imports (never a value)",
+            Action::Train => "train a model",
+            Action::ReadModel => "read a model's quality",
+            Action::ReadCensus => "read beds and patients by facility: counts",
+            Action::FindAnomalies => "look for average stays that rise or decline",
+            Action::ReadAnomalies => "read what was found of them: aggregates",
+            Action::ReadAudit => "read the audit trail",
+            Action::CheckpointAudit => "write a signed checkpoint of the audit trail",
+            Action::Migrate => "change the schema of the record",
+        }
+    }
 }
 
 /// The one table: may a role do this?
@@ -133,18 +181,24 @@ pub enum Proof {
     Platform,
     /// Microsoft Entra ID, by the platform's authentication.
     Entra,
-    /// The local host injected a developer's identity.
+    /// A token of Microsoft Entra ID that was validated here.
+    Token,
+    /// A token of the development issuer on this machine.
     Local,
     /// The operating system's account, on the command line.
     CommandLine,
 }
 
 impl Proof {
+    /// All of them.
+    pub const ALL: [Proof; 5] = [Proof::Platform, Proof::Entra, Proof::Token, Proof::Local, Proof::CommandLine];
+
     /// The proof's name in the audit trail.
     pub const fn name(self) -> &'static str {
         match self {
             Proof::Platform => "platform",
             Proof::Entra => "entra",
+            Proof::Token => "entra-token",
             Proof::Local => "local",
             Proof::CommandLine => "command-line",
         }
@@ -156,8 +210,12 @@ impl Proof {
 pub struct Caller {
     /// Entra object id, or a function's name for the platform itself.
     pub id: String,
+    /// The Entra tenant that vouches for the id, where one does.
+    pub tenant: Option<String>,
     /// The roles that the proof carries.
     pub roles: Vec<Role>,
+    /// What the token's scopes leave of the roles' actions; `None` where no scope narrows them (see [`super::scopes`]).
+    pub within: Option<Vec<Action>>,
     /// How the caller proved who they are.
     pub proof: Proof,
     /// The request or invocation this belongs to.
@@ -169,24 +227,22 @@ pub struct Caller {
 impl Caller {
     /// The platform acting for a trigger: it imports, trains, looks for anomalies and vouches for the audit trail, and nothing else.
     pub fn platform(function: &str, correlation: impl Into<String>) -> Self {
-        Self {
-            id: function.to_owned(),
-            roles: Vec::new(),
-            proof: Proof::Platform,
-            correlation: correlation.into(),
-            origin: String::new(),
-        }
+        Self::of(function, Vec::new(), Proof::Platform, correlation)
     }
 
     /// Whoever runs the command line on the machine that holds the data: local policy is the file system's.
     pub fn command_line(correlation: impl Into<String>) -> Self {
-        Self {
-            id: "command-line".into(),
-            roles: Role::ALL.to_vec(),
-            proof: Proof::CommandLine,
-            correlation: correlation.into(),
-            origin: String::new(),
-        }
+        Self::of("command-line", Role::ALL.to_vec(), Proof::CommandLine, correlation)
+    }
+
+    /// A caller of no tenant whose roles no scope narrows.
+    pub fn of(id: impl Into<String>, roles: Vec<Role>, proof: Proof, correlation: impl Into<String>) -> Self {
+        Self { id: id.into(), tenant: None, roles, within: None, proof, correlation: correlation.into(), origin: String::new() }
+    }
+
+    /// Does one of the caller's roles allow `action`, whatever the scopes say?
+    pub fn has_role_for(&self, action: Action) -> bool {
+        self.roles.iter().any(|role| may(*role, action))
     }
 
     /// May this caller do `action`?
@@ -194,7 +250,9 @@ impl Caller {
         match self.proof {
             Proof::Platform => matches!(action, Action::Import | Action::Train | Action::FindAnomalies | Action::CheckpointAudit),
             Proof::CommandLine => true,
-            Proof::Entra | Proof::Local => self.roles.iter().any(|role| may(*role, action)),
+            Proof::Entra | Proof::Token | Proof::Local => {
+                self.has_role_for(action) && self.within.as_ref().is_none_or(|actions| actions.contains(&action))
+            }
         }
     }
 }
@@ -236,7 +294,24 @@ mod tests {
 
     #[test]
     fn a_caller_without_roles_may_do_nothing() {
-        let caller = Caller { proof: Proof::Entra, ..Caller::platform("x", "") };
-        assert!(Action::ALL.iter().all(|action| !caller.may(*action)));
+        for proof in [Proof::Entra, Proof::Token, Proof::Local] {
+            let caller = Caller::of("x", vec![], proof, "");
+            assert!(Action::ALL.iter().all(|action| !caller.may(*action)));
+        }
+    }
+
+    #[test]
+    fn scopes_narrow_roles_and_never_widen_them() {
+        let mut caller = Caller::of("x", vec![Role::CareLineManager], Proof::Token, "");
+        caller.within = Some(vec![Action::Admit, Action::ReadAudit]);
+        let may: Vec<Action> = Action::ALL.iter().copied().filter(|action| caller.may(*action)).collect();
+        assert_eq!(may, [Action::Admit]);
+    }
+
+    #[test]
+    fn the_ids_of_the_app_roles_are_six_different_guids() {
+        let ids: std::collections::BTreeSet<&str> = Role::ALL.into_iter().map(Role::id).collect();
+        assert_eq!(ids.len(), 6);
+        assert!(ids.iter().all(|id| id.len() == 36 && id.split('-').map(str::len).eq([8, 4, 4, 4, 12])));
     }
 }

@@ -271,7 +271,7 @@ fn by_hand(text: String) -> QueueMessage {
 }
 
 /// Whether the request was meant for this machine: its host's name is the loopback's, and no web page of another site sent it. A page
-/// in a browser could otherwise act with the local identity.
+/// in a browser could otherwise start functions by hand.
 fn is_local(headers: &HeaderMap) -> bool {
     let loopback = |uri: &Uri| matches!(uri.host(), Some("127.0.0.1" | "localhost" | "[::1]"));
     let is_loopback = |text: &str| text.parse::<Uri>().is_ok_and(|uri| loopback(&uri));

@@ -16,7 +16,6 @@ use warp::reply::{Reply as _, Response};
 
 use super::app::{Function, HttpMode};
 use super::front::{Body, Request, status};
-use super::identity::is_platform_header;
 use super::invoke::read_bounded;
 use super::{HOST_VERSION, Host};
 use crate::codec::envelope::delivery::{self, HttpCall};
@@ -45,7 +44,6 @@ pub(crate) async fn answer(host: &Host, function: &Function, parameters: Map<Str
     for name in platform {
         request.headers.remove(name);
     }
-    request.headers.extend(host.identity_headers.iter().map(|(name, value)| (name.clone(), value.clone())));
     if request.content_length().is_some_and(|length| length > host.options.request_bytes_max) {
         return status(StatusCode::PAYLOAD_TOO_LARGE);
     }
@@ -65,6 +63,11 @@ pub(crate) async fn answer(host: &Host, function: &Function, parameters: Map<Str
             status(StatusCode::INTERNAL_SERVER_ERROR)
         }
     }
+}
+
+/// Headers that only the platform's authentication may set: there is none here, and a caller's are removed.
+fn is_platform_header(name: &HeaderName) -> bool {
+    name.as_str().starts_with("x-ms-client-principal") || name.as_str().starts_with("x-ms-token-")
 }
 
 /// Ends the stream in an error, and says so in `too_long`, once it exceeds `limit` bytes.
@@ -182,15 +185,7 @@ async fn as_envelope(host: &Host, function: &Function, params: Map<String, Value
         true if binary => Some(STANDARD.encode(collect(request.body).await?)),
         true => Some(String::from_utf8_lossy(&collect(request.body).await?).into_owned()),
     };
-    let call = HttpCall {
-        url: address,
-        method: request.method.to_string(),
-        query,
-        headers,
-        params,
-        identities: host.options.identity.iter().map(|identity| identity.envelope_entry()).collect(),
-        body,
-    };
+    let call = HttpCall { url: address, method: request.method.to_string(), query, headers, params, identities: Vec::new(), body };
     let reply = host.invoker.invoke(function, |sys| delivery::http(sys, &function.binding, call)).await?;
     if output == "$return" {
         return read_response(Some(reply.return_value));

@@ -9,7 +9,6 @@ mod event_grid;
 mod event_sender;
 mod front;
 mod http_trigger;
-mod identity;
 mod invoke;
 mod keys;
 mod process;
@@ -27,13 +26,11 @@ use std::time::Duration;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
-use warp::http::HeaderMap;
 
 pub use app::HttpMode;
 pub use blob_trigger::{BLOB_POISON_QUEUE, BLOB_QUEUE, file_etag};
 pub use contract::{Contract, contract};
 pub use event_sender::{Delivery, EventSchema, EventSender, blob_created_event};
-pub use identity::Identity;
 pub use keys::Keys;
 pub use process::LIFELINE;
 pub use queues::{BlobVersion, MESSAGE_BYTES_MAX, Peeked, QUEUE_MESSAGES_MAX, Queues};
@@ -70,8 +67,6 @@ pub struct Options {
     pub port: u16,
     /// Variables that the handler gets besides this process's own.
     pub handler_env: Vec<(String, String)>,
-    /// The identity put on every HTTP request; without one the handler sees no platform headers.
-    pub identity: Option<Identity>,
     /// Whether function keys and webhook keys are demanded; `func start` does not.
     pub enforce_keys: bool,
     /// Instead of what `host.json` says.
@@ -142,7 +137,6 @@ impl Options {
             account_url: "http://127.0.0.1:10000/devstoreaccount1".into(),
             port: 7071,
             handler_env: Vec::new(),
-            identity: None,
             enforce_keys: false,
             http_mode: None,
             blob_payload: None,
@@ -161,7 +155,6 @@ struct Host {
     invoker: Invoker,
     queues: Queues,
     keys: Keys,
-    identity_headers: HeaderMap,
     address: SocketAddr,
     began: Instant,
     shutdown: watch::Receiver<bool>,
@@ -213,7 +206,6 @@ pub async fn start(options: Options) -> Result<Running> {
     let queues = Queues::open(&options.state_dir)?;
     let is_http = |function: &&app::Function| matches!(function.trigger, Trigger::Http { .. });
     let keys = Keys::open(&options.state_dir, app.functions.iter().filter(is_http).map(|function| function.name.as_str()))?;
-    let identity_headers = options.identity.as_ref().map_or_else(|| Ok(HeaderMap::new()), Identity::headers)?;
     let in_use = |error| Error::unavailable(format!("the host cannot listen on 127.0.0.1:{}", options.port)).caused_by(error);
     let socket = tokio::net::TcpSocket::new_v4().map_err(in_use)?;
     socket.set_reuseaddr(true).map_err(in_use)?;
@@ -241,7 +233,6 @@ pub async fn start(options: Options) -> Result<Running> {
         invoker: Invoker { handler, queues: queues.clone(), function_timeout },
         queues,
         keys,
-        identity_headers,
         address,
         began: Instant::now(),
         shutdown: stop,

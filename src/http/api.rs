@@ -35,12 +35,9 @@ pub(super) async fn answer(app: &App, request: &ApiRequest) -> ApiReply {
         Operation::OpenApi => return ApiReply::json(StatusCode::OK, &openapi::document()),
         _ => {}
     }
-    let caller = match auth::caller(&request.headers, app.hospital.config.identity) {
+    let caller = match auth::caller(app, &request.headers, route.path).await {
         Ok(caller) => caller,
-        Err(error) => {
-            tracing::warn!(correlation = auth::correlation(&request.headers), path = route.path, "call without a caller");
-            return problem::message_error(shape_for_refusal(request), &error);
-        }
+        Err(refused) => return problem::unknown_caller(shape_for_refusal(request), refused),
     };
     match route.operation {
         Operation::Admit | Operation::Discharge => message(app, &caller, request, route.operation).await,

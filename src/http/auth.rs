@@ -1,41 +1,20 @@
-//! Who calls: the identity that the platform's authentication (or, locally, the local host) put into the headers.
-//!
-//! Source: "Work with user identities in Azure App Service authentication". The headers count only where something that strips the
-//! caller's own copies stands in front; otherwise every caller is unknown.
+//! Who calls: the headers that say so, and what is told of a call without a caller. `sign_in` judges them.
 
 use std::net::{IpAddr, SocketAddr};
+use std::time::Instant;
 
-use base64::Engine;
-use base64::alphabet;
-use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
-use serde::Deserialize;
 use warp::http::HeaderMap;
+use warp::http::header::AUTHORIZATION;
 
-use crate::config::IdentityTrust;
-use crate::domain::access::Proof;
-use crate::domain::{Caller, Role};
-use crate::error::{Error, Kind, Result};
+use super::App;
+use crate::domain::Caller;
+use crate::sign_in::{Presented, Refused, Told};
 
 const PRINCIPAL: &str = "x-ms-client-principal";
 const FORWARDED_FOR: &str = "x-forwarded-for";
 const INVOCATION: &str = "x-azure-functions-invocationid";
-const ROLE_CLAIM_WS2008: &str = "http://schemas.microsoft.com/ws/2008/06/identity/claims/role";
-const OBJECT_ID_CLAIM: &str = "http://schemas.microsoft.com/identity/claims/objectidentifier";
-/// Longest principal, object id and correlation that are read.
-const PRINCIPAL_CHARS_MAX: usize = 64 * 1024;
+/// Longest correlation that is read.
 const ID_CHARS_MAX: usize = 128;
-
-#[derive(Deserialize)]
-struct Principal {
-    role_typ: Option<String>,
-    claims: Vec<Claim>,
-}
-
-#[derive(Deserialize)]
-struct Claim {
-    typ: String,
-    val: String,
-}
 
 /// The id that the host gave this call, or a new one.
 pub(super) fn correlation(headers: &HeaderMap) -> String {
@@ -56,105 +35,57 @@ fn origin(headers: &HeaderMap) -> String {
     address.map(|address| address.to_string()).unwrap_or_default()
 }
 
-/// The caller of an API call.
+/// The caller of an API call at `path`, a route's.
 ///
 /// # Errors
-/// [`Kind::Unauthenticated`] if nobody trustworthy says who calls.
-pub(super) fn caller(headers: &HeaderMap, trust: IdentityTrust) -> Result<Caller> {
-    let unknown = |why: &str| Err(Error::new(Kind::Unauthenticated, why));
-    let proof = match trust {
-        IdentityTrust::Nobody => return unknown("no authentication stands in front of this app: sign-in is not configured"),
-        IdentityTrust::Platform => Proof::Entra,
-        IdentityTrust::LocalHost => Proof::Local,
+/// Why it has none. It is told to operators here.
+pub(super) async fn caller(app: &App, headers: &HeaderMap, path: &'static str) -> Result<Caller, Refused> {
+    let presented = Presented {
+        authorizations: headers.get_all(AUTHORIZATION).iter().map(|value| value.as_bytes()).collect(),
+        principals: headers.get_all(PRINCIPAL).iter().map(|value| value.as_bytes()).collect(),
     };
-    let mut principals = headers.get_all(PRINCIPAL).iter();
-    let (Some(principal), None) = (principals.next(), principals.next()) else {
-        return unknown("sign in: the call carries no identity");
-    };
-    let Some(principal) = decode(principal.as_bytes()) else {
-        return unknown("sign in again: the identity cannot be read");
-    };
-    let is_role = |typ: &str| typ == "roles" || typ == ROLE_CLAIM_WS2008 || principal.role_typ.as_deref() == Some(typ);
-    let roles = principal.claims.iter().filter(|claim| is_role(&claim.typ)).filter_map(|claim| Role::parse(&claim.val)).collect();
-    let id = principal.claims.iter().find(|claim| claim.typ == "oid" || claim.typ == OBJECT_ID_CLAIM);
-    match id.map(|claim| claim.val.as_str()).filter(|id| !id.is_empty() && id.len() <= ID_CHARS_MAX) {
-        Some(id) => Ok(Caller { id: id.to_owned(), roles, proof, correlation: correlation(headers), origin: origin(headers) }),
-        None => unknown("sign in again: the identity carries no object id"),
+    let correlation = correlation(headers);
+    let caller = app.sign_in.caller(&presented, correlation.clone(), (app.now)()).await;
+    match caller {
+        Ok(caller) => Ok(Caller { origin: origin(headers), ..caller }),
+        Err(refused) => {
+            tell(app, refused, &correlation, path);
+            Err(refused)
+        }
     }
 }
 
-fn decode(header: &[u8]) -> Option<Principal> {
-    if header.len() > PRINCIPAL_CHARS_MAX {
-        return None;
+/// An event that an alert rule can match. A flood of failures becomes one line, and one more that sums it up.
+fn tell(app: &App, refused: Refused, correlation: &str, path: &str) {
+    let (told, before) = app.sign_in.failures().note(Instant::now());
+    if let Some(failed) = before {
+        tracing::warn!(event = "auth.flood", failed, "so many calls without a caller came in the minute before the last lull");
     }
-    let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
-    let bytes = GeneralPurpose::new(&alphabet::STANDARD, config)
-        .decode(header)
-        .or_else(|_| GeneralPurpose::new(&alphabet::URL_SAFE, config).decode(header))
-        .ok()?;
-    serde_json::from_slice(&bytes).ok()
+    match told {
+        Told::Each => tracing::warn!(event = "auth.failed", reason = refused.name(), correlation, path, "call without a caller"),
+        Told::Flood => tracing::warn!(event = "auth.flood", "more calls without a caller come than are told one by one"),
+        Told::Nothing => {}
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
-    use base64::prelude::BASE64_STANDARD;
-    use serde_json::json;
-
-    fn headers(claims: serde_json::Value) -> HeaderMap {
-        let principal = json!({ "auth_typ": "aad", "role_typ": "custom/role", "claims": claims }).to_string();
-        let mut headers = HeaderMap::new();
-        headers.insert(PRINCIPAL, BASE64_STANDARD.encode(principal).parse().unwrap());
-        headers
-    }
-
-    #[test]
-    fn any_role_claim_counts_and_unknown_roles_grant_nothing() {
-        let headers = headers(json!([
-            { "typ": "oid", "val": "5b54" },
-            { "typ": "roles", "val": "Nobody" },
-            { "typ": "custom/role", "val": "Auditor" },
-            { "typ": ROLE_CLAIM_WS2008, "val": "CareLineManager" },
-            { "typ": "name", "val": "DataScientist" },
-        ]));
-        let caller = caller(&headers, IdentityTrust::Platform).unwrap();
-        assert_eq!(caller.roles, [Role::Auditor, Role::CareLineManager]);
-        assert_eq!(caller.id, "5b54");
-    }
 
     #[test]
     fn the_origin_is_what_the_front_end_saw_and_not_what_the_caller_says() {
-        let mut headers = headers(json!([{ "typ": "oid", "val": "a" }]));
-        let with = |headers: &HeaderMap| caller(headers, IdentityTrust::Platform).unwrap().origin;
-        assert_eq!(with(&headers), "");
-        for (seen, origin) in [
+        let mut headers = HeaderMap::new();
+        assert_eq!(origin(&headers), "");
+        for (seen, expected) in [
             ("6.6.6.6, 203.0.113.9:4711", "203.0.113.9"),
             ("[2001:db8::1]:80", "2001:db8::1"),
             ("::1", "::1"),
             ("1.2.3.4, smith", ""),
         ] {
             headers.insert(FORWARDED_FOR, seen.parse().unwrap());
-            assert_eq!(with(&headers), origin, "{seen}");
+            assert_eq!(origin(&headers), expected, "{seen}");
         }
         headers.append(FORWARDED_FOR, "198.51.100.7".parse().unwrap());
-        assert_eq!(with(&headers), "198.51.100.7");
-    }
-
-    #[test]
-    fn headers_count_only_where_something_stands_in_front() {
-        let headers = headers(json!([{ "typ": "oid", "val": "5b54" }, { "typ": "roles", "val": "CareLineManager" }]));
-        assert_eq!(caller(&headers, IdentityTrust::Nobody).unwrap_err().kind(), Kind::Unauthenticated);
-        assert!(caller(&headers, IdentityTrust::LocalHost).is_ok());
-    }
-
-    #[test]
-    fn a_missing_doubled_or_broken_identity_is_nobody() {
-        let mut doubled = headers(json!([{ "typ": "oid", "val": "a" }]));
-        doubled.append(PRINCIPAL, "e30=".parse().unwrap());
-        let mut broken = HeaderMap::new();
-        broken.insert(PRINCIPAL, "%%%".parse().unwrap());
-        for headers in [HeaderMap::new(), doubled, broken, headers(json!([{ "typ": "roles", "val": "Auditor" }]))] {
-            assert_eq!(caller(&headers, IdentityTrust::Platform).unwrap_err().kind(), Kind::Unauthenticated);
-        }
+        assert_eq!(origin(&headers), "198.51.100.7");
     }
 }

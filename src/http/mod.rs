@@ -7,12 +7,14 @@ mod auth;
 mod openapi;
 mod problem;
 mod request;
+mod roles;
 mod routes;
 mod trigger;
 
 pub use api::{admission_reply, discharge_reply};
 pub use openapi::document as openapi_document;
 pub use request::{ApiReply, ApiRequest};
+pub use roles::{app_roles as app_roles_manifest, page as roles_page};
 pub use routes::{Operation, ROUTES, Route};
 
 use std::net::{Ipv4Addr, SocketAddr};
@@ -22,16 +24,20 @@ use bytes::{Buf, Bytes, BytesMut};
 use chrono::{DateTime, Utc};
 use futures_util::{Stream, TryStreamExt};
 use tokio::net::{TcpListener, TcpSocket};
-use warp::http::{HeaderMap, Method, StatusCode};
+use warp::http::header::STRICT_TRANSPORT_SECURITY;
+use warp::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use warp::{Filter, Reply};
 
 use crate::error::{Error, Result};
+use crate::sign_in::SignIn;
 use crate::workflow::Hospital;
 
-/// What the edge works with: the hospital and the clock.
+/// What the edge works with: the hospital, who may sign in, and the clock.
 pub struct App {
     /// The verbs' world.
     pub hospital: Hospital,
+    /// Tells who calls.
+    pub sign_in: SignIn,
     /// Reads the clock; verbs get the time as a value.
     pub now: fn() -> DateTime<Utc>,
 }
@@ -91,7 +97,9 @@ pub fn routes(app: Arc<App>) -> impl Filter<Extract = (impl Reply,), Error = std
         .and(warp::body::stream())
         .and(with_app)
         .then(|path: warp::path::FullPath, method: Method, query: String, headers: HeaderMap, body, app: Arc<App>| async move {
-            let reply = match read_body(body, app.hospital.config.body_bytes_max).await {
+            let config = &app.hospital.config;
+            let read = tokio::time::timeout(config.body_time_max, read_body(body, config.body_bytes_max)).await;
+            let reply = match read.unwrap_or(Err(BodyRefused::TooSlow)) {
                 Err(refused) => problem::body_refused(refused),
                 Ok(body) => {
                     let request = ApiRequest { method, path: path.as_str().to_owned(), query, headers, body };
@@ -102,7 +110,14 @@ pub fn routes(app: Arc<App>) -> impl Filter<Extract = (impl Reply,), Error = std
         })
         .boxed();
 
-    ready.or(api).unify().or(trigger).unify().recover(not_found).unify()
+    let behind_tls = app.hospital.config.in_azure;
+    ready.or(api).unify().or(trigger).unify().recover(not_found).unify().map(move |mut response: warp::reply::Response| {
+        // In Azure the platform ends TLS in front of us; on this machine there is none to promise.
+        if behind_tls {
+            response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+        }
+        response
+    })
 }
 
 async fn not_found(_: warp::Rejection) -> std::result::Result<warp::reply::Response, std::convert::Infallible> {
@@ -114,6 +129,8 @@ async fn not_found(_: warp::Rejection) -> std::result::Result<warp::reply::Respo
 pub(crate) enum BodyRefused {
     /// Larger than the limit, in bytes.
     TooLarge(usize),
+    /// Not all of it came in time.
+    TooSlow,
     /// The connection broke.
     Broken,
 }
@@ -156,13 +173,13 @@ impl Reply for ApiReply {
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         for (name, value) in self.headers {
-            if let Ok(value) = warp::http::HeaderValue::from_str(&value) {
+            if let Ok(value) = HeaderValue::from_str(&value) {
                 headers.insert(name, value);
             }
         }
-        if self.status == StatusCode::PAYLOAD_TOO_LARGE {
+        if matches!(self.status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT) {
             // The rest of the body was not read.
-            headers.insert("connection", warp::http::HeaderValue::from_static("close"));
+            headers.insert("connection", HeaderValue::from_static("close"));
         }
         response
     }

@@ -5,6 +5,7 @@ use serde_json::{Map, Value, json};
 use super::routes::{Operation, ROUTES, Route};
 use crate::domain::Role;
 use crate::domain::access::may;
+use crate::domain::scopes;
 use crate::schema::{FEATURES, Feature, Shape};
 
 /// The document.
@@ -26,7 +27,8 @@ pub fn document() -> Value {
         "paths": paths,
         "components": {
             "securitySchemes": { "entra": { "type": "http", "scheme": "bearer", "bearerFormat": "JWT",
-                "description": "A Microsoft Entra ID token; App Service authentication checks it in front of the app." } },
+                "description": "An access token of Microsoft Entra ID for this app (on one machine: of `hdai token`). The names beside a \
+                                requirement are app roles." } },
             "schemas": schemas(),
         },
     })
@@ -70,8 +72,10 @@ fn operation(route: &Route) -> Value {
     });
     if let Some(action) = route.action {
         let roles: Vec<&str> = Role::ALL.into_iter().filter(|role| may(*role, action)).map(Role::name).collect();
-        operation["security"] = json!([{ "entra": [] }]);
-        operation["description"] = json!(format!("Allowed to: {}.", roles.join(", ")));
+        // Each of them alone will do: alternatives are objects of their own.
+        operation["security"] = roles.iter().map(|role| json!({ "entra": [role] })).collect();
+        let scope = scopes::asks(action).map(|(resource, permission)| format!(" SMART scope: user/{resource}.{permission}."));
+        operation["description"] = json!(format!("Allowed to: {}.{}", roles.join(", "), scope.unwrap_or_default()));
     } else {
         operation["security"] = json!([]);
     }

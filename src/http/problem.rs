@@ -8,6 +8,7 @@ use super::request::ApiReply;
 use crate::codec::fhir::reply::{self, Refusal};
 use crate::codec::fhir::{FHIR_JSON, Fault, Issue, Shape};
 use crate::error::{Error, Kind};
+use crate::sign_in::Refused;
 
 const PROBLEM_JSON: &str = "application/problem+json";
 
@@ -77,6 +78,14 @@ pub(super) fn message_error(shape: Shape, error: &Error) -> ApiReply {
     message(shape, status(error.kind()), refusal, detail(error), &[])
 }
 
+/// A call without a caller: problem+json, or an `OperationOutcome` if the media type is FHIR's.
+pub(super) fn unknown_caller(shape: Shape, refused: Refused) -> ApiReply {
+    let error = Error::from(refused);
+    let unauthenticated = error.kind() == Kind::Unauthenticated;
+    let reply = message_error(shape, &error);
+    if unauthenticated { reply.with("www-authenticate", refused.challenge()) } else { reply }
+}
+
 /// Nothing is there.
 pub(super) fn not_found(detail: &str) -> ApiReply {
     plain(StatusCode::NOT_FOUND, Refusal::BadRequest, detail, &[])
@@ -95,6 +104,9 @@ pub(super) fn body_refused(refused: BodyRefused) -> ApiReply {
             let detail = format!("the body is larger than {bytes_max} bytes");
             plain(StatusCode::PAYLOAD_TOO_LARGE, Refusal::BadRequest, &detail, &[])
         }
+        BodyRefused::TooSlow => {
+            plain(StatusCode::REQUEST_TIMEOUT, Refusal::BadRequest, "the body did not come in time: send it at once", &[])
+        }
         BodyRefused::Broken => plain(StatusCode::BAD_REQUEST, Refusal::BadRequest, "the body broke off", &[]),
     }
 }
@@ -112,7 +124,8 @@ fn plain(status: StatusCode, refusal: Refusal, detail: &str, faults: &[Fault]) -
 
 fn with_advice(status: StatusCode, reply: ApiReply) -> ApiReply {
     match status {
-        StatusCode::UNAUTHORIZED => reply.with("www-authenticate", "Bearer"),
+        // RFC 6750, section 3.1.
+        StatusCode::FORBIDDEN => reply.with("www-authenticate", "Bearer realm=\"hdai\", error=\"insufficient_scope\""),
         StatusCode::SERVICE_UNAVAILABLE => reply.with("retry-after", "5"),
         _ => reply,
     }

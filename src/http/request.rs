@@ -66,6 +66,9 @@ impl ApiReply {
             ("content-type", content_type.to_owned()),
             ("cache-control", "no-store".to_owned()),
             ("x-content-type-options", "nosniff".to_owned()),
+            // For a browser that is shown an answer: it is data and nothing else.
+            ("content-security-policy", "default-src 'none'; frame-ancestors 'none'".to_owned()),
+            ("referrer-policy", "no-referrer".to_owned()),
         ];
         Self { status, headers, body: body.into_bytes() }
     }

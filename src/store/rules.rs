@@ -127,18 +127,12 @@ pub(super) fn head_is_gone() -> Error {
     )
 }
 
-const PROOFS: [Proof; 4] = [Proof::Platform, Proof::Entra, Proof::Local, Proof::CommandLine];
-
 /// Reads the words of an event.
 pub(super) fn audit_event(row: AuditRow) -> Result<AuditEvent> {
     let roles: Option<Vec<_>> = row.roles.split(',').filter(|name| !name.is_empty()).map(Role::parse).collect();
-    let caller = Caller {
-        id: row.caller,
-        roles: roles.ok_or_else(|| unreadable("role"))?,
-        proof: PROOFS.into_iter().find(|known| known.name() == row.proof).ok_or_else(|| unreadable("proof"))?,
-        correlation: row.correlation,
-        origin: row.origin,
-    };
+    let roles = roles.ok_or_else(|| unreadable("role"))?;
+    let proof = Proof::ALL.into_iter().find(|known| known.name() == row.proof).ok_or_else(|| unreadable("proof"))?;
+    let caller = Caller { origin: row.origin, ..Caller::of(row.caller, roles, proof, row.correlation) };
     let encounter = |id| EncounterId::new(id).ok_or_else(|| unreadable("encounter id"));
     Ok(AuditEvent {
         at: row.at,

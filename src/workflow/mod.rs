@@ -108,8 +108,12 @@ impl Hospital {
         if caller.may(action) {
             return Ok(());
         }
-        self.store.append_audit(&AuditEvent::new(caller, action, Outcome::Refused, now).detail("role does not allow it")).await?;
-        Err(Error::new(Kind::Forbidden, format!("your roles do not allow the action {}", action.name())))
+        let (detail, what) = match caller.has_role_for(action) {
+            true => ("scopes do not allow it", "the token's scopes do"),
+            false => ("role does not allow it", "your roles do"),
+        };
+        self.store.append_audit(&AuditEvent::new(caller, action, Outcome::Refused, now).detail(detail)).await?;
+        Err(Error::new(Kind::Forbidden, format!("{what} not allow the action {}", action.name())))
     }
 }
 

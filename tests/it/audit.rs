@@ -207,7 +207,8 @@ fn eight_processes_at_once_leave_one_unbroken_chain() {
 #[test]
 fn each_event_is_a_line_of_telemetry_and_alerts_have_names() {
     let folder = tempfile::tempdir().unwrap();
-    let host = Host::start(&folder.path().join("state"), &["--role", "DatabaseAnalyst"]);
+    let mut host = Host::start(&folder.path().join("state"), &[]);
+    host.sign_in(&["DatabaseAnalyst"]);
     for _ in 0..5 {
         assert_eq!(host.get("/api/audit").0, 403);
     }
@@ -226,7 +227,8 @@ fn each_event_is_a_line_of_telemetry_and_alerts_have_names() {
 #[test]
 fn the_auditor_asks_for_pages_and_a_wrong_question_is_named() {
     let folder = folder();
-    let host = Host::start(folder.path(), &["--role", "Auditor"]);
+    let mut host = Host::start(folder.path(), &[]);
+    host.sign_in(&["Auditor"]);
     let page = |query: &str| host.get(&format!("/api/audit?{query}"));
     let numbers =
         |body: &Value| body["events"].as_array().unwrap().iter().map(|e| e["number"].as_u64().unwrap()).collect::<Vec<_>>();

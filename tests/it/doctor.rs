@@ -11,8 +11,8 @@ use serde_json::Value;
 
 use crate::support::{generate, hdai};
 
-const PARTS: [&str; 10] =
-    ["settings", "database", "storage", "storage account", "vault", "identity", "event topic", "clock", "model", "app"];
+const PARTS: [&str; 11] =
+    ["settings", "database", "storage", "storage account", "vault", "identity", "sign-in", "event topic", "clock", "model", "app"];
 
 /// The binary without an Azure identity of whoever runs the tests.
 fn doctor(folder: &Path) -> Command {
@@ -61,7 +61,7 @@ fn a_healthy_default_has_a_line_a_part_and_exit_code_0() {
     assert!(healthy, "{report:#}");
     let parts: Vec<_> = report["parts"].as_array().unwrap().iter().map(|part| part["part"].as_str().unwrap()).collect();
     assert_eq!(parts, PARTS);
-    for name in ["settings", "database", "storage", "model"] {
+    for name in ["settings", "database", "storage", "sign-in", "model"] {
         assert_eq!(state(&report, name), "ok", "{report:#}");
     }
     for name in ["storage account", "vault", "identity", "event topic", "clock", "app"] {
@@ -78,6 +78,20 @@ fn a_healthy_default_has_a_line_a_part_and_exit_code_0() {
     }
     let lines = text(&doctor(folder.path()).output().unwrap());
     assert!(PARTS.iter().all(|name| lines.lines().any(|line| line.starts_with(name))), "{lines}");
+}
+
+#[test]
+fn who_may_sign_in_is_told_and_the_tenants_keys_are_asked_for() {
+    let folder = tempfile::tempdir().unwrap();
+    let (_, nobody) = report(doctor(folder.path()).env("WEBSITE_SITE_NAME", "app"));
+    assert_eq!(state(&nobody, "sign-in"), "warning", "{nobody:#}");
+    assert!(found(&nobody, "sign-in").contains("WEBSITE_SITE_NAME"), "{nobody:#}");
+    let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+    let mut tenant = doctor(folder.path());
+    tenant.env("HDAI_ENTRA_TENANT_ID", "11111111-2222-3333-4444-555555555555").env("HDAI_ENTRA_AUDIENCES", "api://hdai");
+    let (healthy, away) = report(tenant.env("HDAI_ENTRA_KEYS_URL", format!("http://{closed}/keys")));
+    assert!(!healthy && state(&away, "sign-in") == "failed", "{away:#}");
+    assert!(part(&away, "sign-in")["remedy"].as_str().unwrap().contains("HDAI_ENTRA_TENANT_ID"), "{away:#}");
 }
 
 #[test]

@@ -39,6 +39,12 @@ fn the_openapi_document_is_the_routes() {
     hold("docs/openapi.json", &format!("{:#}\n", health_data_ai::http::openapi_document()));
 }
 
+#[test]
+fn the_roles_page_and_the_app_roles_are_the_table() {
+    hold("docs/roles.md", &health_data_ai::http::roles_page());
+    hold("infra/bicep/app-roles.json", &format!("{:#}\n", health_data_ai::http::app_roles_manifest()));
+}
+
 /// The messages in `sample-data/` are what the generator makes of seed 1.
 #[test]
 fn the_sample_messages_are_the_generators() {

@@ -5,7 +5,9 @@ mod azure;
 mod events;
 mod garbage;
 mod publish;
+mod sign_in;
 mod trust;
+mod wire;
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};

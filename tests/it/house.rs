@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use health_data_ai::schema::FEATURES;
 
 /// Who may know whom: a room, and the rooms it may name.
-const MAY_KNOW: [(&str, &[&str]); 16] = [
+const MAY_KNOW: &[(&str, &[&str])] = &[
     ("error", &[]),
     ("schema", &[]),
     ("domain", &["schema"]),
@@ -21,13 +21,15 @@ const MAY_KNOW: [(&str, &[&str]); 16] = [
     ("store", &["domain", "schema", "error", "config", "azure"]),
     ("topic", &["error", "config", "azure"]),
     ("workflow", &["codec", "predict", "store", "blob", "topic", "domain", "schema", "error", "config"]),
-    ("http", &["workflow", "store", "codec", "domain", "schema", "error", "config", "telemetry"]),
+    ("sign_in", &["domain", "error", "config"]),
+    ("http", &["workflow", "sign_in", "store", "codec", "domain", "schema", "error", "config", "telemetry"]),
     ("host", &["codec", "config", "error"]),
     (
         "cli",
         &[
             "host",
             "http",
+            "sign_in",
             "workflow",
             "store",
             "blob",

@@ -18,6 +18,22 @@ pub(crate) fn hdai(folder: impl AsRef<Path>) -> Command {
     command
 }
 
+/// The app roles.
+pub(crate) const ROLES: [&str; 6] =
+    ["SiteAdministrator", "DatabaseAnalyst", "DataScientist", "ChiefMedicalInformationOfficer", "CareLineManager", "Auditor"];
+
+/// A token of the development issuer of `folder`.
+pub(crate) fn token(folder: &Path, roles: &[&str], scopes: &[&str]) -> String {
+    let output = hdai(folder)
+        .arg("token")
+        .args(roles.iter().flat_map(|role| ["--role", role]))
+        .args(scopes.iter().flat_map(|scope| ["--scope", scope]))
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    String::from_utf8(output.stdout).unwrap().trim().to_owned()
+}
+
 /// A generated CSV.
 pub(crate) fn generate(folder: &Path, rows: u32, seed: u32) -> PathBuf {
     let path = folder.join(format!("encounters-{rows}-{seed}.csv"));
@@ -72,8 +88,9 @@ impl Records {
     }
 }
 
-/// A running `hdai host` on a free port.
+/// A running `hdai host` on a free port, and a caller who is signed in with every role unless told otherwise.
 pub(crate) struct Host {
+    bearer: Option<String>,
     child: Child,
     /// Kept open: the host still writes to it.
     _stdout: BufReader<std::process::ChildStdout>,
@@ -105,7 +122,18 @@ impl Host {
             .unwrap_or_else(|| panic!("no address in {line:?}; see {}", folder.join("host.log").display()));
         let address = address.trim_end_matches('/').to_owned();
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-        Self { child, _stdout: stdout, address, folder: folder.to_owned(), runtime, client: reqwest::Client::new() }
+        let bearer = Some(token(folder, &ROLES, &[]));
+        Self { bearer, child, _stdout: stdout, address, folder: folder.to_owned(), runtime, client: reqwest::Client::new() }
+    }
+
+    /// Signs in anew, with these roles alone.
+    pub(crate) fn sign_in(&mut self, roles: &[&str]) {
+        self.bearer = Some(token(&self.folder, roles, &[]));
+    }
+
+    /// Signs out.
+    pub(crate) fn sign_out(&mut self) {
+        self.bearer = None;
     }
 
     /// The host's process.
@@ -137,6 +165,9 @@ impl Host {
         let mut request = self.client.request(method.parse().unwrap(), format!("{}{path}", self.address)).body(body);
         for (name, value) in headers {
             request = request.header(*name, *value);
+        }
+        if let Some(bearer) = &self.bearer {
+            request = request.bearer_auth(bearer);
         }
         self.runtime.block_on(async {
             let response = request.send().await.unwrap();

@@ -29,7 +29,8 @@ pub(in crate::cli) struct Args {
 pub(super) async fn run(config: &Config, args: &Args) -> Result<ExitCode> {
     let scratch = local::Scratch::new("bench")?;
     let (running, url) = local::start_host(config, scratch.path()).await?;
-    let client = Arc::new(Client::new(url, None, None)?);
+    let token = crate::cli::token::of_every_role(config, scratch.path())?;
+    let client = Arc::new(Client::new(url, Some(token.clone()), None)?);
     let container = scratch.path().join("blobs").join("trainingdata");
     crate::cli::create_private(&container)?;
     let partial = container.join(".bench.partial");
@@ -54,17 +55,16 @@ pub(super) async fn run(config: &Config, args: &Args) -> Result<ExitCode> {
     };
     load("warm-up", &client, message(50_000_000)?.into_iter().take(args.rate as usize).collect(), args.rate).await;
     load("through the local host", &client, message(60_000_000)?, args.rate).await;
-    load("the handler alone", &Arc::new(direct(&running)?), message(70_000_000)?, args.rate).await;
+    load("the handler alone", &Arc::new(direct(&running, token)?), message(70_000_000)?, args.rate).await;
     running.stop().await;
     Ok(ExitCode::SUCCESS)
 }
 
-/// The handler itself, with the identity that the host would inject.
-fn direct(running: &crate::host::Running) -> Result<Client> {
+/// The handler itself.
+fn direct(running: &crate::host::Running, token: String) -> Result<Client> {
     let url = Url::parse(&format!("http://127.0.0.1:{}", running.handler_port()))
         .map_err(|cause| Error::internal("the handler's address is no URL").caused_by(cause))?;
-    let headers = crate::cli::host::developer(&crate::domain::Role::ALL).headers()?;
-    Ok(Client::new(url, None, None)?.with_headers(headers))
+    Client::new(url, Some(token), None)
 }
 
 async fn load(label: &str, client: &Arc<Client>, messages: Vec<Vec<u8>>, rate: u32) {

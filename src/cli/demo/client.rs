@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use reqwest::header::HeaderMap;
 use reqwest::{Method, StatusCode, Url};
 use serde_json::Value;
 
@@ -14,7 +13,6 @@ pub(in crate::cli) struct Client {
     http: reqwest::Client,
     token: Option<String>,
     key: Option<String>,
-    headers: HeaderMap,
 }
 
 impl Client {
@@ -23,19 +21,13 @@ impl Client {
         if base.scheme() != "https" && !local {
             return Err(Error::invalid("the deployment's address must use https: patients travel on it"));
         }
-        Ok(Self { base, http: http_client()?, token, key, headers: HeaderMap::new() })
-    }
-
-    /// Sends these headers with every call.
-    pub(in crate::cli) fn with_headers(mut self, headers: HeaderMap) -> Self {
-        self.headers = headers;
-        self
+        Ok(Self { base, http: http_client()?, token, key })
     }
 
     /// Calls `path` and answers status and JSON body (null if it is none).
     pub(in crate::cli) async fn call(&self, method: Method, path: &str, body: Option<Vec<u8>>) -> Result<(StatusCode, Value)> {
         let url = self.base.join(path).map_err(|cause| Error::internal("the path is no URL").caused_by(cause))?;
-        let mut request = self.http.request(method, url).headers(self.headers.clone());
+        let mut request = self.http.request(method, url);
         if let Some(token) = &self.token {
             request = request.bearer_auth(token);
         }

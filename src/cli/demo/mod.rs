@@ -128,9 +128,10 @@ async fn whole_story(config: &Config, args: &Args, today: NaiveDate, progress: &
     let mut interrupt = tokio::signal::unix::signal(tokio::signal::unix::SignalKind::interrupt())
         .map_err(|cause| Error::internal("Ctrl-C cannot be listened for").caused_by(cause))?;
     let folder = Folder::prepare(config)?;
+    let token = super::token::of_every_role(config, folder.path())?;
     let (running, url) = local::launch_host(config, folder.path()).await?;
     let told = tokio::select! {
-        story = tell(config, args, today, progress, (folder.path(), &running, url)) => Some(story),
+        story = tell(config, args, today, progress, (folder.path(), &running, url, token)) => Some(story),
         _ = interrupt.recv() => None,
     };
     // Ended before its folder is removed, or it would write into what is being removed.
@@ -154,11 +155,11 @@ async fn tell(
     args: &Args,
     today: NaiveDate,
     progress: &Progress,
-    (folder, running, url): (&Path, &Running, Url),
+    (folder, running, url, token): (&Path, &Running, Url, String),
 ) -> Result<Story> {
     running.ready().await?;
     progress.say(&format!("Local Functions host on {url}, state in {}", folder.display()));
-    let client = Client::new(url, None, None)?;
+    let client = Client::new(url, Some(token), None)?;
     let container = folder.join("blobs").join(&config.import_container);
     steps::ingest(args, &container.to_string_lossy(), progress).await?;
     let import = steps::await_import(&client, args, progress).await?;

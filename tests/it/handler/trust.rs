@@ -91,10 +91,6 @@ fn an_identity_counts_only_where_something_stands_in_front() {
         let reply = handler.done("Api", &wrapped);
         assert_eq!(reply["Outputs"]["res"]["statusCode"], expected, "{vars:?}");
     }
-    let both = [("WEBSITE_AUTH_ENABLED", "true"), ("HDAI_TRUST_LOCAL_IDENTITY", "true")];
-    let output = serve(folder.path(), &both).args(["--port", "0"]).output().unwrap();
-    assert_eq!(output.status.code(), Some(1));
-    assert!(String::from_utf8_lossy(&output.stderr).contains("HDAI_TRUST_LOCAL_IDENTITY"));
 }
 
 #[test]

@@ -69,14 +69,11 @@ pub(super) async fn every_audit_event_comes_back_newest_first(new_place: NewPlac
     let mut written = Vec::new();
     for (number, action) in (0_u32..).zip(Action::ALL.iter().copied()) {
         for outcome in [Outcome::Success, Outcome::Refused, Outcome::Failure] {
-            for proof in [Proof::Platform, Proof::Entra, Proof::Local, Proof::CommandLine] {
+            for proof in Proof::ALL {
                 let roles = Role::ALL.into_iter().take(number as usize % 7).collect();
                 let caller = Caller {
-                    id: format!("caller é {number}"),
-                    roles,
-                    proof,
-                    correlation: format!("c-{number}"),
                     origin: "2001:db8::7".into(),
+                    ..Caller::of(format!("caller é {number}"), roles, proof, format!("c-{number}"))
                 };
                 let event = AuditEvent::new(&caller, action, outcome, at(number)).detail("a fixed phrase");
                 written.push(if number % 2 == 0 { event.about(eid(i64::from(i32::MAX))) } else { event });

@@ -1,0 +1,70 @@
+//! The table of roles and actions as documents: a page for people, and the app roles of the registration in Microsoft Entra ID.
+
+use serde_json::{Value, json};
+
+use super::routes::ROUTES;
+use crate::domain::access::{Proof, may};
+use crate::domain::{Action, Caller, Role, scopes};
+
+/// The app roles, as an application's `appRoles` takes them (Microsoft Graph v1.0, `appRole`).
+pub fn app_roles() -> Value {
+    let role = |role: Role| {
+        let members = if role.for_programs() { json!(["User", "Application"]) } else { json!(["User"]) };
+        json!({
+            "id": role.id(), "value": role.name(), "displayName": spaced(role.name()), "description": role.purpose(),
+            "allowedMemberTypes": members, "isEnabled": true,
+        })
+    };
+    Role::ALL.into_iter().map(role).collect()
+}
+
+/// `docs/roles.md`.
+pub fn page() -> String {
+    let mut page = String::from(
+        "# Roles\n\nGenerated from the table in `src/domain/access.rs`, which also enforces it.\n\n\
+         | role | what it is | programs too |\n|---|---|---|\n",
+    );
+    for role in Role::ALL {
+        let programs = if role.for_programs() { "yes" } else { "" };
+        page.push_str(&format!("| `{role}` | {} | {programs} |\n", role.purpose()));
+    }
+    page.push_str("\n## Who may do what\n\nThe platform is the Functions host, when it delivers an event.\n\n| action |");
+    for role in Role::ALL {
+        page.push_str(&format!(" {} |", spaced(role.name())));
+    }
+    page.push_str(" the platform |\n|---|");
+    page.push_str(&"---|".repeat(Role::ALL.len() + 1));
+    page.push('\n');
+    let platform = Caller::of("", vec![], Proof::Platform, "");
+    for action in Action::ALL {
+        page.push_str(&format!("| {} |", action.purpose()));
+        let cells = Role::ALL.into_iter().map(|role| may(role, *action)).chain([platform.may(*action)]);
+        for cell in cells {
+            page.push_str(if cell { " yes |" } else { " |" });
+        }
+        page.push('\n');
+    }
+    page.push_str(
+        "\nThe command line may do everything: whoever runs it holds the data's files, or the rights in the database.\n\n\
+         ## Routes\n\n| route | action | SMART scope that leaves it |\n|---|---|---|\n",
+    );
+    for route in ROUTES {
+        let asks = route.action.and_then(scopes::asks);
+        let scope = asks.map(|(resource, permission)| format!("`user/{resource}.{permission}`")).unwrap_or_default();
+        let action = route.action.map_or("open to anyone", Action::name);
+        page.push_str(&format!("| `{} {}` | {action} | {scope} |\n", route.method, route.path));
+    }
+    page
+}
+
+/// `CareLineManager` as words.
+fn spaced(name: &str) -> String {
+    let mut words = String::new();
+    for letter in name.chars() {
+        if letter.is_ascii_uppercase() && !words.is_empty() {
+            words.push(' ');
+        }
+        words.push(letter);
+    }
+    words
+}

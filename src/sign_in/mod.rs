@@ -1,0 +1,133 @@
+//! Who calls: a token of Microsoft Entra ID or of the development issuer, validated here, and the identity that App Service authentication
+//! puts beside it. One [`Caller`] comes of them, or a reason. It does not know what a caller may do, nor HTTP.
+
+mod claims;
+pub mod development;
+mod failures;
+mod keys;
+mod principal;
+mod refused;
+mod verifier;
+
+pub use failures::{Failures, Told};
+pub use keys::{Published, Timing};
+pub use refused::Refused;
+pub use verifier::Verifier;
+
+use chrono::{DateTime, Utc};
+
+use crate::config::{Config, Development};
+use crate::domain::Caller;
+use crate::domain::access::Proof;
+use crate::error::Result;
+
+use self::claims::Identity;
+
+/// What a call carries of who makes it: the values of its `Authorization` and `X-MS-CLIENT-PRINCIPAL` headers.
+#[derive(Debug, Default, Clone)]
+pub struct Presented<'a> {
+    /// Every `Authorization`.
+    pub authorizations: Vec<&'a [u8]>,
+    /// Every `X-MS-CLIENT-PRINCIPAL`.
+    pub principals: Vec<&'a [u8]>,
+}
+
+/// Longest token that is read, in bytes: Entra's stay below 16 KiB.
+const TOKEN_BYTES_MAX: usize = 16 * 1024;
+
+/// Tells who calls.
+pub struct SignIn {
+    platform: bool,
+    verifier: Option<Verifier>,
+    /// The only tenant that counts, where one is configured.
+    tenant: Option<String>,
+    failures: Failures,
+}
+
+impl SignIn {
+    /// What the settings ask for. The development issuer's key is made in the folder of local state, which must be there.
+    ///
+    /// # Errors
+    /// The key cannot be read or made, or the HTTP client cannot start.
+    pub fn open(config: &Config) -> Result<Self> {
+        let settings = &config.sign_in;
+        let verifier = match (&settings.entra, settings.development) {
+            (Some(entra), _) => Some(Verifier::entra(entra, Timing::default())?),
+            (None, Development::Allowed) => Some(development::Key::open(&config.folder)?.verifier()),
+            (None, Development::Refused(_)) => None,
+        };
+        tracing::info!(
+            platform = settings.platform,
+            entra = settings.entra.is_some(),
+            development = settings.development == Development::Allowed,
+            "who may sign in"
+        );
+        Ok(Self::new(settings.platform, verifier, settings.entra.as_ref().map(|entra| entra.tenant.clone())))
+    }
+
+    /// Believes the platform's header if `platform`, tokens if there is a `verifier`, and one `tenant` only if one is named.
+    pub fn new(platform: bool, verifier: Option<Verifier>, tenant: Option<String>) -> Self {
+        Self { platform, verifier, tenant, failures: Failures::default() }
+    }
+
+    /// Counts the failures, for those who log them.
+    pub fn failures(&self) -> &Failures {
+        &self.failures
+    }
+
+    /// The caller. A platform's principal and a token that are both there must be of the same object in the same tenant.
+    ///
+    /// # Errors
+    /// Why the call has none.
+    pub async fn caller(&self, presented: &Presented<'_>, correlation: String, now: DateTime<Utc>) -> Result<Caller, Refused> {
+        let token = match &self.verifier {
+            // Without a verifier the platform has judged the token, and its principal speaks.
+            None => None,
+            Some(verifier) => match bearer(&presented.authorizations)? {
+                None => None,
+                Some(token) => Some((verifier.verify(token, now).await?, verifier.proof())),
+            },
+        };
+        let principal = match (self.platform, presented.principals.as_slice()) {
+            (false, _) | (true, []) => None,
+            (true, [principal]) => Some(principal::decode(principal).ok_or(Refused::PrincipalUnreadable)?),
+            (true, _) => return Err(Refused::Several),
+        };
+        let (identity, proof) = match (token, principal) {
+            (Some((token, proof)), Some(principal)) => match token.id == principal.id && token.tenant == principal.tenant {
+                true => (token, proof),
+                false => return Err(Refused::Disagree),
+            },
+            (Some(token), None) => token,
+            (None, Some(principal)) => match self.tenant.is_none() || self.tenant == principal.tenant {
+                true => (principal, Proof::Entra),
+                false => return Err(Refused::Tenant),
+            },
+            (None, None) if self.platform || self.verifier.is_some() => return Err(Refused::Nothing),
+            (None, None) => return Err(Refused::NotConfigured),
+        };
+        let Identity { id, tenant, roles, within, unread_groups } = identity;
+        if roles.is_empty() && unread_groups {
+            tracing::info!(correlation, "a caller without app roles has groups: groups are not read, assign app roles to them");
+        }
+        Ok(Caller { id, tenant, roles, within, proof, correlation, origin: String::new() })
+    }
+}
+
+/// The token of the one `Authorization` header (RFC 6750, section 2.1).
+fn bearer<'a>(authorizations: &[&'a [u8]]) -> Result<Option<&'a [u8]>, Refused> {
+    let header = match authorizations {
+        [] => return Ok(None),
+        [header] => *header,
+        _ => return Err(Refused::Several),
+    };
+    let (scheme, token) = header.split_at(header.iter().position(|byte| *byte == b' ').unwrap_or(header.len()));
+    let token = token.trim_ascii();
+    if !scheme.eq_ignore_ascii_case(b"bearer") || token.is_empty() {
+        return Err(Refused::Scheme);
+    }
+    if token.len() > TOKEN_BYTES_MAX {
+        return Err(Refused::TooLong);
+    }
+    Ok(Some(token))
+}

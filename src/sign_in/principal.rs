@@ -1,0 +1,112 @@
+//! The identity that App Service authentication puts into `X-MS-CLIENT-PRINCIPAL`.
+//!
+//! Source: "Work with user identities in Azure App Service authentication". The header counts only where the platform, which strips the
+//! caller's own copies, stands in front.
+
+use base64::Engine;
+use base64::alphabet;
+use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
+use serde::Deserialize;
+
+use super::claims::{Identity, is_object_id, known_roles};
+use crate::domain::Role;
+use crate::domain::scopes::{self, Holder};
+
+const ROLE_CLAIM_WS2008: &str = "http://schemas.microsoft.com/ws/2008/06/identity/claims/role";
+const OBJECT_ID_CLAIM: &str = "http://schemas.microsoft.com/identity/claims/objectidentifier";
+const TENANT_CLAIM: &str = "http://schemas.microsoft.com/identity/claims/tenantid";
+const SCOPE_CLAIM: &str = "http://schemas.microsoft.com/identity/claims/scope";
+/// Longest principal that is read.
+const PRINCIPAL_CHARS_MAX: usize = 64 * 1024;
+
+#[derive(Deserialize)]
+struct Principal {
+    role_typ: Option<String>,
+    claims: Vec<Claim>,
+}
+
+#[derive(Deserialize)]
+struct Claim {
+    typ: String,
+    val: String,
+}
+
+/// The identity of a header's value; `None` if it cannot be read or names no object.
+pub(super) fn decode(header: &[u8]) -> Option<Identity> {
+    if header.len() > PRINCIPAL_CHARS_MAX {
+        return None;
+    }
+    let config = GeneralPurposeConfig::new().with_decode_padding_mode(DecodePaddingMode::Indifferent);
+    let bytes = GeneralPurpose::new(&alphabet::STANDARD, config)
+        .decode(header)
+        .or_else(|_| GeneralPurpose::new(&alphabet::URL_SAFE, config).decode(header))
+        .ok()?;
+    let principal: Principal = serde_json::from_slice(&bytes).ok()?;
+    let of =
+        |names: &[&str]| principal.claims.iter().find(|claim| names.contains(&claim.typ.as_str())).map(|claim| claim.val.as_str());
+    let is_role = |typ: &str| typ == "roles" || typ == ROLE_CLAIM_WS2008 || principal.role_typ.as_deref() == Some(typ);
+    let role_values: Vec<&str> =
+        principal.claims.iter().filter(|claim| is_role(&claim.typ)).map(|claim| claim.val.as_str()).collect();
+    // A browser's session has no scopes; only the token type tells a program.
+    let holder = if of(&["idtyp"]) == Some("app") { Holder::Program } else { Holder::Person };
+    let scopes = of(&["scp", SCOPE_CLAIM]).unwrap_or_default().split(' ');
+    let within = scopes::within(scopes.chain(role_values.iter().copied().filter(|_| holder == Holder::Program)), holder);
+    let may_hold = |role: &Role| holder == Holder::Person || role.for_programs();
+    Some(Identity {
+        id: of(&["oid", OBJECT_ID_CLAIM]).filter(|id| is_object_id(id))?.to_owned(),
+        tenant: of(&["tid", TENANT_CLAIM]).map(str::to_ascii_lowercase),
+        roles: known_roles(role_values.iter().copied()).into_iter().filter(may_hold).collect(),
+        within,
+        unread_groups: of(&["groups", "hasgroups", "_claim_names"]).is_some(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use base64::prelude::{BASE64_STANDARD, BASE64_URL_SAFE_NO_PAD};
+    use serde_json::json;
+
+    fn of(claims: serde_json::Value) -> Option<Identity> {
+        let principal = json!({ "auth_typ": "aad", "role_typ": "custom/role", "claims": claims }).to_string();
+        assert_eq!(
+            decode(BASE64_STANDARD.encode(&principal).as_bytes()),
+            decode(BASE64_URL_SAFE_NO_PAD.encode(&principal).as_bytes())
+        );
+        decode(BASE64_STANDARD.encode(principal).as_bytes())
+    }
+
+    #[test]
+    fn any_role_claim_counts_and_unknown_roles_grant_nothing() {
+        let identity = of(json!([
+            { "typ": "oid", "val": "5b54" },
+            { "typ": TENANT_CLAIM, "val": "AB" },
+            { "typ": "roles", "val": "Nobody" },
+            { "typ": "custom/role", "val": "Auditor" },
+            { "typ": ROLE_CLAIM_WS2008, "val": "CareLineManager" },
+            { "typ": "name", "val": "DataScientist" },
+        ]))
+        .unwrap();
+        assert_eq!(identity.roles, [Role::Auditor, Role::CareLineManager]);
+        assert_eq!((identity.id.as_str(), identity.tenant.as_deref(), identity.within), ("5b54", Some("ab"), None));
+    }
+
+    #[test]
+    fn a_programs_principal_and_its_scopes_are_narrowed_like_its_token() {
+        let roles = Role::ALL.map(|role| json!({ "typ": "roles", "val": role.name() }));
+        let mut claims = vec![json!({ "typ": "oid", "val": "5b54" }), json!({ "typ": "idtyp", "val": "app" })];
+        claims.extend(roles);
+        assert_eq!(of(json!(claims)).unwrap().roles.len(), 3);
+        let scoped = json!([{ "typ": "oid", "val": "a" }, { "typ": SCOPE_CLAIM, "val": "patient/*.rs" }]);
+        assert_eq!(of(scoped).unwrap().within, Some(vec![]));
+    }
+
+    #[test]
+    fn what_cannot_be_read_is_nobody() {
+        for bytes in [&b"%%%"[..], b"", b"e30=", b"bnVsbA=="] {
+            assert_eq!(decode(bytes), None);
+        }
+        assert_eq!(of(json!([{ "typ": "roles", "val": "Auditor" }])), None);
+        assert_eq!(decode(&vec![b'A'; PRINCIPAL_CHARS_MAX + 1]), None);
+    }
+}
