@@ -152,7 +152,7 @@ pub async fn import_delivery(
             let audit = AuditEvent::new(caller, Action::Import, Outcome::Success, now()).detail(format!("{id} was over before"));
             hospital.store.append_audit(&audit).await?;
             // The process may have died between the commit and the receipt.
-            leave_receipt(hospital, &entry).await;
+            leave_receipt(hospital, &entry).await?;
             return Ok(Imported { import: entry, already: true, superseded: false });
         }
     };
@@ -182,7 +182,7 @@ pub async fn import_delivery(
         import = %id, state = import.state.name(), read = counts.read, stored = counts.stored, updated = counts.updated,
         unchanged = counts.unchanged, rejected = counts.rejected, "import over"
     );
-    leave_receipt(hospital, &import).await;
+    leave_receipt(hospital, &import).await?;
     Ok(Imported { import, already: false, superseded: false })
 }
 
