@@ -92,6 +92,7 @@ pub async fn import_blob(
             chunks: one_chunk(bytes),
         },
         (None, None) => {
+            give_up_removed(caller, hospital, address, now()).await?;
             let event = AuditEvent::new(caller, Action::Import, Outcome::Failure, now()).detail("the blob is gone");
             hospital.store.append_audit(&event).await?;
             return Err(Error::not_found("the blob is not in the container any more"));
@@ -108,6 +109,25 @@ pub async fn import_blob(
         tag(hospital, &imported.import).await;
     }
     Ok(imported)
+}
+
+/// Ledger entries, newest first, among which an import is sought that was interrupted and cannot go on.
+const LOOKED_BACK_MAX: u32 = 1_000;
+
+/// The blob is gone: closes what an interrupted delivery of it left open, since no delivery can ever end it.
+async fn give_up_removed(caller: &Caller, hospital: &Hospital, address: &BlobAddress, now: DateTime<Utc>) -> Result<()> {
+    let at = |source: &Source| {
+        (&source.account, &source.container, &source.name) == (&address.account, &address.container, &address.name)
+    };
+    let entries = hospital.store.imports(LOOKED_BACK_MAX).await?;
+    for import in entries.into_iter().filter(|import| import.state == State::Running && at(&import.source)) {
+        let finish = Finish::Failed { reason: "the file was removed before it was read to its end: drop it again".to_owned() };
+        let audit = AuditEvent::new(caller, Action::Import, Outcome::Failure, now).detail(import.id.to_string());
+        if let Step::Committed(_) = hospital.store.finish_import(&import.id, import.attempt, &finish, &audit).await? {
+            leave_receipt(hospital, &ledger_entry(hospital, &import.id).await?).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Tags the file with what became of it. A tag that cannot be set must not hold back what is committed.
