@@ -17,6 +17,7 @@ use super::{ApiReply, ApiRequest, App, api, auth, problem};
 use crate::codec::blob_url::BlobUrl;
 use crate::codec::envelope::{BlobContent, Invocation, Reply};
 use crate::codec::event_grid;
+use crate::config::Config;
 use crate::domain::Caller;
 use crate::error::{Error, Kind, Result};
 use crate::workflow::{self, BlobAddress, Imported, TrainRequest, Training};
@@ -56,7 +57,7 @@ pub(super) async fn answer(app: &App, function: &str, headers: &HeaderMap, body:
         match answer {
             Answer::BlobImport => blob_import(app, &caller, invocation).await,
             Answer::QueuedImport => queued_import(app, &caller, &invocation).await,
-            Answer::Events => events(app, &invocation),
+            Answer::Events => events(app, &caller, &invocation).await,
             Answer::Train => train(app, &caller, &invocation).await,
             Answer::TrainNow => train_now(app, &caller, TrainRequest::default()).await,
             Answer::Http => http_in_envelope(app, &invocation).await,
@@ -136,7 +137,7 @@ fn describe(imported: &Imported) -> String {
 
 /// `eventGridTrigger`: every event is looked at, what concerns the import container is queued. Event Grid waits 30 seconds, so no work
 /// is done here.
-fn events(app: &App, invocation: &Invocation) -> Result<Reply> {
+async fn events(app: &App, caller: &Caller, invocation: &Invocation) -> Result<Reply> {
     let delivery = invocation.data("event").ok_or_else(|| Error::invalid("the payload carries no event"))?;
     let (events, rejects) = event_grid::decode(&delivery);
     let config = &app.hospital.config;
@@ -154,6 +155,10 @@ fn events(app: &App, invocation: &Invocation) -> Result<Reply> {
             requests.push(json!({ "url": blob.to_string() }));
         }
     }
+    let elsewhere = events.iter().filter(|event| leads_elsewhere(event, config)).count();
+    if elsewhere > 0 {
+        workflow::refuse_events(caller, &app.hospital, elsewhere, (app.now)()).await?;
+    }
     let ignored = events.len() - requests.len() - warnings;
     tracing::info!(queued = requests.len(), ignored, refused = rejects.len(), "events");
     let mut reply = Reply::done().log(format!("{} queued, {ignored} of no concern, {} unreadable", requests.len(), rejects.len()));
@@ -161,6 +166,15 @@ fn events(app: &App, invocation: &Invocation) -> Result<Reply> {
         reply = reply.output("importRequests", Value::Array(requests));
     }
     Ok(reply)
+}
+
+/// Does it say that a file was written where we have no business? Our receipts raise events too, and are no offence.
+fn leads_elsewhere(event: &event_grid::Event, config: &Config) -> bool {
+    let ours = |blob: BlobUrl| {
+        let receipts = workflow::receipts_container(&config.import_container);
+        blob.account_url == config.account_url && (blob.container == config.import_container || blob.container == receipts)
+    };
+    event.kind == event_grid::BLOB_CREATED && !event.blob_created().is_some_and(|created| ours(created.blob))
 }
 
 /// An event of its own name, for an alert rule: a secret that ends takes the system with it.

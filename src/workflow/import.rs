@@ -149,6 +149,14 @@ pub async fn refuse_address(caller: &Caller, hospital: &Hospital, now: DateTime<
     }
 }
 
+/// Leaves in the audit trail that events spoke of files that lie elsewhere.
+///
+/// # Errors
+/// Unavailable.
+pub async fn refuse_events(caller: &Caller, hospital: &Hospital, events: usize, now: DateTime<Utc>) -> Result<()> {
+    refused(caller, hospital, &format!("events of files elsewhere: {events}"), now).await
+}
+
 async fn refused(caller: &Caller, hospital: &Hospital, why: &str, now: DateTime<Utc>) -> Result<()> {
     hospital.store.append_audit(&AuditEvent::new(caller, Action::Import, Outcome::Refused, now).detail(why)).await
 }

@@ -122,8 +122,11 @@ pub fn rejects_name(id: &ImportId) -> String {
 /// Unavailable.
 pub(super) async fn leave_receipt(hospital: &Hospital, import: &Import) -> Result<()> {
     write_receipt(hospital, import).await.map_err(|cause| {
-        Error::unavailable(format!("import {} is over, but its receipt could not be written: the next delivery writes it", import.id))
-            .caused_by(cause)
+        Error::unavailable(format!(
+            "import {} is over, but its receipt could not be written: the next delivery writes it",
+            import.id
+        ))
+        .caused_by(cause)
     })
 }
 

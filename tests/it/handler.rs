@@ -48,12 +48,8 @@ impl Handler {
         for _ in 0..5 {
             let log = std::fs::File::create(folder.join("handler.log")).unwrap();
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let mut child = command()
-                .env("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string())
-                .stdout(log)
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
+            let mut child =
+                command().env("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string()).stdout(log).stderr(Stdio::null()).spawn().unwrap();
             let begun = Instant::now();
             while child.try_wait().unwrap().is_none() {
                 if TcpStream::connect(("127.0.0.1", port)).is_ok() {

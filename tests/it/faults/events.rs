@@ -56,7 +56,8 @@ fn events_twice_and_in_any_order_and_requests_twice_and_in_any_order_import_each
         }
         // And by the other way in.
         handler.done(BLOB, &site.call(names[1]));
-        let mut files: Vec<(&str, &[u8])> = names.iter().zip(&contents).map(|(name, content)| (*name, content.as_slice())).collect();
+        let mut files: Vec<(&str, &[u8])> =
+            names.iter().zip(&contents).map(|(name, content)| (*name, content.as_slice())).collect();
         files.sort();
         site.holds(&files);
         assert!(site.ledger(&site.record()).iter().all(|entry| entry.attempt == 1));

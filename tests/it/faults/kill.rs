@@ -52,9 +52,13 @@ fn a_handler_killed_between_the_last_row_and_the_receipt_leaves_its_receipt_to_t
     let relented = Arc::new(AtomicBool::new(false));
     let relents = Arc::clone(&relented);
     let of_receipts = |asked: &Asked| asked.method == "PUT" && asked.path.contains("-receipts/");
-    let proxy = Proxy::before(azurite.address(), move |asked| {
-        if of_receipts(asked) && !relents.load(SeqCst) { Fate::Silence } else { Fate::Pass }
-    });
+    let proxy =
+        Proxy::before(
+            azurite.address(),
+            move |asked| {
+                if of_receipts(asked) && !relents.load(SeqCst) { Fate::Silence } else { Fate::Pass }
+            },
+        );
     let site = Site::at(azurite, &proxy.account_url(), "kill-receipt");
     let content = spoilt(&file(500, 2, 1), 50);
     site.drop_blob("a.csv", &content);

@@ -13,8 +13,7 @@ fn default_call_seconds() -> u64 {
 fn the_call_limit_lies_below_the_functions_timeout() {
     let host = std::fs::read(Path::new(env!("CARGO_MANIFEST_DIR")).join("host.json")).unwrap();
     let host: Value = serde_json::from_slice(&host).unwrap();
-    let parts: Vec<u64> =
-        host["functionTimeout"].as_str().unwrap().split(':').map(|part| part.parse().unwrap()).collect();
+    let parts: Vec<u64> = host["functionTimeout"].as_str().unwrap().split(':').map(|part| part.parse().unwrap()).collect();
     let [hours, minutes, seconds] = parts[..] else { panic!("{parts:?}") };
     let timeout = hours * 3_600 + minutes * 60 + seconds;
     // With room for what follows the last row: the receipt, the tags, the answer.

@@ -37,7 +37,7 @@ fn a_poison_file_is_recorded_once_with_words_and_in_little_memory() {
         ("twice.csv", [header.trim_ascii_end(), b",", header].concat(), End::Failed("column")),
         ("junk.csv", junk.clone(), End::Failed("UTF-8")),
         ("junk-rows.csv", with(&junk), End::Done(0, u64::MAX)),
-        ("zeros.csv", vec![0; 1_000_000], End::Failed("UTF-8")),
+        ("zeros.csv", vec![0; 1_000_000], End::Failed("longer than")),
         ("utf16.csv", [0xff, 0xfe, b'e', 0].repeat(100), End::Failed("UTF-16")),
         ("nul.csv", nul, End::Done(9, 1)),
         ("line.csv", long.clone(), End::Failed("longer than")),

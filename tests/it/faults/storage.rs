@@ -38,8 +38,9 @@ fn what_passes_while_the_call_lasts_is_not_even_noticed() {
         ("short.csv", Fate::Shorten(1), 1),
         ("range.csv", Fate::Whole, 2),
     ];
-    let contents: Vec<Vec<u8>> =
-        (0..faults.len() as i32).map(|place| spoilt(&file(ROWS, place.unsigned_abs().into(), place * 100_000 + 1), 1_000)).collect();
+    let contents: Vec<Vec<u8>> = (0..faults.len() as i32)
+        .map(|place| spoilt(&file(ROWS, place.unsigned_abs().into(), place * 100_000 + 1), 1_000))
+        .collect();
     for ((name, fate, times), content) in faults.iter().zip(&contents) {
         plan.lock().unwrap().insert(name, (*fate, *times));
         site.drop_blob(name, content);
@@ -69,8 +70,9 @@ fn what_does_not_pass_is_a_503_and_the_next_delivery_cures_it() {
         ("range.csv", Fate::Whole),
         ("changed.csv", Fate::OtherEtag),
     ];
-    let contents: Vec<Vec<u8>> =
-        (0..faults.len() as i32).map(|place| spoilt(&file(ROWS, place.unsigned_abs().into(), place * 100_000 + 1), 1_000)).collect();
+    let contents: Vec<Vec<u8>> = (0..faults.len() as i32)
+        .map(|place| spoilt(&file(ROWS, place.unsigned_abs().into(), place * 100_000 + 1), 1_000))
+        .collect();
     for ((name, fate), content) in faults.iter().zip(&contents) {
         plan.lock().unwrap().insert(name, (*fate, usize::MAX));
         site.drop_blob(name, content);

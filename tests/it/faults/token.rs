@@ -35,7 +35,11 @@ fn endpoint(mood: Arc<Mutex<Mood>>) -> String {
                 let (status, body) = match mood {
                     Mood::Good => {
                         let token = crate::azurite::token("https://storage.azure.com");
-                        ("200 OK", json!({ "access_token": token, "expires_on": "4000000000", "token_type": "Bearer" }))
+                        (
+                            "200 OK",
+                            json!({ "access_token": token, "expires_on": "4000000000", "token_type": "Bearer",
+                            "resource": "https://storage.azure.com" }),
+                        )
                     }
                     Mood::Silent => {
                         // Until the client gives up.
@@ -48,7 +52,9 @@ fn endpoint(mood: Arc<Mutex<Mood>>) -> String {
                 };
                 let body = body.to_string();
                 let length = body.len();
-                let head = format!("HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n");
+                let head = format!(
+                    "HTTP/1.1 {status}\r\nContent-Type: application/json\r\nContent-Length: {length}\r\nConnection: close\r\n\r\n"
+                );
                 let _ = client.write_all((head + &body).as_bytes());
             });
         }
