@@ -14,7 +14,7 @@ mod token;
 mod twice;
 mod version;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
 use azure_core::http::RequestContent;
 use azure_storage_blob::BlobContainerClient;
@@ -243,8 +243,9 @@ fn draw(seed: u64, turn: u64, below: u64) -> u64 {
 }
 
 /// The most memory that a process ever held, in bytes.
+#[cfg(target_os = "linux")]
 fn peak_bytes(pid: u32) -> u64 {
-    let status = std::fs::read_to_string(Path::new("/proc").join(pid.to_string()).join("status")).unwrap();
+    let status = std::fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
     let line = status.lines().find(|line| line.starts_with("VmHWM:")).unwrap();
     line.split_whitespace().nth(1).unwrap().parse::<u64>().unwrap() * 1024
 }

@@ -41,7 +41,7 @@ fn a_blob_delivered_to_two_handlers_at_once_is_imported_once() {
         let content = spoilt(&file(20_000, turn + 1, turn as i32 * 20_000 + 1), 500);
         let name = format!("{turn}.csv");
         site.drop_blob(&name, &content);
-        deliver_to_both(&handlers, &site.call(&name), Duration::from_millis(draw(1, turn, 150)));
+        deliver_to_both(&handlers, &site.call(&name), Duration::from_millis(draw(1, turn, 60)));
         files.push((name, content));
     }
     let taken_over = site.ledger(&site.record()).iter().filter(|entry| entry.attempt > 1).count();
@@ -58,8 +58,8 @@ fn a_delivery_that_took_over_and_was_killed_leaves_the_import_to_its_next() {
     let content = spoilt(&file(ROWS, 3, 1), 100);
     site.drop_blob("a.csv", &content);
     let [first, mut second] = two(&site, &[]);
-    // Both wait for the third range of the blob; the second has the newer attempt.
-    proxy.hold_after(2 * (8 << 20) - 100_000);
+    // The older waits in the second range, with rows of the first committed; the newer waits for its first byte.
+    proxy.hold_after(5 << 20);
     let call = site.call("a.csv").to_string();
     let calling = |port: u16| {
         let call = call.clone();
