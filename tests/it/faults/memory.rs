@@ -1,6 +1,6 @@
 //! A file of a million rows in a handler that may not have more than 256 MB.
 //!
-//! The limit is RLIMIT_DATA: all memory that is private and writable, used or not (`man setrlimit`; Linux 4.7 and later). What it refuses,
+//! The limit is `RLIMIT_DATA`: all memory that is private and writable, used or not (`man setrlimit`; Linux 4.7 and later). What it refuses,
 //! the allocator cannot give, and the process aborts. It needs no root, unlike a control group. `ulimit -v` would say little: it counts
 //! addresses, and every thread reserves 64 MB of those for an arena that it never uses.
 

@@ -234,7 +234,7 @@ fn spoilt(content: &[u8], every: usize) -> Vec<u8> {
 /// Rows of three ranges of a download: some are committed while others are still to come.
 const ROWS: u64 = 62_000;
 
-/// A number below `below` that only these decide (SplitMix64).
+/// A number below `below` that only these decide (`SplitMix64`).
 fn draw(seed: u64, turn: u64, below: u64) -> u64 {
     let mut mixed = (seed << 32 | turn).wrapping_add(0x9e37_79b9_7f4a_7c15);
     mixed = (mixed ^ mixed >> 30).wrapping_mul(0xbf58_476d_1ce4_e5b9);
