@@ -18,6 +18,7 @@ use super::{ApiReply, ApiRequest, App, api, auth, problem};
 use crate::codec::blob_url::BlobUrl;
 use crate::codec::envelope::{BlobContent, Invocation, Reply};
 use crate::codec::event_grid::{self, Unwanted, Wanted};
+use crate::config::Config;
 use crate::domain::Caller;
 use crate::error::{Error, Kind, Result};
 use crate::workflow::{self, BlobAddress, Imported, TrainRequest, Training};
@@ -61,7 +62,7 @@ pub(super) async fn answer(app: &App, function: &str, headers: &HeaderMap, body:
         match answer {
             Answer::BlobImport => blob_import(app, &caller, invocation).await,
             Answer::QueuedImport => queued_import(app, &caller, &invocation).await,
-            Answer::Events => events(app, &invocation),
+            Answer::Events => events(app, &caller, &invocation).await,
             Answer::Train => train(app, &caller, &invocation).await,
             Answer::TrainNow => train_now(app, &caller, TrainRequest::default()).await,
             Answer::AuditCheckpoint => checkpoint(app, &caller).await,
@@ -143,7 +144,7 @@ fn describe(imported: &Imported) -> String {
 
 /// `eventGridTrigger`: every event is looked at, what concerns the import container is queued. Event Grid waits 30 seconds, so no work
 /// is done here.
-fn events(app: &App, invocation: &Invocation) -> Result<Reply> {
+async fn events(app: &App, caller: &Caller, invocation: &Invocation) -> Result<Reply> {
     let delivery = invocation.data("event").ok_or_else(|| Error::invalid("the payload carries no event"))?;
     let (events, rejects) = event_grid::decode(&delivery);
     let config = &app.hospital.config;
@@ -159,6 +160,10 @@ fn events(app: &App, invocation: &Invocation) -> Result<Reply> {
             Ok(blob) => requests.push(json!({ "url": blob.to_string() })),
             Err(why) => *unwanted.entry(why).or_default() += 1,
         }
+    }
+    let elsewhere = events.iter().filter(|event| leads_elsewhere(event, config)).count();
+    if elsewhere > 0 {
+        workflow::refuse_events(caller, &app.hospital, elsewhere, (app.now)()).await?;
     }
     let ignored = unwanted.values().sum::<usize>();
     let of = |why: Unwanted| unwanted.get(&why).copied().unwrap_or_default();
@@ -179,6 +184,16 @@ fn events(app: &App, invocation: &Invocation) -> Result<Reply> {
         reply = reply.output("importRequests", Value::Array(requests));
     }
     Ok(reply)
+}
+
+/// Does it say that a file was written where we have no business? Our receipts and checkpoints raise events too, and are no offence.
+fn leads_elsewhere(event: &event_grid::Event, config: &Config) -> bool {
+    let ours = |blob: BlobUrl| {
+        let receipts = workflow::receipts_container(&config.import_container);
+        let containers = [config.import_container.as_str(), receipts.as_str(), workflow::CHECKPOINTS_CONTAINER];
+        blob.account_url == config.account_url && containers.contains(&blob.container.as_str())
+    };
+    event.kind == event_grid::BLOB_CREATED && !event.blob_created().is_some_and(|created| ours(created.blob))
 }
 
 /// An event of its own name, for an alert rule: a secret that ends takes the system with it.

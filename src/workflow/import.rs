@@ -92,6 +92,7 @@ pub async fn import_blob(
             chunks: one_chunk(bytes),
         },
         (None, None) => {
+            give_up_removed(caller, hospital, address, now()).await?;
             let event = AuditEvent::new(caller, Action::Import, Outcome::Failure, now()).detail("the blob is gone");
             hospital.store.append_audit(&event).await?;
             return Err(Error::not_found("the blob is not in the container any more"));
@@ -108,6 +109,25 @@ pub async fn import_blob(
         tag(hospital, &imported.import).await;
     }
     Ok(imported)
+}
+
+/// Ledger entries, newest first, among which an import is sought that was interrupted and cannot go on.
+const LOOKED_BACK_MAX: u32 = 1_000;
+
+/// The blob is gone: closes what an interrupted delivery of it left open, since no delivery can ever end it.
+async fn give_up_removed(caller: &Caller, hospital: &Hospital, address: &BlobAddress, now: DateTime<Utc>) -> Result<()> {
+    let at = |source: &Source| {
+        (&source.account, &source.container, &source.name) == (&address.account, &address.container, &address.name)
+    };
+    let entries = hospital.store.imports(LOOKED_BACK_MAX).await?;
+    for import in entries.into_iter().filter(|import| import.state == State::Running && at(&import.source)) {
+        let finish = Finish::Failed { reason: "the file was removed before it was read to its end: drop it again".to_owned() };
+        let audit = AuditEvent::new(caller, Action::Import, Outcome::Failure, now).detail(import.id.to_string());
+        if let Step::Committed(_) = hospital.store.finish_import(&import.id, import.attempt, &finish, &audit).await? {
+            leave_receipt(hospital, &ledger_entry(hospital, &import.id).await?).await?;
+        }
+    }
+    Ok(())
 }
 
 /// Tags the file with what became of it. A tag that cannot be set must not hold back what is committed.
@@ -127,6 +147,14 @@ pub async fn refuse_address(caller: &Caller, hospital: &Hospital, now: DateTime<
         }
         Err(error) => error,
     }
+}
+
+/// Leaves in the audit trail that events spoke of files that lie elsewhere.
+///
+/// # Errors
+/// Unavailable.
+pub async fn refuse_events(caller: &Caller, hospital: &Hospital, events: usize, now: DateTime<Utc>) -> Result<()> {
+    refused(caller, hospital, &format!("events of files elsewhere: {events}"), now).await
 }
 
 async fn refused(caller: &Caller, hospital: &Hospital, why: &str, now: DateTime<Utc>) -> Result<()> {
@@ -152,7 +180,7 @@ pub async fn import_delivery(
             let audit = AuditEvent::new(caller, Action::Import, Outcome::Success, now()).detail(format!("{id} was over before"));
             hospital.store.append_audit(&audit).await?;
             // The process may have died between the commit and the receipt.
-            leave_receipt(hospital, &entry).await;
+            leave_receipt(hospital, &entry).await?;
             return Ok(Imported { import: entry, already: true, superseded: false });
         }
     };
@@ -183,7 +211,7 @@ pub async fn import_delivery(
         import = %id, state = import.state.name(), read = counts.read, stored = counts.stored, updated = counts.updated,
         unchanged = counts.unchanged, rejected = counts.rejected, "import over"
     );
-    leave_receipt(hospital, &import).await;
+    leave_receipt(hospital, &import).await?;
     Ok(Imported { import, already: false, superseded: false })
 }
 

@@ -141,7 +141,7 @@ pub async fn migrate_data(
             let audit =
                 AuditEvent::new(caller, Action::Import, Outcome::Success, now()).detail(format!("{} was over before", import.id));
             hospital.store.append_audit(&audit).await?;
-            leave_receipt(hospital, &import).await;
+            leave_receipt(hospital, &import).await?;
             Imported { import, already: true, superseded: false }
         }
         Begun::Work(entry) => {
@@ -195,7 +195,7 @@ async fn copy(
         return super::import::superseded(caller, hospital, &id, now()).await;
     }
     let import = ledger_entry(hospital, &id).await?;
-    leave_receipt(hospital, &import).await;
+    leave_receipt(hospital, &import).await?;
     Ok(Imported { import, already: false, superseded: false })
 }
 

@@ -123,11 +123,18 @@ pub fn rejects_name(id: &ImportId) -> String {
     format!("{id}.rejects.csv")
 }
 
-/// A receipt that cannot be written must not hold back what is committed: the ledger has it all, and a redelivery writes it again.
-pub(super) async fn leave_receipt(hospital: &Hospital, import: &Import) {
-    if let Err(error) = write_receipt(hospital, import).await {
-        tracing::error!(import = %import.id, %error, "the receipt could not be written");
-    }
+/// A receipt that cannot be written holds back nothing that is committed, but the delivery is not done: the next one writes it.
+///
+/// # Errors
+/// Unavailable.
+pub(super) async fn leave_receipt(hospital: &Hospital, import: &Import) -> Result<()> {
+    write_receipt(hospital, import).await.map_err(|cause| {
+        Error::unavailable(format!(
+            "import {} is over, but its receipt could not be written: the next delivery writes it",
+            import.id
+        ))
+        .caused_by(cause)
+    })
 }
 
 /// Writes what became of the file beside it, for whoever dropped it. Writing it twice gives the same bytes.

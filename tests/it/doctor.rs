@@ -262,6 +262,9 @@ fn a_staged_app_must_agree_with_its_program() {
     };
     let (_, right) = report(&mut staged(folder.path()));
     assert_eq!(state(&right, "app"), "ok", "{right:#}");
+    // The host would end a call before the call ends itself.
+    let (healthy, late) = report(staged(folder.path()).env("HDAI_CALL_SECONDS_MAX", "1200"));
+    assert!(!healthy && found(&late, "app").contains("functionTimeout of host.json is not above"), "{late:#}");
     std::fs::remove_dir_all(app.join("PatientAdmissionFunc")).unwrap();
     let (healthy, wrong) = report(&mut staged(folder.path()));
     assert!(!healthy && state(&wrong, "app") == "failed", "{wrong:#}");

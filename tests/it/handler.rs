@@ -22,37 +22,38 @@ use sha2::{Digest, Sha256};
 use crate::support::{Records, generate, hdai};
 
 const ACCOUNT: &str = "http://127.0.0.1:10000/devstoreaccount1";
-const BLOB: &str = "PatientDataBulkImport";
-const QUEUE: &str = "PatientDataImport";
+pub(crate) const BLOB: &str = "PatientDataBulkImport";
+pub(crate) const QUEUE: &str = "PatientDataImport";
 
 /// `hdai serve`, as the Functions host starts it.
-struct Handler {
-    child: Child,
-    port: u16,
-    folder: PathBuf,
+pub(crate) struct Handler {
+    pub(crate) child: Child,
+    pub(crate) port: u16,
+    pub(crate) folder: PathBuf,
     runtime: tokio::runtime::Runtime,
     client: reqwest::Client,
 }
 
-struct Answer {
-    status: u16,
+pub(crate) struct Answer {
+    pub(crate) status: u16,
     content_type: String,
-    body: Value,
+    pub(crate) body: Value,
 }
 
 impl Handler {
-    fn start(folder: &Path, vars: &[(&str, &str)]) -> Self {
+    pub(crate) fn start(folder: &Path, vars: &[(&str, &str)]) -> Self {
+        Self::launch(folder, || serve(folder, vars))
+    }
+
+    /// Starts what `command` makes, which must come to be `hdai serve` in `folder`.
+    pub(crate) fn launch(folder: &Path, command: impl Fn() -> Command) -> Self {
         // Another process may take the port between our look and the handler's.
         std::fs::create_dir_all(folder).unwrap();
         for _ in 0..5 {
             let log = std::fs::File::create(folder.join("handler.log")).unwrap();
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
-            let mut child = serve(folder, vars)
-                .env("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string())
-                .stdout(log)
-                .stderr(Stdio::null())
-                .spawn()
-                .unwrap();
+            let mut child =
+                command().env("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string()).stdout(log).stderr(Stdio::null()).spawn().unwrap();
             let begun = Instant::now();
             while child.try_wait().unwrap().is_none() {
                 if TcpStream::connect(("127.0.0.1", port)).is_ok() {
@@ -86,13 +87,13 @@ impl Handler {
     }
 
     /// A call as the host makes it: chunked, without a length.
-    fn post(&self, function: &str, body: Vec<u8>) -> Answer {
+    pub(crate) fn post(&self, function: &str, body: Vec<u8>) -> Answer {
         let body = reqwest::Body::wrap_stream(futures_util::stream::iter([Ok::<_, std::io::Error>(body)]));
         self.send(self.client.post(self.url(function)).header("content-type", "application/json; charset=utf-8").body(body))
     }
 
     /// A call that the host must count as done: anything else would be delivered again.
-    fn done(&self, function: &str, envelope: &Value) -> Value {
+    pub(crate) fn done(&self, function: &str, envelope: &Value) -> Value {
         let answer = self.post(function, envelope.to_string().into_bytes());
         assert_eq!((answer.status, answer.content_type.as_str()), (200, "application/json"), "{function} {}", answer.body);
         assert!(answer.body.as_object().is_some_and(|members| !members.is_empty()), "{function} {}", answer.body);
@@ -100,7 +101,7 @@ impl Handler {
     }
 
     /// What it logged so far.
-    fn log(&self) -> String {
+    pub(crate) fn log(&self) -> String {
         std::fs::read_to_string(self.folder.join("handler.log")).unwrap()
     }
 
@@ -113,14 +114,14 @@ impl Handler {
         path
     }
 
-    fn database(&self) -> rusqlite::Connection {
+    pub(crate) fn database(&self) -> rusqlite::Connection {
         let database = rusqlite::Connection::open(self.folder.join("hdai.db")).unwrap();
         database.busy_timeout(Duration::from_secs(30)).unwrap();
         database
     }
 
     /// The answers of a statement whose columns are text or numbers.
-    fn rows(&self, sql: &str) -> Vec<Vec<String>> {
+    pub(crate) fn rows(&self, sql: &str) -> Vec<Vec<String>> {
         let database = self.database();
         let mut statement = database.prepare(sql).unwrap();
         let columns = statement.column_count();
@@ -133,11 +134,11 @@ impl Handler {
         rows.map(Result::unwrap).collect()
     }
 
-    fn count(&self, table: &str) -> usize {
+    pub(crate) fn count(&self, table: &str) -> usize {
         self.rows(&format!("SELECT count(*) FROM {table}"))[0][0].parse().unwrap()
     }
 
-    fn lives(&mut self) {
+    pub(crate) fn lives(&mut self) {
         assert!(self.child.try_wait().unwrap().is_none(), "the handler has ended");
         assert_eq!(self.get("", &[]).status, 200);
     }
@@ -150,7 +151,7 @@ impl Drop for Handler {
     }
 }
 
-fn serve(folder: &Path, vars: &[(&str, &str)]) -> Command {
+pub(crate) fn serve(folder: &Path, vars: &[(&str, &str)]) -> Command {
     let mut command = hdai(folder);
     command.arg("serve").env_remove("WEBSITE_AUTH_ENABLED").env_remove("WEBSITE_INSTANCE_ID").envs(vars.iter().copied());
     command
@@ -166,19 +167,19 @@ fn delivery(binding: &str, value: Value, uri: &str) -> Value {
     })
 }
 
-fn deferred(uri: &str) -> Value {
+pub(crate) fn deferred(uri: &str) -> Value {
     let content = json!({ "IsEmpty": false, "Length": 88, "MediaType": null });
     let reference =
         json!({ "Version": "1.0", "Source": "AzureStorageBlobs", "Content": content, "ContentType": "application/json" });
     delivery("blob", reference, uri)
 }
 
-fn inline(uri: &str, content: &[u8]) -> Value {
+pub(crate) fn inline(uri: &str, content: &[u8]) -> Value {
     delivery("blob", json!(BASE64_STANDARD.encode(content)), uri)
 }
 
 /// A queue message: its text as a JSON string, and that as a string of the envelope.
-fn queued(message: &Value) -> Value {
+pub(crate) fn queued(message: &Value) -> Value {
     json!({ "Data": { "item": Value::String(message.to_string()).to_string() }, "Metadata": { "DequeueCount": "1" } })
 }
 
@@ -190,7 +191,7 @@ fn csv(folder: &Path, rows: u32, seed: u32) -> Vec<u8> {
     std::fs::read(generate(folder, rows, seed)).unwrap()
 }
 
-fn sha256(bytes: &[u8]) -> String {
+pub(crate) fn sha256(bytes: &[u8]) -> String {
     Sha256::digest(bytes).iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
@@ -206,6 +207,12 @@ fn raw(port: u16, request: &[u8]) -> String {
         answer.extend_from_slice(&piece[..length]);
     }
     String::from_utf8_lossy(&answer).into_owned()
+}
+
+/// A call in a thread's own connection; the empty text if the handler went away.
+pub(crate) fn post_raw(port: u16, function: &str, body: &str) -> String {
+    let head = format!("POST /{function} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+    raw(port, format!("{head}{body}").as_bytes())
 }
 
 #[test]
@@ -328,12 +335,13 @@ fn a_record_that_is_away_is_worth_another_delivery() {
     redeliver(&handler, &deferred(&uri("a.csv")));
     assert_eq!(handler.rows("SELECT state, stored FROM imports"), [["done", "50"]]);
 
-    // A receipt that cannot be written holds nothing back: the rows are in, and another delivery makes up for it.
+    // A receipt that cannot be written holds no row back, and another delivery makes up for it.
     let receipts = handler.folder.join("blobs/trainingdata-receipts");
     std::fs::remove_dir_all(&receipts).unwrap();
     std::fs::write(&receipts, "in the way").unwrap();
     handler.drop_file("b.csv", &csv(folder.path(), 60, 2));
-    handler.done(BLOB, &deferred(&uri("b.csv")));
+    assert_eq!(handler.post(BLOB, deferred(&uri("b.csv")).to_string().into_bytes()).status, 503);
+    assert_eq!(handler.count("PatientData"), 60);
     std::fs::remove_file(&receipts).unwrap();
     handler.done(BLOB, &deferred(&uri("b.csv")));
     assert_eq!(handler.rows("SELECT count(*) FROM imports WHERE state = 'done'"), [["2"]]);
@@ -362,10 +370,7 @@ fn a_blob_overwritten_while_it_is_imported_ends_as_its_new_content() {
     let database = handler.database();
     database.execute_batch("BEGIN IMMEDIATE").unwrap();
     let (port, body) = (handler.port, deferred(&uri("a.csv")).to_string());
-    let call = std::thread::spawn(move || {
-        let head = format!("POST /{BLOB} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
-        raw(port, format!("{head}{body}").as_bytes())
-    });
+    let call = std::thread::spawn(move || post_raw(port, BLOB, &body));
     let is_open = || {
         let open = std::fs::read_dir(format!("/proc/{}/fd", handler.child.id())).unwrap();
         open.flatten().any(|entry| std::fs::read_link(entry.path()).is_ok_and(|target| target == path.canonicalize().unwrap()))

@@ -16,6 +16,7 @@ mod codec_fhir;
 mod doctor;
 mod events;
 mod experiment;
+mod faults;
 mod generated;
 mod handler;
 mod host;

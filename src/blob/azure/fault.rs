@@ -7,6 +7,8 @@ use std::time::Duration;
 
 use azure_core::error::ErrorKind;
 use azure_core::http::StatusCode;
+use backon::{BackoffBuilder, ExponentialBuilder};
+use uuid::Uuid;
 
 use crate::error::{Error, Result};
 
@@ -148,22 +150,25 @@ pub(super) fn broken(error: &azure_core::Error, container: &str) -> Fault {
     Fault::Broken(unreachable(error, container))
 }
 
-/// Tries again what broke.
+/// Tries again what broke. Each pause is lengthened by chance up to double, so that readers that were cut off together do not come back
+/// together.
 pub(super) async fn persistently<T, F: Future<Output = Result<T, Fault>>>(
     attempts: u32,
     pause: Duration,
     mut work: impl FnMut() -> F,
 ) -> Result<T, Fault> {
-    let mut attempt = 1;
-    loop {
+    let pauses = ExponentialBuilder::default()
+        .with_min_delay(pause)
+        .with_max_times(attempts.saturating_sub(1) as usize)
+        .with_jitter()
+        .with_jitter_seed(Uuid::new_v4().as_u64_pair().1);
+    for pause in pauses.build() {
         match work().await {
-            Err(Fault::Broken(_)) if attempt < attempts => {
-                tokio::time::sleep(pause * 2_u32.saturating_pow(attempt - 1)).await;
-                attempt += 1;
-            }
+            Err(Fault::Broken(_)) => tokio::time::sleep(pause).await,
             outcome => return outcome,
         }
     }
+    work().await
 }
 
 #[cfg(test)]

@@ -1,6 +1,7 @@
 //! `hdai bench`: measurements as ratios against a peer in the same run, never a pass or a fail.
 
 mod admission;
+mod download;
 mod import;
 mod prediction;
 mod sql;
@@ -24,6 +25,8 @@ enum What {
     Admission(admission::Args),
     /// Microseconds of a prediction in process, with interval and reasons
     Prediction(prediction::Args),
+    /// Seconds of reading a blob of the import container and doing nothing with it, as JSON
+    Download(download::Args),
     /// Import and admissions in the database that `HDAI_TEST_SQL` names, beside bulk loads by other clients
     Sql(sql::Args),
 }
@@ -31,6 +34,7 @@ enum What {
 pub(super) async fn run(config: &Config, args: Args) -> Result<ExitCode> {
     match args.what {
         What::Import(args) => import::run(config, &args).await,
+        What::Download(args) => download::run(config, &args).await,
         What::Sql(args) => sql::run(config, &args).await,
         What::Prediction(args) => prediction::run(&args),
         What::Admission(args) => admission::run(config, &args).await,

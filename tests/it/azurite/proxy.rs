@@ -2,8 +2,8 @@
 
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
-use std::sync::{Arc, Mutex};
-use std::time::Duration;
+use std::sync::{Arc, Condvar, Mutex};
+use std::time::{Duration, Instant};
 
 /// What becomes of one request.
 #[derive(Debug, Clone, Copy, PartialEq)]
@@ -12,6 +12,10 @@ pub(crate) enum Fate {
     Pass,
     /// Answered with this status, as the service does when it is throttled or broken; `Retry-After: 0` with it.
     Status(u16),
+    /// The same, with so many seconds in `Retry-After`.
+    Later(u16, u32),
+    /// Sent on to this port of this machine, for good.
+    Elsewhere(u16),
     /// The answer's body breaks off after so many bytes.
     Cut(usize),
     /// The answer's body is shorter by so many bytes, and its length says so.
@@ -30,6 +34,8 @@ pub(crate) enum Fate {
 #[derive(Debug, Clone)]
 pub(crate) struct Asked {
     pub(crate) method: String,
+    /// The address below the account, without its query.
+    pub(crate) path: String,
     /// First byte of the range asked for.
     pub(crate) start: Option<u64>,
     /// How many requests for the same came before.
@@ -40,6 +46,45 @@ pub(crate) struct Asked {
 pub(crate) struct Proxy {
     port: u16,
     seen: Arc<Mutex<Vec<Asked>>>,
+    gate: Arc<Gate>,
+}
+
+/// Counts the bytes of blobs on their way out, and can hold them back from a byte on.
+#[derive(Default)]
+struct Gate {
+    state: Mutex<Passed>,
+    changed: Condvar,
+}
+
+#[derive(Default)]
+struct Passed {
+    bytes: u64,
+    at_most: Option<u64>,
+    held: bool,
+}
+
+impl Gate {
+    /// Sends a body, as far as it may go.
+    fn send(&self, client: &mut TcpStream, body: &[u8], pause: Duration) -> std::io::Result<()> {
+        const PIECE_BYTES: usize = 64 * 1024;
+        let mut rest = body;
+        while !rest.is_empty() {
+            let mut state = self.state.lock().unwrap();
+            while state.at_most.is_some_and(|limit| state.bytes >= limit) {
+                state.held = true;
+                self.changed.notify_all();
+                state = self.changed.wait(state).unwrap();
+            }
+            let room = state.at_most.map_or(u64::MAX, |limit| limit - state.bytes);
+            let (now, later) = rest.split_at(rest.len().min(PIECE_BYTES).min(usize::try_from(room).unwrap_or(usize::MAX)));
+            state.bytes += now.len() as u64;
+            drop(state);
+            std::thread::sleep(pause);
+            client.write_all(now)?;
+            rest = later;
+        }
+        Ok(())
+    }
 }
 
 impl Proxy {
@@ -48,11 +93,12 @@ impl Proxy {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let port = listener.local_addr().unwrap().port();
         let (upstream, fate, seen) = (upstream.to_owned(), Arc::new(fate), Arc::new(Mutex::new(Vec::new())));
-        let proxy = Self { port, seen: Arc::clone(&seen) };
+        let gate = Arc::new(Gate::default());
+        let proxy = Self { port, seen: Arc::clone(&seen), gate: Arc::clone(&gate) };
         std::thread::spawn(move || {
             for client in listener.incoming().flatten() {
-                let (upstream, fate, seen) = (upstream.clone(), Arc::clone(&fate), Arc::clone(&seen));
-                std::thread::spawn(move || serve(client, &upstream, &*fate, &seen));
+                let (upstream, fate, seen, gate) = (upstream.clone(), Arc::clone(&fate), Arc::clone(&seen), Arc::clone(&gate));
+                std::thread::spawn(move || serve(client, &upstream, &*fate, &seen, &gate));
             }
         });
         proxy
@@ -63,6 +109,31 @@ impl Proxy {
         format!("http://127.0.0.1:{}/devstoreaccount1", self.port)
     }
 
+    /// From now on lets `bytes` of blobs through, and no more until [`Proxy::let_go`].
+    pub(crate) fn hold_after(&self, bytes: u64) {
+        *self.gate.state.lock().unwrap() = Passed { bytes: 0, at_most: Some(bytes), held: false };
+    }
+
+    /// Waits until something is held back; false if `over` comes true first.
+    pub(crate) fn await_held(&self, over: impl Fn() -> bool) -> bool {
+        let begun = Instant::now();
+        loop {
+            let state = self.gate.state.lock().unwrap();
+            let (state, _) = self.gate.changed.wait_timeout(state, Duration::from_millis(5)).unwrap();
+            if state.held || over() {
+                return state.held;
+            }
+            drop(state);
+            assert!(begun.elapsed() < Duration::from_secs(60), "nothing is ever held back");
+        }
+    }
+
+    /// Lets everything through.
+    pub(crate) fn let_go(&self) {
+        self.gate.state.lock().unwrap().at_most = None;
+        self.gate.changed.notify_all();
+    }
+
     /// Every request so far.
     pub(crate) fn seen(&self) -> Vec<Asked> {
         self.seen.lock().unwrap().clone()
@@ -70,22 +141,36 @@ impl Proxy {
 }
 
 /// One request a connection. A peer that goes away ends it.
-fn serve(mut client: TcpStream, upstream: &str, fate: &dyn Fn(&Asked) -> Fate, seen: &Mutex<Vec<Asked>>) -> Option<()> {
+fn serve(
+    mut client: TcpStream,
+    upstream: &str,
+    fate: &dyn Fn(&Asked) -> Fate,
+    seen: &Mutex<Vec<Asked>>,
+    gate: &Gate,
+) -> Option<()> {
     let (head, body) = read_message(&mut client)?;
-    let method = head.split(' ').next()?.to_owned();
+    let mut line = head.split([' ', '?']);
+    let (method, path) = (line.next()?.to_owned(), line.next()?.to_owned());
     let range = header(&head, "range").or_else(|| header(&head, "x-ms-range"));
     let start = range.and_then(|range| range.strip_prefix("bytes=")?.split('-').next()?.parse().ok());
     let asked = {
         let mut seen = seen.lock().unwrap();
-        let before = seen.iter().filter(|asked| asked.method == method && asked.start == start).count();
-        seen.push(Asked { method, start, before });
+        let before = seen.iter().filter(|asked| (&asked.method, &asked.path, asked.start) == (&method, &path, start)).count();
+        seen.push(Asked { method, path, start, before });
         seen.last()?.clone()
     };
     let fate = fate(&asked);
+    let refusal = |status: u16, header: String| {
+        format!("HTTP/1.1 {status} Fault\r\nContent-Length: 0\r\n{header}\r\nConnection: close\r\n\r\n")
+    };
     match fate {
-        Fate::Status(status) => {
-            let answer = format!("HTTP/1.1 {status} Fault\r\nContent-Length: 0\r\nRetry-After: 0\r\nConnection: close\r\n\r\n");
-            return client.write_all(answer.as_bytes()).ok();
+        Fate::Status(status) => return client.write_all(refusal(status, "Retry-After: 0".into()).as_bytes()).ok(),
+        Fate::Later(status, seconds) => {
+            return client.write_all(refusal(status, format!("Retry-After: {seconds}")).as_bytes()).ok();
+        }
+        Fate::Elsewhere(port) => {
+            let path = &asked.path;
+            return client.write_all(refusal(308, format!("Location: http://127.0.0.1:{port}{path}")).as_bytes()).ok();
         }
         Fate::Silence => {
             // Until the client gives up.
@@ -118,12 +203,8 @@ fn serve(mut client: TcpStream, upstream: &str, fate: &dyn Fn(&Asked) -> Fate, s
         _ => {}
     }
     client.write_all(head.as_bytes()).ok()?;
-    let Fate::Slow(pause) = fate else { return client.write_all(&body).ok() };
-    for piece in body.chunks(64 * 1024) {
-        std::thread::sleep(pause);
-        client.write_all(piece).ok()?;
-    }
-    Some(())
+    let pause = if let Fate::Slow(pause) = fate { pause } else { Duration::ZERO };
+    if asked.start.is_some() { gate.send(&mut client, &body, pause).ok() } else { client.write_all(&body).ok() }
 }
 
 /// A request's head and its body, whose length the SDK always tells.
