@@ -61,6 +61,8 @@ pub struct Config {
     pub sql: Option<SqlSettings>,
     /// What receipts are signed with, in base64; `None` for the key file.
     pub receipt_key: Option<Secret>,
+    /// The queue service that keeps the app's queues, if it is not the local host.
+    pub queues: Option<QueueSettings>,
     /// Log filter.
     pub log: String,
 }
@@ -92,6 +94,15 @@ impl fmt::Debug for Secret {
 pub struct BlobSettings {
     /// Its URL, without a trailing slash: https, or http where it is an emulator on this machine.
     pub account_url: String,
+    /// A shared access signature, if that is what lets us in.
+    pub signature: Option<Secret>,
+}
+
+/// The queue service that keeps the app's queues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueSettings {
+    /// Its URL, without a trailing slash: https, or http where it is an emulator on this machine.
+    pub service_url: String,
     /// A shared access signature, if that is what lets us in.
     pub signature: Option<Secret>,
 }
@@ -216,6 +227,7 @@ impl Config {
             },
             sql: sql_settings(&text, &number)?,
             receipt_key: Some(text("HDAI_RECEIPT_KEY")?).filter(|key| !key.is_empty()).map(Secret::new),
+            queues: queue_settings(&text)?,
             log: text("HDAI_LOG")?,
         })
     }
@@ -251,11 +263,7 @@ fn blob_settings(text: &dyn Fn(&str) -> Result<String>, account_url: &str) -> Re
     if !azure {
         return Ok(None);
     }
-    let on_this_machine = account_url.strip_prefix("http://").is_some_and(|rest| {
-        let host = rest.split(['/', ':']).next().unwrap_or_default();
-        host == "localhost" || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
-    });
-    if !on_this_machine && !account_url.starts_with("https://") {
+    if !account_url.starts_with("https://") && !is_on_this_machine(account_url) {
         return Err(Error::invalid("the setting HDAI_BLOB_ACCOUNT_URL must be https, unless it is an emulator on this machine"));
     }
     if account_url.contains(['?', '#', '@']) {
@@ -264,6 +272,34 @@ fn blob_settings(text: &dyn Fn(&str) -> Result<String>, account_url: &str) -> Re
         ));
     }
     Ok(Some(BlobSettings { account_url: account_url.to_owned(), signature }))
+}
+
+/// Whether a URL is http and its host this machine.
+fn is_on_this_machine(url: &str) -> bool {
+    url.strip_prefix("http://").is_some_and(|rest| {
+        let host = rest.split(['/', ':']).next().unwrap_or_default();
+        host == "localhost" || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
+    })
+}
+
+fn queue_settings(text: &dyn Fn(&str) -> Result<String>) -> Result<Option<QueueSettings>> {
+    let service_url = text("HDAI_QUEUE_URL")?.trim().trim_end_matches('/').to_ascii_lowercase();
+    let signature = text("HDAI_QUEUE_SAS")?;
+    if service_url.is_empty() {
+        return match signature.is_empty() {
+            true => Ok(None),
+            false => Err(Error::invalid("the setting HDAI_QUEUE_SAS is of no use without HDAI_QUEUE_URL: set both, or remove it")),
+        };
+    }
+    if !service_url.starts_with("https://") && !is_on_this_machine(&service_url) {
+        return Err(Error::invalid("the setting HDAI_QUEUE_URL must be https, unless it is an emulator on this machine"));
+    }
+    if service_url.contains(['?', '#', '@']) {
+        return Err(Error::invalid(
+            "the setting HDAI_QUEUE_URL must be the service's address alone: a signature goes into HDAI_QUEUE_SAS",
+        ));
+    }
+    Ok(Some(QueueSettings { service_url, signature: (!signature.is_empty()).then(|| Secret::new(signature)) }))
 }
 
 fn sql_settings(text: &dyn Fn(&str) -> Result<String>, number: &dyn Fn(&str) -> Result<u64>) -> Result<Option<SqlSettings>> {

@@ -84,6 +84,16 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "Key that receipts are signed with: 32 bytes or more in base64, in Azure a Key Vault reference. Empty: a key file in HDAI_FOLDER.",
     ),
+    setting(
+        "HDAI_QUEUE_URL",
+        "",
+        "URL of the queue service with the app's queues (`AzureWebJobsStorage`), for `hdai imports replay`. Empty: the local host's queues.",
+    ),
+    setting(
+        "HDAI_QUEUE_SAS",
+        "",
+        "Shared access signature of that queue service, instead of an identity; a secret. The emulator's own account needs none.",
+    ),
     setting("HDAI_LOG", "info", "Log filter, as tracing's EnvFilter reads it, for example `info,health_data_ai=debug`."),
 ];
 

@@ -21,7 +21,7 @@ const MAY_KNOW: [(&str, &[&str]); 15] = [
     ("store", &["domain", "schema", "error", "config", "azure"]),
     ("workflow", &["codec", "predict", "store", "blob", "domain", "schema", "error", "config"]),
     ("http", &["workflow", "store", "codec", "domain", "schema", "error", "config", "telemetry"]),
-    ("host", &["codec", "config", "error"]),
+    ("host", &["codec", "config", "error", "blob"]),
     (
         "cli",
         &[

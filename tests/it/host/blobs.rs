@@ -71,7 +71,7 @@ async fn five_attempts_and_a_blob_is_poison() {
     fixture.control(json!({ "answers": { IMPORT: [{ "status": 503 }] } }));
     let path = fixture.blob("in/a.csv");
     std::fs::write(&path, "x").unwrap();
-    let etag = host::file_etag(&std::fs::metadata(&path).unwrap());
+    let etag = health_data_ai::blob::local::etag_of(&std::fs::metadata(&path).unwrap());
     let running = fixture.start().await;
     let message: Value = serde_json::from_slice(&poison(&running, host::BLOB_POISON_QUEUE).await).unwrap();
     let expected = json!({
