@@ -82,7 +82,8 @@ impl Intake {
             };
             let Ok(slot) = slot else { break };
             changes.borrow_and_update();
-            match self.queues.take(&self.queue, self.lease, self.faults.window, || self.faults.draw()).await {
+            let faults = Arc::clone(&self.faults);
+            match self.queues.take(&self.queue, self.lease, self.faults.window, move || faults.draw()).await {
                 Ok(Some(taken)) => {
                     let taken = Arc::new(taken);
                     let works: Vec<F> = (0..self.faults.concurrent).map(|_| work(Arc::clone(&taken))).collect();

@@ -161,9 +161,14 @@ impl Queues {
     }
 
     /// Takes the oldest visible message of `queue`, or the one that `draw` chooses among the oldest `window`, and hides it for `lease`.
-    pub(crate) async fn take(&self, queue: &str, lease: Duration, window: u32, draw: impl Fn() -> u64) -> Result<Option<Taken>> {
+    pub(crate) async fn take(
+        &self,
+        queue: &str,
+        lease: Duration,
+        window: u32,
+        draw: impl FnOnce() -> u64 + Send + 'static,
+    ) -> Result<Option<Taken>> {
         let queue = queue.to_owned();
-        let draw = if window > 1 { draw() } else { 0 };
         self.write(move |tx| {
             let now = clock::now();
             let next_visible = after(now, lease);
@@ -176,7 +181,7 @@ impl Queues {
             let skip = if window > 1 {
                 let sql = "SELECT count(*) FROM (SELECT 1 FROM message WHERE queue = ?1 AND visible_at <= ?2 LIMIT ?3)";
                 let waiting: i64 = tx.query_row(sql, params![queue, now.timestamp_millis(), window], |row| row.get(0))?;
-                i64::try_from(draw % waiting.max(1).unsigned_abs()).unwrap_or(0)
+                if waiting > 1 { i64::try_from(draw() % waiting.unsigned_abs()).unwrap_or(0) } else { 0 }
             } else {
                 0
             };
