@@ -23,7 +23,7 @@ pub(super) struct Args {
 
 #[derive(Debug, clap::Subcommand)]
 enum Command {
-    /// Put poison messages back into their queues: of the local host, or of the storage account in HDAI_QUEUE_URL
+    /// Put poison messages back into their queues: of the local host, or of the storage account in `HDAI_QUEUE_URL`
     Replay(Replay),
 }
 
@@ -78,7 +78,14 @@ enum Place {
     /// The local host's queue file.
     Local(Queues),
     /// A storage account, of which one queue counts or all.
-    Account { service: QueueService, only: Option<&'static str>, requests: QueueService },
+    Account(Box<Account>),
+}
+
+struct Account {
+    service: QueueService,
+    only: Option<&'static str>,
+    /// Where requests to import lie; the account of the files is not always the app's own.
+    requests: QueueService,
 }
 
 fn places(config: &Config) -> Result<Vec<Place>> {
@@ -88,9 +95,13 @@ fn places(config: &Config) -> Result<Vec<Place>> {
     };
     let identity = super::identity();
     let open = |settings: &QueueSettings| QueueService::open(settings, &identity);
-    let mut places = vec![Place::Account { service: open(settings)?, only: None, requests: open(settings)? }];
+    let mut places = vec![Place::Account(Box::new(Account { service: open(settings)?, only: None, requests: open(settings)? }))];
     if let Some(blob) = of_the_files(config).filter(|blob| blob.service_url != settings.service_url) {
-        places.push(Place::Account { service: open(&blob)?, only: Some(BLOB_POISON_QUEUE), requests: open(settings)? });
+        places.push(Place::Account(Box::new(Account {
+            service: open(&blob)?,
+            only: Some(BLOB_POISON_QUEUE),
+            requests: open(settings)?,
+        })));
     }
     Ok(places)
 }
@@ -105,15 +116,19 @@ fn of_the_files(config: &Config) -> Option<QueueSettings> {
 impl Place {
     async fn poison_queues(&self, wanted: Option<&str>) -> Result<Vec<String>> {
         let fits = |name: &String| wanted.is_none_or(|wanted| wanted == name);
-        Ok(match (self, wanted) {
-            (Place::Local(queues), _) => {
-                queues.poison_queues().await?.into_iter().map(|(name, _)| name).filter(fits).collect::<Vec<_>>()
+        let account = match self {
+            Place::Local(queues) => {
+                let found = queues.poison_queues().await?;
+                return Ok(found.into_iter().map(|(name, _)| name).filter(fits).collect());
             }
-            (Place::Account { only: Some(only), .. }, _) => Some((*only).to_owned()).into_iter().filter(fits).collect(),
+            Place::Account(account) => account,
+        };
+        match (account.only, wanted) {
+            (Some(only), _) => Ok(Some(only.to_owned()).into_iter().filter(fits).collect()),
             // A signature may reach one queue and not their list.
-            (Place::Account { .. }, Some(wanted)) => vec![wanted.to_owned()],
-            (Place::Account { service, .. }, None) => service.poison_queues().await?,
-        })
+            (None, Some(wanted)) => Ok(vec![wanted.to_owned()]),
+            (None, None) => account.service.poison_queues().await,
+        }
     }
 }
 
@@ -128,8 +143,8 @@ async fn list(places: &[Place], replay: &Replay) -> Result<ExitCode> {
                     let peeked = queues.peek(&queue, limit).await?;
                     peeked.into_iter().map(|message| (message.id, Some(message.dequeue_count), Some(message.inserted))).collect()
                 }
-                Place::Account { service, .. } => {
-                    let peeked = service.peek(&queue, limit).await?;
+                Place::Account(account) => {
+                    let peeked = account.service.peek(&queue, limit).await?;
                     peeked.into_iter().map(|message| (message.id, None, message.inserted)).collect()
                 }
             };
@@ -158,7 +173,8 @@ async fn all(places: &[Place], replay: &Replay, config: &Config, total: &mut Mov
             let mut here = Moved::default();
             let done = match place {
                 Place::Local(queues) => queues.redrive(&queue, &to, open).await.map(|moved| here.moved = moved),
-                Place::Account { service, requests, .. } => {
+                Place::Account(account) => {
+                    let Account { service, requests, .. } = &**account;
                     let from_blob = queue == BLOB_POISON_QUEUE;
                     let redirect = |text: &str| if from_blob { as_import_request(text, config) } else { Some(text.to_owned()) };
                     let target = if from_blob { requests } else { service };
@@ -182,7 +198,7 @@ async fn all(places: &[Place], replay: &Replay, config: &Config, total: &mut Mov
 fn target(place: &Place, poison: &str) -> String {
     match (place, poison) {
         (Place::Local(_), BLOB_POISON_QUEUE) => BLOB_QUEUE.to_owned(),
-        (Place::Account { .. }, BLOB_POISON_QUEUE) => IMPORT_REQUESTS.to_owned(),
+        (Place::Account(_), BLOB_POISON_QUEUE) => IMPORT_REQUESTS.to_owned(),
         _ => poison.strip_suffix(POISON).unwrap_or(poison).to_owned(),
     }
 }

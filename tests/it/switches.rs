@@ -5,6 +5,8 @@ use std::path::Path;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
+use health_data_ai::codec::blob_url::BlobUrl;
+use health_data_ai::host::{Delivery, EventSchema, EventSender, blob_created_event};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
@@ -55,12 +57,12 @@ fn assert_one_true_import(host: &Host, file: &Path, what: &str) -> Vec<String> {
 
 /// The switches, and what the log must show to have happened, at least so often.
 const SWITCHES: [(&[&str], &str, usize); 10] = [
-    (&["--fault", "kill=1,60", "--fault", "kill=2,100"], "was killed on purpose", 1),
-    (&["--fault", "restart=1,60", "--fault", "restart=2,60"], "the handler is replaced", 1),
+    (&["--fault", "kill=1,5", "--fault", "kill=2,15"], "was killed on purpose", 1),
+    (&["--fault", "restart=1,5", "--fault", "restart=2,15"], "the handler is replaced", 1),
     (&["--fault", "ready-delay=800"], "ReadyDelay", 1),
     (&["--fault", "duplicate=3"], "succeeded", 3),
     (&["--fault", "concurrent=3"], "succeeded", 3),
-    (&["--fault", "concurrent=2", "--fault", "restart=2,80"], "the handler is replaced", 1),
+    (&["--fault", "concurrent=2", "--fault", "restart=2,10"], "the handler is replaced", 1),
     (&["--fault", "drop=1", "--fault", "drop=2"], "the handler's answer was lost", 2),
     (&["--fault", "fail=1", "--fault", "drop=40%", "--fault-seed", "3", "--fault", "duplicate=2"], "the call was not made", 1),
     (
@@ -102,6 +104,33 @@ fn every_fault_ends_in_the_record_of_a_quiet_day() {
             });
         }
     });
+}
+
+#[test]
+fn a_batch_of_events_comes_whole_and_shuffled_and_each_file_is_imported_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let faults = ["--fault", "drop=2@PatientDataEvents", "--fault", "fail=4@PatientDataEvents", "--fault", "duplicate=2"];
+    let host = Host::start(&folder.path().join("state"), &faults);
+    let file = generate(folder.path(), 60, 1);
+    // Nobody watches this ending: only the events lead to them.
+    let names = ["a.csv.partial", "b.csv.partial", "c.csv.partial"];
+    let events = names.map(|name| {
+        host.drop_file(&file, name);
+        let account_url = "http://127.0.0.1:10000/devstoreaccount1".to_owned();
+        let schema = if name.starts_with('b') { EventSchema::CloudEvents } else { EventSchema::EventGrid };
+        blob_created_event(schema, &BlobUrl { account_url, container: "trainingdata".into(), name: name.into() }, "0x1", 100)
+    });
+    let mut sender = EventSender::new(format!("{}/runtime/webhooks/EventGrid?functionName=PatientDataEvents", host.address));
+    (sender.time_scale, sender.shuffle) = (0.001, Some(3));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let Delivery::Delivered { attempts } = runtime.block_on(sender.deliver(&events)).unwrap() else { panic!("given up") };
+    assert_eq!(attempts, 2, "both faults met the first delivery of the batch, each event of which came twice");
+    for name in names {
+        assert_eq!(host.await_import(name)["state"], "done", "{name}");
+    }
+    await_quiet(&host);
+    let records = Records::read(&host.folder);
+    assert_eq!((records.imports.len(), records.patients.len()), (3, 60));
 }
 
 #[test]
