@@ -175,9 +175,7 @@ impl Config {
             Ok(value)
         };
         // Also those that nothing below asks for.
-        for setting in SETTINGS {
-            text(setting.name)?;
-        }
+        SETTINGS.iter().try_for_each(|setting| text(setting.name).map(drop))?;
         let number = |name: &str| -> Result<u64> {
             text(name)?.trim().parse::<u64>().map_err(|_| Error::invalid(format!("the setting {name} must be a whole number")))
         };
@@ -203,10 +201,10 @@ impl Config {
         if local && (platform || AZURE_MARKS.iter().any(|mark| lookup(mark).is_some())) {
             return Err(Error::invalid("the setting HDAI_TRUST_LOCAL_IDENTITY must not be set in Azure: remove it"));
         }
-        let body_bytes_max = size("HDAI_BODY_BYTES_MAX")?;
-        if body_bytes_max > BODY_BYTES_MOST {
-            return Err(Error::invalid(format!("the setting HDAI_BODY_BYTES_MAX must be at most {BODY_BYTES_MOST}")));
-        }
+        let body_bytes_max = match size("HDAI_BODY_BYTES_MAX")? {
+            most @ 0..=BODY_BYTES_MOST => most,
+            _ => return Err(Error::invalid(format!("the setting HDAI_BODY_BYTES_MAX must be at most {BODY_BYTES_MOST}"))),
+        };
         let account_url = text("HDAI_BLOB_ACCOUNT_URL")?.trim().trim_end_matches('/').to_ascii_lowercase();
         Ok(Self {
             port,
