@@ -8,13 +8,19 @@ use std::path::{Path, PathBuf};
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
 use futures_util::stream;
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
-use super::{Blobs, CHUNK_BYTES_MAX, Opened, check_names, check_size};
+use super::{Blobs, CHUNK_BYTES_MAX, Entry, Listing, Opened, check_names, check_size};
 use crate::error::{Error, Result};
+
+/// The deepest folder that is listed.
+const DEPTH_MAX: usize = 16;
+/// Endings that uploads and downloads in progress wear.
+const UNFINISHED: [&str; 3] = [".tmp", ".partial", ".crdownload"];
 
 /// Containers as the direct subfolders of one root.
 #[derive(Debug, Clone)]
@@ -45,6 +51,25 @@ impl Blobs for Local {
         Ok(Some(Opened { etag, length_bytes, chunks: chunks.boxed() }))
     }
 
+    async fn find(&self, container: &str, name: &str) -> Result<Option<Entry>> {
+        let place = Place::new(&self.root, container, name)?;
+        let name = name.to_owned();
+        blocking(move || place.find(name)).await
+    }
+
+    async fn list(&self, container: &str, most: usize) -> Result<Listing> {
+        // A name only for the check.
+        check_names(container, "any")?;
+        let (folder, shown) = (self.root.join(container), container.to_owned());
+        blocking(move || {
+            list(&folder, most).map_err(|error| {
+                let why = format!("the folder of {shown} cannot be listed; give this account access to it");
+                Error::unavailable(why).caused_by(error)
+            })
+        })
+        .await
+    }
+
     async fn put(&self, container: &str, name: &str, content: Bytes) -> Result<()> {
         check_size(&content)?;
         let place = Place::new(&self.root, container, name)?;
@@ -55,6 +80,45 @@ impl Blobs for Local {
     async fn tag(&self, container: &str, name: &str, _etag: &str, _tags: &[(&str, &str)]) -> Result<()> {
         check_names(container, name)
     }
+}
+
+fn entry(name: String, metadata: &Metadata) -> Entry {
+    let written = metadata.modified().map_or(DateTime::<Utc>::UNIX_EPOCH, DateTime::from);
+    Entry { name, etag: etag_of(metadata), length_bytes: metadata.len(), written }
+}
+
+/// The files below `folder`, named relative to it.
+fn list(folder: &Path, most: usize) -> io::Result<Listing> {
+    let mut listing = Listing { entries: Vec::new(), cut: false };
+    let mut folders = vec![(folder.to_owned(), String::new(), 0)];
+    while let Some((folder, prefix, depth)) = folders.pop() {
+        let entries = match fs::read_dir(&folder) {
+            Ok(entries) => entries,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
+            Err(_) if depth > 0 => {
+                listing.cut = true;
+                continue;
+            }
+            Err(error) => return Err(error),
+        };
+        for found in entries {
+            let found = found?;
+            // A file may vanish between the listing and this look at it; what has no name in UTF-8 has none here.
+            let (Ok(name), Ok(metadata)) = (found.file_name().into_string(), found.metadata()) else { continue };
+            if name.starts_with('.') || UNFINISHED.iter().any(|ending| name.ends_with(ending)) {
+                continue;
+            }
+            let path = format!("{prefix}{name}");
+            if metadata.is_dir() && depth < DEPTH_MAX {
+                folders.push((found.path(), format!("{path}/"), depth + 1));
+            } else if metadata.is_file() && listing.entries.len() < most {
+                listing.entries.push(entry(path, &metadata));
+            } else if metadata.is_dir() || metadata.is_file() {
+                listing.cut = true;
+            }
+        }
+    }
+    Ok(listing)
 }
 
 /// File calls block, so they run where blocking is allowed; they run to their end even if the caller stops waiting.
@@ -76,6 +140,15 @@ impl Place {
     fn new(root: &Path, container: &str, name: &str) -> Result<Self> {
         check_names(container, name)?;
         Ok(Self { root: root.to_owned(), file: root.join(container).join(name), shown: format!("a file in {container}") })
+    }
+
+    fn find(self, name: String) -> Result<Option<Entry>> {
+        let Some(file) = self.followed()? else { return Ok(None) };
+        match fs::metadata(&file) {
+            Ok(metadata) => Ok(metadata.is_file().then(|| entry(name, &metadata))),
+            Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
+            Err(error) => Err(self.failed("read", error)),
+        }
     }
 
     fn open(self) -> Result<Option<Reading>> {
@@ -211,5 +284,27 @@ impl Reading {
         };
         let unchanged = self.read_bytes == self.opened.len() && same(&handle) && named.as_ref().is_some_and(same);
         if unchanged { Ok(()) } else { Err(self.place.overwritten()) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hidden_and_unfinished_files_are_passed_over_and_a_listing_has_a_limit() {
+        let dir = tempfile::tempdir().unwrap();
+        fs::create_dir_all(dir.path().join("2026/.hidden")).unwrap();
+        for name in ["a.csv", "2026/b.csv", ".a", "2026/.hidden/c.csv", "d.csv.tmp", "e.partial", "f.crdownload"] {
+            fs::write(dir.path().join(name), "x").unwrap();
+        }
+        std::os::unix::fs::symlink(dir.path().join("a.csv"), dir.path().join("link.csv")).unwrap();
+        let whole = list(dir.path(), 10).unwrap();
+        let mut names: Vec<String> = whole.entries.into_iter().map(|entry| entry.name).collect();
+        names.sort();
+        assert_eq!((names, whole.cut), (vec!["2026/b.csv".to_owned(), "a.csv".to_owned()], false));
+        let part = list(dir.path(), 1).unwrap();
+        assert_eq!((part.entries.len(), part.cut), (1, true));
+        assert!(list(&dir.path().join("none"), 1).unwrap().entries.is_empty());
     }
 }

@@ -5,6 +5,7 @@ pub mod local;
 
 use async_trait::async_trait;
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
 use futures_util::stream::BoxStream;
 
 use crate::error::{Error, Result};
@@ -29,11 +30,39 @@ pub struct Opened {
     pub chunks: BoxStream<'static, Result<Bytes>>,
 }
 
+/// What is known of a blob without reading it. It has no `Debug`: hospitals name files after patients.
+#[derive(Clone, PartialEq, Eq)]
+pub struct Entry {
+    /// Its name.
+    pub name: String,
+    /// Its entity tag, without quotes.
+    pub etag: String,
+    /// Its length in bytes.
+    pub length_bytes: u64,
+    /// When it was last written.
+    pub written: DateTime<Utc>,
+}
+
+/// What lies in a container.
+pub struct Listing {
+    /// The blobs, in no order.
+    pub entries: Vec<Entry>,
+    /// Whether there are more, or some that cannot be seen.
+    pub cut: bool,
+}
+
 /// The files.
 #[async_trait]
 pub trait Blobs: Send + Sync {
     /// Opens a blob; `None` if there is none of this name.
     async fn open(&self, container: &str, name: &str) -> Result<Option<Opened>>;
+
+    /// What is known of a blob; `None` if there is none of this name.
+    async fn find(&self, container: &str, name: &str) -> Result<Option<Entry>>;
+
+    /// At most `most` blobs of a container; none if there is no such container in a folder. What a folder hides or is still being written
+    /// (names with a leading dot, or an ending of uploads in progress) and links are left out.
+    async fn list(&self, container: &str, most: usize) -> Result<Listing>;
 
     /// Writes a small blob whole, replacing what was there. The container is made if there is none.
     async fn put(&self, container: &str, name: &str, content: Bytes) -> Result<()>;

@@ -5,8 +5,8 @@ mod azure;
 mod clock;
 mod embedded;
 mod settings;
-mod topic;
 mod sign_in;
+mod topic;
 
 use std::future::Future;
 use std::path::PathBuf;

@@ -2,10 +2,14 @@
 
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
+use std::time::Duration;
 
 use crate::config::{Config, Development};
 use crate::error::{Error, Result};
-use crate::host::{self, BlobPayload, HttpMode};
+use crate::host::{self, BlobPayload, EventGrid, EventSchema, Fault, HttpMode};
+
+/// Between two listings of a container in a storage account.
+const ACCOUNT_POLL: Duration = Duration::from_secs(2);
 
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
@@ -24,6 +28,40 @@ pub(super) struct Args {
     /// Folder of host.json and functions/ [default: what this binary was built with]
     #[arg(long, value_name = "DIR")]
     sources: Option<PathBuf>,
+    /// Play Event Grid: a new blob is an event in this schema to every subscription
+    #[arg(long, value_enum, value_name = "SCHEMA")]
+    event_grid: Option<Schema>,
+    /// What Event Grid's retry schedule (10 s, 30 s, 1 min .. 12 h) is multiplied by
+    #[arg(long, value_name = "FACTOR", default_value_t = 1.0, requires = "event_grid", value_parser = factor)]
+    event_time_scale: f64,
+    #[arg(long = "fault", value_name = "NAME=VALUE", help = fault_help())]
+    faults: Vec<Fault>,
+    /// Seed of what is random in --fault
+    #[arg(long, value_name = "NUMBER", default_value_t = 1)]
+    fault_seed: u64,
+}
+
+fn fault_help() -> String {
+    let mut help = "Let something go wrong on purpose; may be given several times:\n".to_owned();
+    for (form, what) in host::FAULTS {
+        help.push_str(&format!("  {form}: {what}\n"));
+    }
+    help.push_str(
+        "CALL is a number from 1, or N% of the calls at random, of all functions that are not called over HTTP; with @FUNCTION after it, \
+         of that function",
+    );
+    help
+}
+
+fn factor(text: &str) -> Result<f64> {
+    let factor = text.parse().ok().filter(|factor| (0.0..=10.0).contains(factor));
+    factor.ok_or_else(|| Error::invalid("the factor must be a number from 0 to 10"))
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Schema {
+    EventGrid,
+    CloudEvents,
 }
 
 #[derive(Debug, clap::Args)]
@@ -53,12 +91,33 @@ pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
         Mode::Proxy => HttpMode::Proxy,
     });
     options.blob_payload = args.inline_blobs.then_some(BlobPayload::Inline);
+    options.event_grid = args.event_grid.map(|schema| EventGrid {
+        schema: match schema {
+            Schema::EventGrid => EventSchema::EventGrid,
+            Schema::CloudEvents => EventSchema::CloudEvents,
+        },
+        time_scale: args.event_time_scale,
+    });
+    options.faults = args.faults;
+    options.fault_seed = args.fault_seed;
+    if config.blob.is_some() {
+        options.account = Some(host::Account(super::open_blobs(&config)?));
+        // A blob is there whole or not at all.
+        options.timing.blob_settle = Duration::ZERO;
+        options.timing.blob_poll = ACCOUNT_POLL;
+    }
     stage_into(args.sources.as_deref(), &config.import_container, &options.app_dir)?;
-    let container = options.blob_dir.join(&config.import_container);
-    super::create_private(&container)?;
+    let place = match &options.account {
+        Some(_) => format!("put CSV files into the container {} of the storage account", config.import_container),
+        None => {
+            let container = options.blob_dir.join(&config.import_container);
+            super::create_private(&container)?;
+            format!("drop CSV files into {}", container.display())
+        }
+    };
     let mut running = host::start(options).await?;
     say!("Local Functions host on http://{}", running.http());
-    say!("  drop CSV files into {}", container.display());
+    say!("  {place}");
     if config.sign_in.development == Development::Allowed {
         say!("  sign in with the header `Authorization: Bearer $(hdai token --role CareLineManager)`");
     }

@@ -21,6 +21,7 @@ mod facilities;
 mod generate;
 mod host;
 mod import;
+mod imports;
 mod local;
 mod message;
 mod migrate;
@@ -90,6 +91,8 @@ enum Command {
     Demo(demo::Args),
     /// Bring CSV files of encounters into the record
     Import(import::Args),
+    /// Put imports back that were given up (poison messages)
+    Imports(imports::Args),
     /// Admit patients from FHIR or blueprint JSON files
     Admit(message::Args),
     /// Discharge patients from FHIR or blueprint JSON files
@@ -188,6 +191,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Stage(args) => host::stage(&config, &args),
         Command::Demo(args) => demo::run(config, args).await,
         Command::Import(args) => import::run(config, args).await,
+        Command::Imports(args) => imports::run(config, args).await,
         Command::Admit(args) => message::run(config, args, message::Verb::Admit).await,
         Command::Discharge(args) => message::run(config, args, message::Verb::Discharge).await,
         Command::Train(args) => train::run(config, args).await,

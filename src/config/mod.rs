@@ -65,6 +65,8 @@ pub struct Config {
     pub topic: Option<TopicSettings>,
     /// Endings of the names that an event brings in, in lower case; none for every name.
     pub import_suffixes: Vec<String>,
+    /// The queue service that keeps the app's queues, if it is not the local host.
+    pub queues: Option<QueueSettings>,
     /// Log filter.
     pub log: String,
 }
@@ -96,6 +98,15 @@ impl fmt::Debug for Secret {
 pub struct BlobSettings {
     /// Its URL, without a trailing slash: https, or http where it is an emulator on this machine.
     pub account_url: String,
+    /// A shared access signature, if that is what lets us in.
+    pub signature: Option<Secret>,
+}
+
+/// The queue service that keeps the app's queues.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct QueueSettings {
+    /// Its URL, without a trailing slash: https, or http where it is an emulator on this machine.
+    pub service_url: String,
     /// A shared access signature, if that is what lets us in.
     pub signature: Option<Secret>,
 }
@@ -168,9 +179,7 @@ impl Config {
             Ok(value)
         };
         // Also those that nothing below asks for.
-        for setting in SETTINGS {
-            text(setting.name)?;
-        }
+        SETTINGS.iter().try_for_each(|setting| text(setting.name).map(drop))?;
         let number = |name: &str| -> Result<u64> {
             text(name)?.trim().parse::<u64>().map_err(|_| Error::invalid(format!("the setting {name} must be a whole number")))
         };
@@ -194,10 +203,10 @@ impl Config {
         let platform = flag("WEBSITE_AUTH_ENABLED")?;
         let in_azure = AZURE_MARKS.iter().any(|mark| lookup(mark).is_some());
         let entra = sign_in::entra(&text, in_azure)?;
-        let body_bytes_max = size("HDAI_BODY_BYTES_MAX")?;
-        if body_bytes_max > BODY_BYTES_MOST {
-            return Err(Error::invalid(format!("the setting HDAI_BODY_BYTES_MAX must be at most {BODY_BYTES_MOST}")));
-        }
+        let body_bytes_max = match size("HDAI_BODY_BYTES_MAX")? {
+            most @ 0..=BODY_BYTES_MOST => most,
+            _ => return Err(Error::invalid(format!("the setting HDAI_BODY_BYTES_MAX must be at most {BODY_BYTES_MOST}"))),
+        };
         let account_url = text("HDAI_BLOB_ACCOUNT_URL")?.trim().trim_end_matches('/').to_ascii_lowercase();
         let blob = blob_settings(&text, &account_url)?;
         let sql = sql_settings(&text, &number)?;
@@ -222,6 +231,7 @@ impl Config {
             alerts: alerts(&text, &number)?,
             topic: topic::read(&text)?,
             import_suffixes: topic::suffixes(&text("HDAI_IMPORT_SUFFIXES")?)?,
+            queues: queue_settings(&text)?,
             log: text("HDAI_LOG")?,
         })
     }
@@ -291,6 +301,26 @@ fn is_plain_on_this_machine(url: &str) -> bool {
         let host = rest.split(['/', ':']).next().unwrap_or_default();
         host == "localhost" || host.parse::<Ipv4Addr>().is_ok_and(|address| address.is_loopback())
     })
+}
+
+fn queue_settings(text: &dyn Fn(&str) -> Result<String>) -> Result<Option<QueueSettings>> {
+    let service_url = text("HDAI_QUEUE_URL")?.trim().trim_end_matches('/').to_ascii_lowercase();
+    let signature = text("HDAI_QUEUE_SAS")?;
+    if service_url.is_empty() {
+        return match signature.is_empty() {
+            true => Ok(None),
+            false => Err(Error::invalid("the setting HDAI_QUEUE_SAS is of no use without HDAI_QUEUE_URL: set both, or remove it")),
+        };
+    }
+    if !service_url.starts_with("https://") && !is_plain_on_this_machine(&service_url) {
+        return Err(Error::invalid("the setting HDAI_QUEUE_URL must be https, unless it is an emulator on this machine"));
+    }
+    if service_url.contains(['?', '#', '@']) {
+        return Err(Error::invalid(
+            "the setting HDAI_QUEUE_URL must be the service's address alone: a signature goes into HDAI_QUEUE_SAS",
+        ));
+    }
+    Ok(Some(QueueSettings { service_url, signature: (!signature.is_empty()).then(|| Secret::new(signature)) }))
 }
 
 fn sql_settings(text: &dyn Fn(&str) -> Result<String>, number: &dyn Fn(&str) -> Result<u64>) -> Result<Option<SqlSettings>> {

@@ -128,6 +128,16 @@ pub const SETTINGS: &[Setting] = &[
         "60",
         "Longest wait for the whole body of an admission, a discharge or another call, in seconds.",
     ),
+    setting(
+        "HDAI_QUEUE_URL",
+        "",
+        "URL of the queue service with the app's queues (`AzureWebJobsStorage`), for `hdai imports replay`. Empty: the local host's queues.",
+    ),
+    setting(
+        "HDAI_QUEUE_SAS",
+        "",
+        "Shared access signature of that queue service, instead of an identity; a secret. The emulator's own account needs none.",
+    ),
     setting("HDAI_LOG", "info", "Log filter, as tracing's EnvFilter reads it, for example `info,health_data_ai=debug`."),
 ];
 

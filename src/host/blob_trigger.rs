@@ -1,36 +1,31 @@
-//! Blob triggers: a watched folder whose sub-folders are containers, receipts for what was delivered, and the internal queue between
-//! the two. It does not know what is in a file.
+//! Blob triggers: a watched container, receipts for what was delivered, and the internal queue between the two. It does not know what is in a file.
 
 use std::collections::HashMap;
-use std::fs::{self, Metadata};
-use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::UNIX_EPOCH;
 
-use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt;
 use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use super::app::{Function, Trigger};
+use super::event_source::{self, EVENT_QUEUE};
 use super::process::stopped;
 use super::queues::{BlobVersion, Taken};
 use super::{BlobPayload, Host};
+use crate::blob::Entry;
 use crate::codec::blob_url::BlobUrl;
 use crate::codec::envelope::delivery::{self, BlobFacts};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// The queue between noticing a blob and delivering it; the real one ends in the host's id.
 pub const BLOB_QUEUE: &str = "azure-webjobs-blobtrigger-local";
 /// Where a blob's message goes after its last attempt.
 pub const BLOB_POISON_QUEUE: &str = "webjobs-blobtrigger-poison";
 
-/// The most files watched in one container, and the deepest folder.
+/// The most blobs watched in one container.
 const FILES_MAX: usize = 100_000;
-const DEPTH_MAX: usize = 16;
 /// The largest blob that is delivered inline: its base64 text is held in memory several times.
 const INLINE_BYTES_MAX: u64 = 256 * 1024 * 1024;
-/// Endings that uploads and downloads in progress wear.
-const UNFINISHED: [&str; 3] = [".tmp", ".partial", ".crdownload"];
 
 /// A blob trigger's `path`: `container`, or `container/prefix{token}suffix`.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -73,12 +68,6 @@ impl BlobPath {
     }
 }
 
-/// A file's entity tag: it changes with the time of writing and the length.
-pub fn file_etag(metadata: &Metadata) -> String {
-    let since = metadata.modified().ok().and_then(|modified| modified.duration_since(UNIX_EPOCH).ok()).unwrap_or_default();
-    format!("0x{:X}{:08X}", since.as_nanos(), metadata.len())
-}
-
 /// A message of [`BLOB_QUEUE`] and of the poison queue, as the real host writes it.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "PascalCase")]
@@ -108,15 +97,22 @@ pub(crate) fn blob_message(function: &str, container: &str, name: &str, etag: &s
 
 /// Watches the container of `path` until the host stops, and queues each settled version of a blob once.
 pub(crate) async fn watch(host: Arc<Host>, function: Function, path: BlobPath) {
-    let folder = host.options.blob_dir.join(&path.container);
-    if let Err(error) = fs::create_dir_all(&folder) {
-        tracing::error!("the watched folder {} cannot be made: {error}", folder.display());
+    if host.options.account.is_none()
+        && let Err(error) = std::fs::create_dir_all(host.options.blob_dir.join(&path.container))
+    {
+        tracing::error!(container = path.container, "the watched folder cannot be made: {error}");
     }
-    tracing::info!(function = function.name, "watching {}", folder.display());
+    tracing::info!(function = function.name, container = path.container, "watching");
     let mut shutdown = host.shutdown.clone();
     let mut seen: HashMap<String, Seen> = HashMap::new();
+    let mut trouble = String::new();
     loop {
-        scan(&host, &function, &path, &folder, &mut seen).await;
+        let said = scan(&host, &function, &path, &mut seen).await.err().map(|error| error.to_string()).unwrap_or_default();
+        // What stays wrong is said once.
+        if said != trouble && !said.is_empty() {
+            tracing::error!(function = function.name, "the container is watched in part only: {said}");
+        }
+        trouble = said;
         tokio::select! {
             () = tokio::time::sleep(host.options.timing.blob_poll) => {}
             () = stopped(&mut shutdown) => return,
@@ -124,80 +120,45 @@ pub(crate) async fn watch(host: Arc<Host>, function: Function, path: BlobPath) {
     }
 }
 
-/// A version of a file, since when it has not changed, and whether its message is in the queue.
+/// A version of a blob, since when it has not changed, and whether its message is in the queue.
 struct Seen {
     etag: String,
     since: Instant,
     queued: bool,
 }
 
-async fn scan(host: &Host, function: &Function, path: &BlobPath, folder: &Path, seen: &mut HashMap<String, Seen>) {
-    let from = folder.to_owned();
-    let listed = tokio::task::spawn_blocking(move || list(&from)).await;
-    let files = match listed {
-        Ok(Ok(files)) => files,
-        Ok(Err(error)) => return tracing::error!("the watched folder {} cannot be listed: {error}", folder.display()),
-        Err(error) => return tracing::error!("the watched folder {} cannot be listed: {error}", folder.display()),
-    };
-    seen.retain(|name, _| files.contains_key(name));
-    for (name, etag) in files {
+async fn scan(host: &Host, function: &Function, path: &BlobPath, seen: &mut HashMap<String, Seen>) -> Result<()> {
+    let listing = host.files.list(&path.container, FILES_MAX).await?;
+    let cut = listing.cut;
+    let found: HashMap<String, Entry> = listing.entries.into_iter().map(|entry| (entry.name.clone(), entry)).collect();
+    seen.retain(|name, _| found.contains_key(name));
+    for (name, entry) in found {
         if !path.matches(&name) {
             continue;
         }
-        let fresh = || Seen { etag: etag.clone(), since: Instant::now(), queued: false };
+        let fresh = || Seen { etag: entry.etag.clone(), since: Instant::now(), queued: false };
         let known = seen.entry(name.clone()).or_insert_with(fresh);
-        if known.etag != etag {
+        if known.etag != entry.etag {
             *known = fresh();
         }
         if known.queued || known.since.elapsed() < host.options.timing.blob_settle {
             continue;
         }
-        let body = blob_message(&function.name, &path.container, &name, &etag);
-        let version = BlobVersion { function: function.name.clone(), container: path.container.clone(), name, etag };
-        match host.queues.put_once(BLOB_QUEUE, version, body).await {
+        let (queue, bodies) = match host.options.event_grid {
+            Some(_) => (EVENT_QUEUE, event_source::messages(host, function, &path.container, &entry)),
+            None => (BLOB_QUEUE, vec![blob_message(&function.name, &path.container, &name, &entry.etag)]),
+        };
+        let version =
+            BlobVersion { function: function.name.clone(), container: path.container.clone(), name, etag: entry.etag.clone() };
+        match host.queues.put_once(queue, version, bodies).await {
             Ok(_) => known.queued = true,
             Err(error) => tracing::error!(function = function.name, "a new blob cannot be queued, and is tried again: {error}"),
         }
     }
-}
-
-/// The files below `folder` with their names relative to it and their tags. Links, hidden files and unfinished ones are passed over.
-fn list(folder: &Path) -> std::io::Result<HashMap<String, String>> {
-    let mut files = HashMap::new();
-    let mut folders = vec![(folder.to_owned(), String::new(), 0)];
-    while let Some((folder, prefix, depth)) = folders.pop() {
-        let entries = match fs::read_dir(&folder) {
-            Err(error) if depth > 0 => {
-                tracing::warn!("the folder {} cannot be listed, and is passed over: {error}", folder.display());
-                continue;
-            }
-            entries => entries?,
-        };
-        for entry in entries {
-            let entry = entry?;
-            let Ok(name) = entry.file_name().into_string() else {
-                tracing::warn!("a file in {} has a name that is not UTF-8, and is passed over", folder.display());
-                continue;
-            };
-            // A file may vanish between the listing and this look at it.
-            let Ok(metadata) = entry.metadata() else { continue };
-            let path = format!("{prefix}{name}");
-            if name.starts_with('.') || UNFINISHED.iter().any(|ending| name.ends_with(ending)) {
-                continue;
-            }
-            if metadata.is_dir() && depth < DEPTH_MAX {
-                folders.push((entry.path(), format!("{path}/"), depth + 1));
-            } else if metadata.is_file() && files.len() < FILES_MAX {
-                files.insert(path, file_etag(&metadata));
-            } else if metadata.is_dir() || metadata.is_file() {
-                tracing::error!(
-                    "the watched folder holds more than {FILES_MAX} files or {DEPTH_MAX} levels: the rest is not watched"
-                );
-                return Ok(files);
-            }
-        }
+    if cut {
+        return Err(Error::invalid(format!("it holds more than {FILES_MAX} blobs, or folders that are too deep or closed to us")));
     }
-    Ok(files)
+    Ok(())
 }
 
 /// Delivers the messages of [`BLOB_QUEUE`] until the host stops.
@@ -227,46 +188,52 @@ pub(crate) async fn invoke(host: &Host, function: &Function, container: &str, na
     let Trigger::Blob { path, deferred } = &function.trigger else {
         return Err(Error::invalid("the function has no blob trigger"));
     };
-    let Some((file, metadata)) = resolve(&host.options.blob_dir, container, name) else {
+    let gone = || {
         tracing::warn!(function = function.name, "the blob does not exist (any more): its message is dropped");
-        return Ok(false);
+        Ok(false)
     };
+    // A delivery from outside may name anything: a name that cannot be a blob's is one that does not exist.
+    let entry = match host.files.find(container, name).await {
+        Err(error) if error.kind() == Kind::Invalid => return gone(),
+        found => found?,
+    };
+    let Some(entry) = entry else { return gone() };
     let url = BlobUrl { account_url: host.options.account_url.clone(), container: container.into(), name: name.into() };
     let facts = BlobFacts {
         uri: url.to_string(),
         token: if path.container == container { path.token_value(name) } else { None },
-        length_bytes: metadata.len(),
+        length_bytes: entry.length_bytes,
         content_type: content_type(name).into(),
-        last_modified: metadata.modified().map_or(DateTime::<Utc>::UNIX_EPOCH, DateTime::from),
+        last_modified: entry.written,
     };
     let deferred = match host.options.blob_payload {
         Some(payload) => payload == BlobPayload::Deferred,
         None => *deferred,
     };
-    let content = if deferred { None } else { Some(read(&file, metadata.len()).await?) };
+    let content = match deferred {
+        true => None,
+        false => match read(host, container, name).await? {
+            None => return gone(),
+            content => content,
+        },
+    };
     host.invoker.invoke(function, |sys| delivery::blob(sys, &function.binding, &facts, content)).await?;
     Ok(true)
 }
 
-async fn read(file: &Path, length: u64) -> Result<Vec<u8>> {
-    if length > INLINE_BYTES_MAX {
+/// The whole content; `None` if the blob is gone.
+async fn read(host: &Host, container: &str, name: &str) -> Result<Option<Vec<u8>>> {
+    let Some(opened) = host.files.open(container, name).await? else { return Ok(None) };
+    if opened.length_bytes > INLINE_BYTES_MAX {
         return Err(Error::invalid(format!(
             "a blob of more than {INLINE_BYTES_MAX} bytes is not delivered inline: use the deferred form"
         )));
     }
-    tokio::fs::read(file).await.map_err(|error| Error::unavailable("a blob cannot be read").caused_by(error))
-}
-
-/// The file of a blob, if it lies below the container's folder: a delivery from outside may name anything.
-pub(crate) fn resolve(blob_dir: &Path, container: &str, name: &str) -> Option<(PathBuf, Metadata)> {
-    let plain = |segment: &str| !segment.is_empty() && segment != "." && segment != ".." && !segment.contains(['\\', '\0']);
-    if !is_container(container) || !name.split('/').all(plain) {
-        return None;
-    }
-    let root = blob_dir.join(container).canonicalize().ok()?;
-    let file = root.join(name).canonicalize().ok()?;
-    let metadata = fs::metadata(&file).ok()?;
-    (file.starts_with(&root) && metadata.is_file()).then_some((file, metadata))
+    let add = |mut whole: Vec<u8>, chunk: bytes::Bytes| async move {
+        whole.extend_from_slice(&chunk);
+        Ok(whole)
+    };
+    opened.chunks.try_fold(Vec::new(), add).await.map(Some)
 }
 
 /// Azure's alphabet for a container's name.
@@ -307,35 +274,5 @@ mod tests {
             message,
             r#"{"Type":"BlobTrigger","FunctionId":"Host.Functions.ImportCsv","BlobType":"BlockBlob","ContainerName":"incoming","BlobName":"2026/11/a.csv","ETag":"\"0x8DC\""}"#
         );
-    }
-
-    #[test]
-    fn a_blob_outside_its_container_is_not_found() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join("trainingdata/in")).unwrap();
-        fs::write(dir.path().join("secret"), "x").unwrap();
-        fs::write(dir.path().join("trainingdata/in/a.csv"), "x").unwrap();
-        assert!(resolve(dir.path(), "trainingdata", "in/a.csv").is_some());
-        for name in ["../secret", "in/../../secret", "/etc/passwd", "in", "", "in/b.csv", ".."] {
-            assert!(resolve(dir.path(), "trainingdata", name).is_none(), "{name}");
-        }
-        assert!(resolve(dir.path(), "..", "secret").is_none());
-        #[cfg(unix)]
-        {
-            std::os::unix::fs::symlink(dir.path().join("secret"), dir.path().join("trainingdata/link")).unwrap();
-            assert!(resolve(dir.path(), "trainingdata", "link").is_none());
-        }
-    }
-
-    #[test]
-    fn hidden_and_unfinished_files_are_passed_over() {
-        let dir = tempfile::tempdir().unwrap();
-        fs::create_dir_all(dir.path().join("2026/.hidden")).unwrap();
-        for name in ["a.csv", "2026/b.csv", ".a", "2026/.hidden/c.csv", "d.csv.tmp", "e.partial", "f.crdownload"] {
-            fs::write(dir.path().join(name), "x").unwrap();
-        }
-        let mut names: Vec<String> = list(dir.path()).unwrap().into_keys().collect();
-        names.sort();
-        assert_eq!(names, ["2026/b.csv", "a.csv"]);
     }
 }

@@ -126,8 +126,15 @@ async fn deliver(host: &Host, function: &Function, delivery: Value) -> bool {
         Value::Array(events) => events,
         one => vec![one],
     };
-    let calls = stream::iter(events).map(|event| async move {
-        host.invoker.invoke(function, |sys| delivery::event_grid(sys, &function.binding, event)).await.is_ok()
-    });
-    calls.buffer_unordered(EVENTS_AT_ONCE).fold(true, |all, one| async move { all && one }).await
+    let faults = &host.invoker.faults;
+    let mut all_done = true;
+    for _ in 0..faults.duplicate {
+        let mut calls: Vec<Value> = (0..faults.concurrent).flat_map(|_| events.iter().cloned()).collect();
+        faults.shuffle(&mut calls);
+        let calls = stream::iter(calls).map(|event| async move {
+            host.invoker.invoke(function, |sys| delivery::event_grid(sys, &function.binding, event)).await.is_ok()
+        });
+        all_done &= calls.buffer_unordered(EVENTS_AT_ONCE).fold(true, |all, one| async move { all && one }).await;
+    }
+    all_done
 }

@@ -5,9 +5,11 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use chrono::SecondsFormat;
+use rand_chacha::ChaCha8Rng;
+use rand_chacha::rand_core::{Rng, SeedableRng};
 use serde_json::{Value, json};
 
-use super::clock;
+use super::{clock, fault};
 use crate::codec::blob_url::BlobUrl;
 use crate::codec::event_grid::BLOB_CREATED;
 use crate::error::{Error, Result};
@@ -41,6 +43,8 @@ pub struct EventSender {
     pub time_to_live: Duration,
     /// What the retry schedule and the time to live are multiplied by: 1 in earnest, a thousandth in a test.
     pub time_scale: f64,
+    /// Seed of the order of a batch's events, another one at each attempt; `None` keeps the order given. Event Grid promises none.
+    pub shuffle: Option<u64>,
     /// Where undeliverable batches are written, one file each; `None` drops them, as Event Grid does without a dead-letter container.
     pub dead_letter_dir: Option<PathBuf>,
 }
@@ -73,6 +77,7 @@ impl EventSender {
             attempts_max: 30,
             time_to_live: Duration::from_secs(24 * HOUR),
             time_scale: 1.0,
+            shuffle: None,
             dead_letter_dir: None,
         }
     }
@@ -108,13 +113,18 @@ impl EventSender {
         if !events.iter().all(Value::is_object) {
             return Err(Error::invalid("an event must be a JSON object"));
         }
-        let body = Value::Array(events.to_vec());
+        let mut order = self.shuffle.map(ChaCha8Rng::seed_from_u64);
+        let mut batch = events.to_vec();
         let began = tokio::time::Instant::now();
         let time_to_live = self.time_to_live.mul_f64(self.time_scale);
         let client = client()?;
         let mut attempts = 0;
         loop {
             attempts += 1;
+            if let Some(order) = &mut order {
+                fault::shuffle(&mut batch, || order.next_u64());
+            }
+            let body = Value::Array(batch.clone());
             let sent = tokio::time::timeout(self.deadline, self.post(&client, "Notification", &body).send()).await;
             let (status, outcome) = match sent {
                 Ok(Ok(answer)) if answer.status().is_success() => return Ok(Delivery::Delivered { attempts }),

@@ -52,8 +52,8 @@ pub(crate) async fn answer(host: &Host, function: &Function, parameters: Map<Str
     let mode = if function.pure_http { host.http_mode } else { HttpMode::Default };
     let answered = match mode {
         HttpMode::Default => as_envelope(host, function, parameters, request).await,
-        HttpMode::Forward => forward(host, request).await,
-        HttpMode::Proxy => proxy(host, request).await,
+        HttpMode::Forward => forward(host, function, request).await,
+        HttpMode::Proxy => proxy(host, function, request).await,
     };
     match answered {
         Ok(response) => response,
@@ -85,7 +85,7 @@ fn bounded(body: Body, limit: u64, too_long: Arc<AtomicBool>) -> Body {
     Body(chunks.boxed())
 }
 
-async fn proxy(host: &Host, request: Request) -> Result<Response> {
+async fn proxy(host: &Host, function: &Function, request: Request) -> Result<Response> {
     let started = host.invoker.handler.ready().await?;
     let mut headers = onward(&request.headers);
     let has_body =
@@ -102,7 +102,7 @@ async fn proxy(host: &Host, request: Request) -> Result<Response> {
             Err(_) => Err(Error::unavailable("the handler did not answer within the proxy's 240 seconds")),
         }
     };
-    let answer = host.invoker.within_timeout(&started, answered).await?;
+    let answer = host.invoker.within_timeout(function, &started, answered).await?;
     let (code, headers) = (answer.status(), onward_response(answer.headers()));
     Ok(with_head(streamed(answer), code, headers))
 }
@@ -129,7 +129,7 @@ fn streamed(answer: reqwest::Response) -> Response {
 }
 
 /// The older mode: only a body with a length, few headers, repeated query names merged, everything buffered.
-async fn forward(host: &Host, request: Request) -> Result<Response> {
+async fn forward(host: &Host, function: &Function, request: Request) -> Result<Response> {
     let started = host.invoker.handler.ready().await?;
     let has_body = request.content_length().is_some_and(|length| length > 0);
     let mut headers = onward(&request.headers);
@@ -163,7 +163,7 @@ async fn forward(host: &Host, request: Request) -> Result<Response> {
         let body = read_bounded(answer, RESPONSE_BYTES_MAX).await?;
         Ok(with_head(Response::new(body.into()), code, headers))
     };
-    host.invoker.within_timeout(&started, answered).await
+    host.invoker.within_timeout(function, &started, answered).await
 }
 
 async fn as_envelope(host: &Host, function: &Function, params: Map<String, Value>, request: Request) -> Result<Response> {

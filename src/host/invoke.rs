@@ -1,6 +1,7 @@
 //! One call of a function in default mode: the envelope out, the verdict back, its queue outputs written.
 //! It does not know what triggered the call, nor what to do when it fails.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -10,7 +11,8 @@ use futures_util::{StreamExt, stream};
 use serde_json::Value;
 
 use super::app::{Function, QueueOutput};
-use super::process::{Handler, Started};
+use super::fault::{Faults, Harm};
+use super::process::{Ending, Handler, Started};
 use super::queues::Queues;
 use super::{HOST_VERSION, clock};
 use crate::codec::envelope::delivery::Sys;
@@ -27,6 +29,7 @@ pub(crate) struct Invoker {
     pub(crate) queues: Queues,
     /// `None` is unbounded.
     pub(crate) function_timeout: Option<Duration>,
+    pub(crate) faults: Arc<Faults>,
 }
 
 impl Invoker {
@@ -59,7 +62,7 @@ impl Invoker {
             .header("User-Agent", format!("Azure-Functions-Host/{HOST_VERSION}"))
             .header("Content-Type", "application/json; charset=utf-8")
             .body(chunked(body));
-        let reply = self.within_timeout(&started, judged(request)).await?;
+        let reply = self.within_timeout(function, &started, judged(request)).await?;
         for line in &reply.logs {
             tracing::info!(target: "Host.Function", function = function.name, invocation, "{line}");
         }
@@ -73,8 +76,26 @@ impl Invoker {
         Ok(reply)
     }
 
-    /// Runs `call` until it ends, the function timeout kills the handler, or the handler is gone for another reason.
-    pub(crate) async fn within_timeout<T>(&self, started: &Started, call: impl Future<Output = Result<T>>) -> Result<T> {
+    /// Runs `call` of `function` until it ends, the function timeout kills the handler, or the handler is gone for another reason.
+    pub(crate) async fn within_timeout<T>(
+        &self,
+        function: &Function,
+        started: &Started,
+        call: impl Future<Output = Result<T>>,
+    ) -> Result<T> {
+        let harm = self.faults.next_call(function);
+        if harm == Some(Harm::Fail) {
+            return Err(Error::unavailable("a fault on purpose: the call was not made"));
+        }
+        let cut = async {
+            let (after, why) = match harm {
+                Some(Harm::Kill(after)) => (after, Ending::Crash),
+                Some(Harm::Restart(after)) => (after, Ending::Restart),
+                _ => std::future::pending().await,
+            };
+            tokio::time::sleep(after).await;
+            why
+        };
         let deadline = async {
             match self.function_timeout {
                 Some(limit) => tokio::time::sleep(limit).await,
@@ -82,10 +103,17 @@ impl Invoker {
             }
         };
         tokio::select! {
-            done = call => done,
+            done = call => match harm {
+                Some(Harm::Drop) => done.and(Err(Error::unavailable("a fault on purpose: the handler's answer was lost"))),
+                _ => done,
+            },
+            why = cut => {
+                self.handler.replace(started, why);
+                Err(Error::unavailable("a fault on purpose: the handler was ended during the call"))
+            }
             () = self.handler.gone(started) => Err(Error::unavailable("the handler ended during the call")),
             () = deadline => {
-                self.handler.replace(started);
+                self.handler.replace(started, Ending::Timeout);
                 Err(Error::unavailable("the function exceeded its timeout"))
             }
         }

@@ -7,6 +7,8 @@ mod clock;
 mod contract;
 mod event_grid;
 mod event_sender;
+mod event_source;
+mod fault;
 mod front;
 mod http_trigger;
 mod invoke;
@@ -18,6 +20,7 @@ mod routes;
 mod stage;
 mod timer;
 
+use std::fmt;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -28,19 +31,24 @@ use tokio::task::{JoinHandle, JoinSet};
 use tokio::time::Instant;
 
 pub use app::HttpMode;
-pub use blob_trigger::{BLOB_POISON_QUEUE, BLOB_QUEUE, file_etag};
+pub use blob_trigger::{BLOB_POISON_QUEUE, BLOB_QUEUE};
 pub use contract::{Contract, contract};
 pub use event_sender::{Delivery, EventSchema, EventSender, blob_created_event};
+pub use event_source::EventGrid;
+pub use fault::{Calls, FAULTS, Fault};
 pub use keys::Keys;
 pub use process::LIFELINE;
 pub use queues::{BlobVersion, MESSAGE_BYTES_MAX, Peeked, QUEUE_MESSAGES_MAX, Queues};
 pub use stage::{Sources, embedded, from_dir, stage};
 
 use self::app::{App, Trigger};
+use self::fault::Faults;
 use self::front::Route;
 use self::invoke::Invoker;
 use self::process::{Launch, Supervisor, stopped};
 use self::queue_trigger::Intake;
+use crate::blob::Blobs;
+use crate::blob::local::Local;
 use crate::error::{Error, Result};
 
 /// The version this host answers to: that of the real host whose wire format was measured.
@@ -61,6 +69,8 @@ pub struct Options {
     pub state_dir: PathBuf,
     /// Each direct sub-folder is a container.
     pub blob_dir: PathBuf,
+    /// Instead of `blob_dir`: a storage account, watched by listing.
+    pub account: Option<Account>,
     /// The storage account that blob addresses name.
     pub account_url: String,
     /// The port on 127.0.0.1; 0 takes a free one.
@@ -75,8 +85,24 @@ pub struct Options {
     pub blob_payload: Option<BlobPayload>,
     /// The longest HTTP request body; the real host's `FUNCTIONS_REQUEST_BODY_SIZE_LIMIT`, 100 MiB unless set.
     pub request_bytes_max: u64,
+    /// Play Event Grid: a new blob is an event to the webhooks, instead of a message to its function.
+    pub event_grid: Option<EventGrid>,
+    /// What goes wrong on purpose.
+    pub faults: Vec<Fault>,
+    /// Seed of what is random in `faults`.
+    pub fault_seed: u64,
     /// Polls, leases and deadlines.
     pub timing: Timing,
+}
+
+/// A storage account.
+#[derive(Clone)]
+pub struct Account(pub Arc<dyn Blobs>);
+
+impl fmt::Debug for Account {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Account")
+    }
 }
 
 /// How a blob's content reaches the handler.
@@ -134,6 +160,7 @@ impl Options {
             app_dir: app_dir.into(),
             state_dir: state_dir.into(),
             blob_dir: blob_dir.into(),
+            account: None,
             account_url: "http://127.0.0.1:10000/devstoreaccount1".into(),
             port: 7071,
             handler_env: Vec::new(),
@@ -141,6 +168,9 @@ impl Options {
             http_mode: None,
             blob_payload: None,
             request_bytes_max: 100 * 1024 * 1024,
+            event_grid: None,
+            faults: Vec::new(),
+            fault_seed: 1,
             timing: Timing::default(),
         }
     }
@@ -154,6 +184,7 @@ struct Host {
     routes: Vec<Route>,
     invoker: Invoker,
     queues: Queues,
+    files: Arc<dyn Blobs>,
     keys: Keys,
     address: SocketAddr,
     began: Instant,
@@ -184,6 +215,7 @@ impl Host {
             poll: timing.queue_poll,
             retry_after: timing.retry_after,
             shutdown: self.shutdown.clone(),
+            faults: Arc::clone(&self.invoker.faults),
         }
     }
 }
@@ -215,6 +247,7 @@ pub async fn start(options: Options) -> Result<Running> {
     let listener = socket.listen(BACKLOG).map_err(in_use)?;
     let address = listener.local_addr().map_err(in_use)?;
     let (shutdown, stop) = watch::channel(false);
+    let faults = Arc::new(Faults::new(&options.faults, options.fault_seed));
     let launch = Launch {
         executable: app.executable.clone(),
         arguments: app.arguments.clone(),
@@ -224,14 +257,16 @@ pub async fn start(options: Options) -> Result<Running> {
         env: options.handler_env.clone(),
         initialization_timeout: options.timing.initialization_timeout.unwrap_or(app.initialization_timeout),
         readiness_poll: options.timing.readiness_poll,
+        ready_delay: faults.ready_delay,
     };
     let (supervisor, handler) = Supervisor::new(launch, stop.clone())?;
     let function_timeout = options.timing.function_timeout.or(app.function_timeout);
     let host = Arc::new(Host {
         http_mode: options.http_mode.unwrap_or(app.http_mode),
         routes: front::routes(&app.functions),
-        invoker: Invoker { handler, queues: queues.clone(), function_timeout },
+        invoker: Invoker { handler, queues: queues.clone(), function_timeout, faults },
         queues,
+        files: files(&options),
         keys,
         address,
         began: Instant::now(),
@@ -244,6 +279,14 @@ pub async fn start(options: Options) -> Result<Running> {
     listen(&host, &mut parts);
     tracing::info!("the Functions host listens on http://{address}");
     Ok(Running { host, shutdown, supervisor: tokio::spawn(supervisor.run()), parts })
+}
+
+/// Where the blobs lie.
+fn files(options: &Options) -> Arc<dyn Blobs> {
+    match &options.account {
+        Some(account) => Arc::clone(&account.0),
+        None => Arc::new(Local::new(&options.blob_dir)),
+    }
 }
 
 /// Starts what delivers to the functions that are not called over HTTP.
@@ -267,6 +310,9 @@ fn listen(host: &Arc<Host>, parts: &mut JoinSet<()>) {
     }
     if blobs {
         parts.spawn(blob_trigger::listen(Arc::clone(host)));
+    }
+    if let Some(grid) = host.options.event_grid {
+        parts.spawn(event_source::listen(Arc::clone(host), grid));
     }
 }
 

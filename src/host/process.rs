@@ -37,6 +37,8 @@ pub(crate) struct Launch {
     pub(crate) env: Vec<(String, String)>,
     pub(crate) initialization_timeout: Duration,
     pub(crate) readiness_poll: Duration,
+    /// A fault switch: how long after its start it is looked for.
+    pub(crate) ready_delay: Duration,
 }
 
 /// A handle on the handler; clones see the same process.
@@ -44,7 +46,7 @@ pub(crate) struct Launch {
 pub(crate) struct Handler {
     port: u16,
     state: watch::Receiver<State>,
-    kill: mpsc::Sender<u64>,
+    kill: mpsc::Sender<(u64, Ending)>,
     ready_within: Duration,
 }
 
@@ -53,6 +55,17 @@ enum State {
     Starting,
     Started(Started),
     Stopped,
+}
+
+/// Why a handler is ended from here.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Ending {
+    /// A function exceeded its timeout.
+    Timeout,
+    /// A fault switch asked for another process.
+    Restart,
+    /// A fault switch asked for a crash, which is counted as one.
+    Crash,
 }
 
 /// A started handler.
@@ -119,9 +132,9 @@ impl Handler {
     }
 
     /// Ends `started` and starts another in its place, unless that has happened already.
-    pub(crate) fn replace(&self, started: &Started) {
+    pub(crate) fn replace(&self, started: &Started, why: Ending) {
         // An error means that the supervisor has ended, and the handler with it, or that others have asked for the same.
-        let _ = self.kill.try_send(started.generation);
+        let _ = self.kill.try_send((started.generation, why));
     }
 }
 
@@ -131,7 +144,7 @@ pub(crate) struct Supervisor {
     port: u16,
     generation: u64,
     state: watch::Sender<State>,
-    kill: mpsc::Receiver<u64>,
+    kill: mpsc::Receiver<(u64, Ending)>,
     shutdown: watch::Receiver<bool>,
 }
 
@@ -226,7 +239,12 @@ impl Supervisor {
     async fn watch_over(&mut self, child: &mut Child, clients: Clients) -> End {
         let pid = child.id();
         let budget = self.launch.initialization_timeout;
-        let ready = tokio::time::timeout(budget, accepts(clients.straight.clone(), self.port, self.launch.readiness_poll));
+        let (straight, delay, poll) = (clients.straight.clone(), self.launch.ready_delay, self.launch.readiness_poll);
+        let look = async {
+            tokio::time::sleep(delay).await;
+            accepts(straight, self.port, poll).await;
+        };
+        let ready = tokio::time::timeout(budget, look);
         tokio::select! {
             ready = ready => if ready.is_err() {
                 return End::Fault(format!("did not listen on 127.0.0.1:{} within {budget:?}", self.port));
@@ -257,8 +275,14 @@ impl Supervisor {
                     stopped(&mut self.shutdown).await;
                     return End::Shutdown;
                 }
-                Some(generation) = self.kill.recv() => if generation == self.generation {
-                    tracing::error!("a function exceeded its timeout: the handler is killed, with every call in flight");
+                Some((generation, why)) = self.kill.recv() => if generation == self.generation {
+                    match why {
+                        Ending::Timeout => {
+                            tracing::error!("a function exceeded its timeout: the handler is killed, with every call in flight");
+                        }
+                        Ending::Restart => tracing::warn!("a fault on purpose: the handler is replaced, with every call in flight"),
+                        Ending::Crash => return End::Fault("was killed on purpose".into()),
+                    }
                     return End::Free;
                 },
                 () = stopped(&mut self.shutdown) => return End::Shutdown,

@@ -4,11 +4,13 @@
 use std::sync::Arc;
 use std::time::Duration;
 
+use futures_util::future::join_all;
 use tokio::sync::{Semaphore, watch};
 use tokio::task::JoinSet;
 
 use super::Host;
 use super::app::Function;
+use super::fault::Faults;
 use super::process::stopped;
 use super::queues::{Queues, Taken};
 use crate::codec::envelope::delivery::{self, QueueMessage};
@@ -32,6 +34,7 @@ pub(crate) struct Intake {
     /// How long a failed message stays invisible.
     pub(crate) retry_after: Duration,
     pub(crate) shutdown: watch::Receiver<bool>,
+    pub(crate) faults: Arc<Faults>,
 }
 
 /// Delivers the messages of `function`'s queue until the host stops.
@@ -79,10 +82,13 @@ impl Intake {
             };
             let Ok(slot) = slot else { break };
             changes.borrow_and_update();
-            match self.queues.take(&self.queue, self.lease).await {
+            let faults = Arc::clone(&self.faults);
+            match self.queues.take(&self.queue, self.lease, self.faults.window, move || faults.draw()).await {
                 Ok(Some(taken)) => {
                     let taken = Arc::new(taken);
-                    let attempt = self.clone().attempt(Arc::clone(&taken), work(taken));
+                    let works: Vec<F> = (0..self.faults.concurrent).map(|_| work(Arc::clone(&taken))).collect();
+                    let all = async move { join_all(works).await.into_iter().collect::<Result<()>>() };
+                    let attempt = self.clone().attempt(taken, all);
                     running.spawn(async move {
                         attempt.await;
                         drop(slot);
@@ -111,6 +117,8 @@ impl Intake {
             () = self.keep_lease(&taken) => return,
         };
         let kept = match outcome {
+            // A fault switch: as if the news of success were lost.
+            Ok(()) if taken.dequeue_count < self.faults.duplicate => self.queues.release(&taken, self.retry_after).await,
             Ok(()) => self.queues.delete(&taken).await,
             Err(_) if *self.shutdown.borrow() => self.queues.release(&taken, Duration::ZERO).await,
             Err(_) if taken.dequeue_count >= self.attempts_max => return self.to_poison(&taken).await,

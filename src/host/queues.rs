@@ -137,8 +137,9 @@ impl Queues {
         Ok(())
     }
 
-    /// Puts `body` into `queue` unless the blob's version was put before; true if it was put now. Receipt and message commit together.
-    pub async fn put_once(&self, queue: &str, blob: BlobVersion, body: Vec<u8>) -> Result<bool> {
+    /// Puts `bodies` into `queue` unless the blob's version was put before; true if they were put now. Receipt and messages commit
+    /// together.
+    pub async fn put_once(&self, queue: &str, blob: BlobVersion, bodies: Vec<Vec<u8>>) -> Result<bool> {
         let queue = queue.to_owned();
         let fresh = self
             .write(move |tx| {
@@ -148,7 +149,7 @@ impl Queues {
                     params![blob.function, blob.container, blob.name, blob.etag],
                 )?;
                 if changed > 0 {
-                    insert(tx, &queue, &[body])?;
+                    insert(tx, &queue, &bodies)?;
                 }
                 Ok(changed > 0)
             })
@@ -159,22 +160,37 @@ impl Queues {
         Ok(fresh)
     }
 
-    /// Takes the oldest visible message of `queue` and hides it for `lease`.
-    pub(crate) async fn take(&self, queue: &str, lease: Duration) -> Result<Option<Taken>> {
+    /// Takes the oldest visible message of `queue`, or the one that `draw` chooses among the oldest `window`, and hides it for `lease`.
+    pub(crate) async fn take(
+        &self,
+        queue: &str,
+        lease: Duration,
+        window: u32,
+        draw: impl FnOnce() -> u64 + Send + 'static,
+    ) -> Result<Option<Taken>> {
         let queue = queue.to_owned();
         self.write(move |tx| {
             let now = clock::now();
             let next_visible = after(now, lease);
-            let expired = tx.execute("DELETE FROM message WHERE queue = ?1 AND expires <= ?2", params![queue, now.timestamp_millis()])?;
+            let expired =
+                tx.execute("DELETE FROM message WHERE queue = ?1 AND expires <= ?2", params![queue, now.timestamp_millis()])?;
             if expired > 0 {
                 tracing::error!(queue, expired, "messages were older than seven days and vanished, as in Azure");
             }
             let receipt = uuid::Uuid::new_v4().to_string();
+            let skip = if window > 1 {
+                let sql = "SELECT count(*) FROM (SELECT 1 FROM message WHERE queue = ?1 AND visible_at <= ?2 LIMIT ?3)";
+                let waiting: i64 = tx.query_row(sql, params![queue, now.timestamp_millis(), window], |row| row.get(0))?;
+                if waiting > 1 { i64::try_from(draw() % waiting.unsigned_abs()).unwrap_or(0) } else { 0 }
+            } else {
+                0
+            };
             tx.query_row(
                 "UPDATE message SET dequeue_count = dequeue_count + 1, visible_at = ?3, pop_receipt = ?4
-                 WHERE id = (SELECT id FROM message WHERE queue = ?1 AND visible_at <= ?2 ORDER BY visible_at, inserted, rowid LIMIT 1)
+                 WHERE id = (SELECT id FROM message WHERE queue = ?1 AND visible_at <= ?2 ORDER BY visible_at, inserted, rowid
+                              LIMIT 1 OFFSET ?5)
                  RETURNING id, body, dequeue_count, inserted, expires",
-                params![queue, now.timestamp_millis(), next_visible.timestamp_millis(), receipt],
+                params![queue, now.timestamp_millis(), next_visible.timestamp_millis(), receipt, skip],
                 |row| {
                     Ok(Taken {
                         id: row.get(0)?,
@@ -247,18 +263,32 @@ impl Queues {
         .await
     }
 
-    /// Puts every message of a poison queue back where it came from, with a fresh count of deliveries; says how many.
-    pub async fn redrive(&self, poison_queue: &str, queue: &str) -> Result<usize> {
+    /// Puts the oldest `limit` messages of a poison queue back where they came from, with a fresh count of deliveries, all or none;
+    /// says how many.
+    pub async fn redrive(&self, poison_queue: &str, queue: &str, limit: u32) -> Result<usize> {
         let (from, to) = (poison_queue.to_owned(), queue.to_owned());
         let moved = self
             .write(move |tx| {
                 let now = clock::now();
-                let sql = "UPDATE message SET queue = ?2, dequeue_count = 0, visible_at = ?3, expires = ?4 WHERE queue = ?1";
-                Ok(tx.execute(sql, params![from, to, now.timestamp_millis(), after(now, TIME_TO_LIVE).timestamp_millis()])?)
+                let sql = "UPDATE message SET queue = ?2, dequeue_count = 0, visible_at = ?3, expires = ?4
+                     WHERE id IN (SELECT id FROM message WHERE queue = ?1 ORDER BY inserted, rowid LIMIT ?5)";
+                let times = [now, after(now, TIME_TO_LIVE)].map(|time| time.timestamp_millis());
+                Ok(tx.execute(sql, params![from, to, times[0], times[1], limit])?)
             })
             .await?;
         self.announce();
         Ok(moved)
+    }
+
+    /// The poison queues that hold messages, and how many, in the order of their names.
+    pub async fn poison_queues(&self) -> Result<Vec<(String, u64)>> {
+        self.write(move |tx| {
+            let sql = "SELECT queue, count(*) FROM message WHERE queue LIKE '%-poison' GROUP BY queue ORDER BY queue";
+            let mut statement = tx.prepare(sql)?;
+            let rows = statement.query_map([], |row| Ok((row.get(0)?, row.get::<_, i64>(1)?.unsigned_abs())))?;
+            Ok(rows.collect::<Result<Vec<_>, _>>()?)
+        })
+        .await
     }
 
     pub(crate) async fn timer_status(&self, function: &str) -> Result<Option<TimerStatus>> {

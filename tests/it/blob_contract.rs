@@ -103,6 +103,7 @@ contract!(
     overwriting_while_it_is_read_ends_the_stream,
     removing_while_it_is_read_ends_the_stream,
     writers_at_once_leave_one_whole_blob,
+    a_listing_knows_what_opening_finds_and_has_a_limit,
 );
 
 async fn what_is_put_is_read_back_in_bounded_chunks(place: &Place) {
@@ -217,4 +218,30 @@ async fn writers_at_once_leave_one_whole_blob(place: &Place) {
     }
     let content = place.content("receipt.json").await.unwrap().unwrap();
     assert!(content.len() == 100_000 && content.iter().all(|byte| *byte == content[0]));
+}
+
+async fn a_listing_knows_what_opening_finds_and_has_a_limit(place: &Place) {
+    let list = async |most| place.blobs().list(place.container(), most).await.unwrap();
+    assert!(list(10).await.entries.is_empty());
+    let names = ["2026/11/a b.csv", "a & <b> \"c\" s\u{f6}n 100%.csv", "a.csv"];
+    for (index, name) in names.iter().enumerate() {
+        place.put(name, vec![7; index + 1]).await.unwrap();
+    }
+    let whole = list(3).await;
+    assert!(!whole.cut);
+    let mut entries = whole.entries;
+    entries.sort_by(|a, b| a.name.cmp(&b.name));
+    assert!(entries.iter().map(|entry| entry.name.as_str()).eq(names));
+    for (index, entry) in entries.iter().enumerate() {
+        assert_eq!((entry.length_bytes, entry.etag.as_str()), (index as u64 + 1, place.etag(&entry.name).await.as_str()));
+        let found = place.blobs().find(place.container(), &entry.name).await.unwrap();
+        assert!(found.is_some_and(|found| found == *entry), "found otherwise than listed");
+        assert!(entry.written.timestamp() > 1_750_000_000, "it was written today, not {}", entry.written);
+    }
+    let part = list(2).await;
+    assert_eq!((part.entries.len(), part.cut), (2, true));
+    place.remove("a.csv").await;
+    assert!(place.blobs().find(place.container(), "a.csv").await.unwrap().is_none());
+    assert_eq!(list(3).await.entries.len(), 2);
+    assert_eq!(place.blobs().find(place.container(), "../a.csv").await.err().unwrap().kind(), Kind::Invalid);
 }

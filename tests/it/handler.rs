@@ -1,7 +1,7 @@
 //! The handler as the Functions host meets it: the real process, spoken to over HTTP by the host's contract (its envelopes are written
 //! out here by hand, so that the project's own builder cannot hide a mistake of its reader).
 
-mod azure;
+pub(crate) mod azure;
 mod events;
 mod garbage;
 mod publish;

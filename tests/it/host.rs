@@ -4,6 +4,7 @@
 
 mod blobs;
 mod events;
+mod faults;
 mod front;
 mod handler;
 mod queues;

@@ -23,7 +23,7 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("workflow", &["codec", "predict", "store", "blob", "topic", "domain", "schema", "error", "config"]),
     ("sign_in", &["domain", "error", "config"]),
     ("http", &["workflow", "sign_in", "store", "codec", "domain", "schema", "error", "config", "telemetry"]),
-    ("host", &["codec", "config", "error"]),
+    ("host", &["codec", "config", "error", "blob"]),
     (
         "cli",
         &[

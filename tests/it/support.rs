@@ -102,12 +102,18 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn start(folder: &Path, args: &[&str]) -> Self {
+        Self::start_with(folder, args, &[])
+    }
+
+    /// With settings of its own.
+    pub(crate) fn start_with(folder: &Path, args: &[&str], vars: &[(&str, &str)]) -> Self {
         std::fs::create_dir_all(folder).unwrap();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("host.log")).unwrap();
         let mut child = hdai(folder)
             .args(["host", "--port", "0"])
             .args(args)
             .env("HDAI_LOG", "debug,hyper=info,reqwest=info")
+            .envs(vars.iter().copied())
             .stdout(Stdio::piped())
             .stderr(log)
             .spawn()

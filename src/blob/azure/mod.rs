@@ -1,7 +1,6 @@
 //! Containers of an Azure storage account, or of the emulator. It keeps nothing but the connection, holds two ranges of a blob in memory
 //! at most, and tells no one a blob's name, a signature or a token.
 
-mod access;
 mod fault;
 mod ranges;
 
@@ -11,20 +10,23 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use azure_core::http::{ClientOptions, Etag, ExponentialRetryOptions, RetryOptions, Transport};
+use azure_core::time::OffsetDateTime;
 use azure_storage_blob::models::{
     BlobClientGetPropertiesOptions, BlobClientGetPropertiesResultHeaders, BlobClientGetTagsOptions, BlobClientSetTagsOptions,
     BlobClientUploadOptions, BlobTags,
 };
 use azure_storage_blob::{BlobClient, BlobServiceClient, BlobServiceClientOptions};
 use bytes::Bytes;
+use chrono::{DateTime, Utc};
+use futures_util::TryStreamExt;
 
 use self::fault::Fault;
-use super::{Blobs, Opened, check_names, check_size};
+use super::{Blobs, Entry, Listing, Opened, check_names, check_size};
 use crate::azure::identity::{self, Identity};
 use crate::config::BlobSettings;
 use crate::error::{Error, Result};
 
-pub use self::access::Access;
+pub use crate::azure::access::Access;
 
 /// How patient a client is. [`Limits::default`] is what production uses.
 #[derive(Debug, Clone)]
@@ -130,6 +132,34 @@ impl Blobs for AzureBlobs {
         }
     }
 
+    async fn find(&self, container: &str, name: &str) -> Result<Option<Entry>> {
+        match self.blob(container, name)?.properties(None).await {
+            Ok(Seen { etag, length_bytes, written }) => {
+                Ok(Some(Entry { name: name.to_owned(), etag: bare(&etag), length_bytes, written }))
+            }
+            Err(Fault::NoBlob) => Ok(None),
+            Err(fault) => Err(fault.into_error("read", container)),
+        }
+    }
+
+    async fn list(&self, container: &str, most: usize) -> Result<Listing> {
+        let failed = |error| fault::of(error, container, self.refused).into_error("listed", container);
+        let mut listing = Listing { entries: Vec::new(), cut: false };
+        let mut found = self.account.blob_container_client(container).list_blobs(None).map_err(failed)?;
+        while let Some(item) = fault::in_time(self.limits.request, found.try_next()).await.map_err(failed)? {
+            // What is no whole blob yet has no entity tag.
+            let (Some(name), Some(properties)) = (item.name, item.properties) else { continue };
+            let Some(etag) = properties.etag else { continue };
+            if listing.entries.len() == most {
+                listing.cut = true;
+                break;
+            }
+            let (length_bytes, written) = (properties.content_length.unwrap_or(0), time(properties.last_modified));
+            listing.entries.push(Entry { name, etag: bare(&etag), length_bytes, written });
+        }
+        Ok(listing)
+    }
+
     async fn put(&self, container: &str, name: &str, content: Bytes) -> Result<()> {
         check_size(&content)?;
         let place = self.blob(container, name)?;
@@ -161,6 +191,16 @@ struct Seen {
     /// With its quotes, as a condition wants it.
     etag: Etag,
     length_bytes: u64,
+    written: DateTime<Utc>,
+}
+
+/// An entity tag without its quotes.
+fn bare(etag: &Etag) -> String {
+    etag.to_string().trim_matches('"').to_owned()
+}
+
+fn time(time: Option<OffsetDateTime>) -> DateTime<Utc> {
+    time.and_then(|time| DateTime::from_timestamp(time.unix_timestamp(), time.nanosecond())).unwrap_or(DateTime::<Utc>::UNIX_EPOCH)
 }
 
 impl Place {
@@ -173,7 +213,9 @@ impl Place {
         let options = BlobClientGetPropertiesOptions { if_match, ..Default::default() };
         let answer = self.call(self.client.get_properties(Some(options))).await?;
         match (answer.etag(), answer.content_length()) {
-            (Ok(Some(etag)), Ok(Some(length_bytes))) => Ok(Seen { etag, length_bytes }),
+            (Ok(Some(etag)), Ok(Some(length_bytes))) => {
+                Ok(Seen { etag, length_bytes, written: time(answer.last_modified().ok().flatten()) })
+            }
             _ => Err(Fault::strange("its answer names no entity tag or no length")),
         }
     }

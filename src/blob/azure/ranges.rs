@@ -21,7 +21,7 @@ use crate::error::{Error, Result};
 
 /// The blob of which `seen` is known.
 pub(super) fn opened(place: Place, seen: Seen) -> Opened {
-    let etag = seen.etag.to_string().trim_matches('"').to_owned();
+    let etag = super::bare(&seen.etag);
     let length_bytes = seen.length_bytes;
     let reading = Reading { source: Arc::new(Source { place, seen }), current: Bytes::new(), next: JoinSet::new(), asked_bytes: 0 };
     Opened { etag, length_bytes, chunks: stream::try_unfold(reading, Reading::step).boxed() }

@@ -46,12 +46,24 @@ impl Azurite {
         HTTPS.get_or_init(|| Self::start(Some(&Certificates::new())))
     }
 
+    /// The queue service of this test run that speaks http and takes signatures.
+    pub(crate) fn queues() -> &'static Self {
+        static QUEUES: OnceLock<Azurite> = OnceLock::new();
+        QUEUES.get_or_init(|| Self::serve("queue", None))
+    }
+
     pub(crate) fn start(certificates: Option<&Certificates>) -> Self {
+        Self::serve("blob", certificates)
+    }
+
+    /// `blob` or `queue`.
+    pub(crate) fn serve(service: &str, certificates: Option<&Certificates>) -> Self {
         let installed = install();
         let folder = tempfile::tempdir().unwrap();
         let mut command = Command::new("node");
-        command.arg(source().join("watched.js")).arg(&installed).current_dir(&installed);
-        command.args(["--blobHost", "127.0.0.1", "--blobPort", "0", "--inMemoryPersistence", "--disableTelemetry", "--silent"]);
+        command.arg(source().join("watched.js")).arg(&installed).arg(service).current_dir(&installed);
+        command.args([format!("--{service}Host"), "127.0.0.1".to_owned(), format!("--{service}Port"), "0".to_owned()]);
+        command.args(["--inMemoryPersistence", "--disableTelemetry", "--silent"]);
         if let Some(certificates) = certificates {
             let (cert, key) = (folder.path().join("server.pem"), folder.path().join("server.key"));
             fs::write(&cert, &certificates.server).unwrap();
@@ -155,11 +167,20 @@ pub(crate) fn signature(permissions: &str, expiry: &str) -> String {
 
 /// The same with a key of one's own.
 pub(crate) fn signed(key: &str, permissions: &str, expiry: &str) -> String {
-    let text = format!("{ACCOUNT}\n{permissions}\nb\nsco\n\n{expiry}\n\nhttps,http\n2018-11-09\n");
+    signed_for("b", key, permissions, expiry)
+}
+
+/// The same for the queue service, `q`.
+pub(crate) fn queue_signature(permissions: &str) -> String {
+    signed_for("q", KEY, permissions, "2099-01-01T00:00:00Z")
+}
+
+fn signed_for(service: &str, key: &str, permissions: &str, expiry: &str) -> String {
+    let text = format!("{ACCOUNT}\n{permissions}\n{service}\nsco\n\n{expiry}\n\nhttps,http\n2018-11-09\n");
     let signature = hmac_sha256(&text, &key.to_owned().into()).unwrap();
     let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let (expiry, signature) = (encoded(expiry), encoded(&signature));
-    format!("sv=2018-11-09&ss=b&srt=sco&sp={permissions}&se={expiry}&spr=https%2Chttp&sig={signature}")
+    format!("sv=2018-11-09&ss={service}&srt=sco&sp={permissions}&se={expiry}&spr=https%2Chttp&sig={signature}")
 }
 
 /// A token with the claims that the emulator looks at; it does not look at the signature.

@@ -102,7 +102,7 @@ fn a_blob_becomes_rows_a_receipt_and_tags() {
 }
 
 /// The platform's endpoint of a managed identity, as App Service and Functions have it, until the test process ends.
-fn identity_endpoint(header: &'static str) -> String {
+pub(crate) fn identity_endpoint(header: &'static str) -> String {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let url = format!("http://{}/msi/token", listener.local_addr().unwrap());
     std::thread::spawn(move || {

@@ -38,7 +38,7 @@ async fn five_attempts_and_a_message_is_poison() {
     assert_eq!(fixture.calls("/TrainLengthOfStay").len(), 5);
 
     fixture.control(json!({}));
-    assert_eq!(running.queues().redrive("training-requests-poison", "training-requests").await.unwrap(), 1);
+    assert_eq!(running.queues().redrive("training-requests-poison", "training-requests", 9).await.unwrap(), 1);
     let calls = fixture.calls_reach("/TrainLengthOfStay", 6).await;
     assert_eq!(envelope(&calls[5])["Metadata"]["DequeueCount"], "1");
     running.stop().await;

@@ -58,7 +58,7 @@ impl Access {
     }
 
     /// The account's URL, with the signature if that is what lets us in, and the credential if that is.
-    pub(super) fn applied(&self, account_url: &str) -> Result<(Url, Option<Arc<dyn TokenCredential>>)> {
+    pub(crate) fn applied(&self, account_url: &str) -> Result<(Url, Option<Arc<dyn TokenCredential>>)> {
         // Nothing that could quote the value.
         let unusable = || Error::invalid("the setting HDAI_BLOB_ACCOUNT_URL is not the URL of a storage account");
         let mut url = Url::parse(account_url).map_err(|_| unusable())?;
@@ -82,11 +82,11 @@ impl Access {
     }
 
     /// What to do when the account refuses us.
-    pub(super) fn remedy(&self) -> &'static str {
+    pub(crate) fn remedy(&self) -> &'static str {
         match self {
             Self::Signature(_) => {
                 "renew the shared access signature in HDAI_BLOB_SAS: it has ended, is of another account, or lacks a permission (it takes \
-                 read, write, create and tags, on containers and objects)"
+                 read, write, create and tags, and list for `hdai host`, on containers and objects)"
             }
             Self::Emulator => "compare HDAI_BLOB_ACCOUNT_URL with the emulator's account",
             Self::Token(_) => {
@@ -100,14 +100,14 @@ impl Access {
 /// An account signature for the emulator. It never ends: the key that signs it is public.
 fn emulator_signature() -> Result<String> {
     const VERSION: &str = "2018-11-09";
-    const PERMISSIONS: &str = "rwdlactf";
+    const PERMISSIONS: &str = "rwdlacuptf";
     const EXPIRY: &str = "2099-12-31T00:00:00Z";
-    let text = format!("{EMULATOR_ACCOUNT}\n{PERMISSIONS}\nb\nsco\n\n{EXPIRY}\n\nhttps,http\n{VERSION}\n");
+    let text = format!("{EMULATOR_ACCOUNT}\n{PERMISSIONS}\nbq\nsco\n\n{EXPIRY}\n\nhttps,http\n{VERSION}\n");
     let signature =
         hmac_sha256(&text, &EMULATOR_KEY.into()).map_err(|_| Error::internal("the emulator's signature cannot be made"))?;
     let encoded = |text: &str| utf8_percent_encode(text, NON_ALPHANUMERIC).to_string();
     let (expiry, signature) = (encoded(EXPIRY), encoded(&signature));
-    Ok(format!("sv={VERSION}&ss=b&srt=sco&sp={PERMISSIONS}&se={expiry}&spr=https%2Chttp&sig={signature}"))
+    Ok(format!("sv={VERSION}&ss=bq&srt=sco&sp={PERMISSIONS}&se={expiry}&spr=https%2Chttp&sig={signature}"))
 }
 
 #[cfg(test)]
