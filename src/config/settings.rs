@@ -84,6 +84,11 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "Key that receipts are signed with: 32 bytes or more in base64, in Azure a Key Vault reference. Empty: a key file in HDAI_FOLDER.",
     ),
+    setting(
+        "HDAI_IMPORT_PART_BYTES",
+        "268435456",
+        "A CSV file larger than this is imported in parts of about this many bytes, by several instances side by side; at least 65536.",
+    ),
     setting("HDAI_LOG", "info", "Log filter, as tracing's EnvFilter reads it, for example `info,health_data_ai=debug`."),
 ];
 

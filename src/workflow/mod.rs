@@ -18,7 +18,7 @@ pub use anomalies::{find_anomalies, survey_report};
 pub use discharge::{Departure, discharge};
 pub use experiment::{Experimented, all_experiment_results, experiment_results, run_experiment};
 pub use facilities::save_facilities;
-pub use import::{BlobAddress, Delivery, Imported, import_blob, import_delivery, refuse_address};
+pub use import::{BlobAddress, Delivery, Imported, import_blob, import_delivery, import_part, refuse_address};
 pub use migrate_data::{Compared, Copied, Difference, Phase, Progress, Surveyed, migrate_data, survey_table};
 pub use predict::backfill;
 pub use read::{anomalies, audit_trail, census, champion_report, import_entry, imports, models, rejects, totals};
