@@ -131,10 +131,10 @@ SELECT found, firstweek, lastweek, charted, uncharted FROM dbo.survey
 SELECT ordinal, facid, [condition], direction, firstweek, lastweek, stays, meandays, expecteddays, averagedays, limitdays FROM dbo.findings ORDER BY ordinal OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY
 
 -- import
-SELECT id, account, container, name, etag, [state], attempt, [checkpoint], rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, started, finished FROM dbo.imports WHERE id = @P1
+SELECT id, account, container, name, etag, [state], attempt, [checkpoint], rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, firstline, lastline, started, finished FROM dbo.imports WHERE id = @P1
 
 -- imports
-SELECT id, account, container, name, etag, [state], attempt, [checkpoint], rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, started, finished FROM dbo.imports ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY
+SELECT id, account, container, name, etag, [state], attempt, [checkpoint], rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, firstline, lastline, started, finished FROM dbo.imports ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY
 
 -- begin_import
 INSERT INTO dbo.imports (id, filekey, account, container, name, etag, [state], attempt, [checkpoint], rowsread, stored, updated, unchanged, rejected, rejectskept, failure, extracolumns, sha256, started, operation)
@@ -149,7 +149,7 @@ UPDATE dbo.imports SET [state] = N'failed', failure = N'the file was replaced by
 WHERE filekey = @P2 AND id <> @P1 AND [state] = N'running'
 
 -- finish_import
-UPDATE dbo.imports SET [state] = @P3, sha256 = @P4, extracolumns = @P5, failure = @P6, finished = @P7
+UPDATE dbo.imports SET [state] = @P3, sha256 = @P4, extracolumns = @P5, failure = @P6, finished = @P7, firstline = @P8, lastline = @P9
 WHERE id = @P1 AND [state] = N'running' AND attempt = @P2
 
 -- create_staging
@@ -194,7 +194,7 @@ WHERE NOT EXISTS (SELECT 1 FROM dbo.rejects AS k WHERE k.importid = @P1 AND k.li
 ORDER BY r.place OFFSET 0 ROWS FETCH NEXT @P2 ROWS ONLY
 
 -- advance_import
-UPDATE dbo.imports SET [checkpoint] = [checkpoint] + @P2, rowsread = rowsread + @P2, stored = stored + @P3, updated = updated + @P4, unchanged = unchanged + @P5, rejected = rejected + @P6, rejectskept = rejectskept + @P7, operation = @P8 WHERE id = @P1
+UPDATE dbo.imports SET [checkpoint] = [checkpoint] + @P9, rowsread = rowsread + @P2, stored = stored + @P3, updated = updated + @P4, unchanged = unchanged + @P5, rejected = rejected + @P6, rejectskept = rejectskept + @P7, operation = @P8 WHERE id = @P1
 
 -- drop_temporary
 IF OBJECT_ID(N'tempdb..#staging') IS NOT NULL DROP TABLE #staging;
@@ -204,6 +204,46 @@ IF OBJECT_ID(N'tempdb..#predictions') IS NOT NULL DROP TABLE #predictions
 -- rejects
 SELECT line, columnname, [rule], remedy FROM dbo.rejects WHERE importid = @P1
 ORDER BY line, ordinal OFFSET @P2 ROWS FETCH NEXT @P3 ROWS ONLY
+
+-- plan_import
+UPDATE dbo.imports SET sha256 = @P2, extracolumns = @P3, firstline = @P4, lastline = @P5 WHERE id = @P1
+
+-- insert_part
+INSERT INTO dbo.importparts (importid, part, headerfrom, headerto, frombyte, tobyte, firstline, datarows, attempt, [checkpoint], done, operation)
+VALUES (@P1, @P2, @P3, @P4, @P5, @P6, @P7, @P8, 0, 0, 0, N'')
+
+-- parts_left
+SELECT part FROM dbo.importparts WHERE importid = @P1 AND done = 0 ORDER BY part
+
+-- part
+SELECT part, headerfrom, headerto, frombyte, tobyte, firstline, datarows, attempt, [checkpoint] FROM dbo.importparts WHERE importid = @P1 AND part = @P2
+
+-- lock_import
+UPDATE dbo.imports SET [checkpoint] = [checkpoint] WHERE id = @P1 AND [state] = N'running'
+
+-- take_part
+UPDATE dbo.importparts SET attempt = attempt + 1 WHERE importid = @P1 AND part = @P2 AND done = 0
+
+-- fence_part
+UPDATE dbo.importparts SET [checkpoint] = [checkpoint]
+WHERE importid = @P1 AND part = @P2 AND attempt = @P3 AND [checkpoint] = @P4 AND done = 0
+
+-- advance_part
+UPDATE dbo.importparts SET [checkpoint] = [checkpoint] + @P3, operation = @P4
+WHERE importid = @P1 AND part = @P2
+
+-- finish_part
+UPDATE dbo.importparts SET done = 1
+WHERE importid = @P1 AND part = @P2 AND attempt = @P3 AND done = 0 AND [checkpoint] = datarows
+
+-- fail_part
+UPDATE dbo.importparts SET done = 0 WHERE importid = @P1 AND part = @P2 AND attempt = @P3 AND done = 0
+
+-- close_import
+UPDATE dbo.imports SET [state] = @P2, failure = @P3, finished = @P4 WHERE id = @P1 AND [state] = N'running'
+
+-- part_witness
+SELECT CAST(1 AS int) AS committed FROM dbo.importparts WHERE operation = @P1
 
 -- import_witness
 SELECT CAST(1 AS int) AS committed FROM dbo.imports WHERE operation = @P1
@@ -416,5 +456,28 @@ FROM dbo.PatientData;
 GO
 INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
 VALUES (4, N'0004-deidentified', N'57f34877f0185ca1a97d501425f6e56d225f0755c83f92eb29ba12bc6fa6373d', SYSDATETIMEOFFSET());
+GO
+ALTER TABLE dbo.imports ADD firstline bigint NOT NULL CONSTRAINT DF_imports_firstline DEFAULT 0; -- of the file's data rows, 0: none or not known
+ALTER TABLE dbo.imports ADD lastline bigint NOT NULL CONSTRAINT DF_imports_lastline DEFAULT 0;
+
+CREATE TABLE dbo.importparts (
+  importid nvarchar(32) NOT NULL REFERENCES dbo.imports (id),
+  part int NOT NULL, -- from 0, in file order
+  headerfrom bigint NOT NULL, -- bytes of the file: from the first of them to the one behind the last
+  headerto bigint NOT NULL,
+  frombyte bigint NOT NULL,
+  tobyte bigint NOT NULL,
+  firstline bigint NOT NULL,
+  datarows bigint NOT NULL,
+  attempt int NOT NULL, -- deliveries that began work; only the newest may commit
+  [checkpoint] bigint NOT NULL, -- rows of the part whose fate is committed
+  done bit NOT NULL,
+  operation nvarchar(32) NOT NULL, -- the newest batch, to ask for when the answer to its commit was lost
+  CONSTRAINT PK_importparts PRIMARY KEY (importid, part),
+  CHECK ([checkpoint] <= datarows)
+);
+GO
+INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
+VALUES (5, N'0005-import-parts', N'837a211cb2d77c46b8082860ac48e6e96c1528fea1df638acaff95ea6638a6c7', SYSDATETIMEOFFSET());
 GO
 

@@ -107,10 +107,10 @@ SELECT found, firstweek, lastweek, charted, uncharted FROM survey
 SELECT ordinal, facid, condition, direction, firstweek, lastweek, stays, meandays, expecteddays, averagedays, limitdays FROM findings ORDER BY ordinal LIMIT ?1
 
 -- IMPORT
-SELECT id, account, container, name, etag, state, attempt, checkpoint, rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, started, finished FROM imports WHERE id = ?1
+SELECT id, account, container, name, etag, state, attempt, checkpoint, rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, firstline, lastline, started, finished FROM imports WHERE id = ?1
 
 -- IMPORTS
-SELECT id, account, container, name, etag, state, attempt, checkpoint, rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, started, finished FROM imports ORDER BY seq DESC LIMIT ?1
+SELECT id, account, container, name, etag, state, attempt, checkpoint, rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, firstline, lastline, started, finished FROM imports ORDER BY seq DESC LIMIT ?1
 
 -- BEGIN_IMPORT
 INSERT INTO imports (id, account, container, name, etag, state, attempt, checkpoint, rowsread, stored, updated, unchanged, rejected, rejectskept, failure, extracolumns, sha256, started) VALUES (?1, ?2, ?3, ?4, ?5, 'running', 1, 0, 0, 0, 0, 0, 0, 0, '', '', '', ?6)
@@ -125,10 +125,37 @@ UPDATE imports SET state = 'failed', failure = 'the file was replaced by a newer
 SELECT state = 'running' AND attempt = ?2, checkpoint, rejectskept FROM imports WHERE id = ?1
 
 -- ADVANCE_IMPORT
-UPDATE imports SET checkpoint = checkpoint + ?2, rowsread = rowsread + ?2, stored = stored + ?3, updated = updated + ?4, unchanged = unchanged + ?5, rejected = rejected + ?6, rejectskept = rejectskept + ?7 WHERE id = ?1
+UPDATE imports SET checkpoint = checkpoint + ?8, rowsread = rowsread + ?2, stored = stored + ?3, updated = updated + ?4, unchanged = unchanged + ?5, rejected = rejected + ?6, rejectskept = rejectskept + ?7 WHERE id = ?1
 
 -- FINISH_IMPORT
-UPDATE imports SET state = ?3, sha256 = ?4, extracolumns = ?5, failure = ?6, finished = ?7 WHERE id = ?1 AND state = 'running' AND attempt = ?2
+UPDATE imports SET state = ?3, sha256 = ?4, extracolumns = ?5, failure = ?6, finished = ?7, firstline = ?8, lastline = ?9 WHERE id = ?1 AND state = 'running' AND attempt = ?2
+
+-- PLAN_IMPORT
+UPDATE imports SET sha256 = ?3, extracolumns = ?4, firstline = ?5, lastline = ?6 WHERE id = ?1 AND state = 'running' AND attempt = ?2 AND checkpoint = 0
+
+-- INSERT_PART
+INSERT INTO importparts (importid, part, headerfrom, headerto, frombyte, tobyte, firstline, datarows, attempt, checkpoint, done) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, 0)
+
+-- PARTS_LEFT
+SELECT part FROM importparts WHERE importid = ?1 AND done = 0 ORDER BY part
+
+-- PART
+SELECT part, headerfrom, headerto, frombyte, tobyte, firstline, datarows, attempt, checkpoint FROM importparts WHERE importid = ?1 AND part = ?2
+
+-- TAKE_PART
+UPDATE importparts SET attempt = attempt + 1 WHERE importid = ?1 AND part = ?2 AND done = 0
+
+-- FENCE_PART
+SELECT coalesce(i.state = 'running' AND p.attempt = ?3 AND p.done = 0, 0), coalesce(p.checkpoint, 0), i.rejectskept FROM imports i LEFT JOIN importparts p ON p.importid = i.id AND p.part = ?2 WHERE i.id = ?1
+
+-- ADVANCE_PART
+UPDATE importparts SET checkpoint = checkpoint + ?3 WHERE importid = ?1 AND part = ?2
+
+-- FINISH_PART
+UPDATE importparts SET done = 1 WHERE importid = ?1 AND part = ?2 AND attempt = ?3 AND done = 0 AND checkpoint = datarows
+
+-- CLOSE_IMPORT
+UPDATE imports SET state = ?2, failure = ?3, finished = ?4 WHERE id = ?1 AND state = 'running'
 
 -- INSERT_REJECT
 INSERT INTO rejects (importid, line, ordinal, columnname, rule, remedy) VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (importid, line, ordinal) DO NOTHING
@@ -322,4 +349,24 @@ CREATE TABLE findings (
   limitdays REAL NOT NULL,
   CHECK (firstweek <= lastweek)
 ) STRICT;
+
+-- Migration 0004-import-parts
+ALTER TABLE imports ADD COLUMN firstline INTEGER NOT NULL DEFAULT 0; -- of the file's data rows, 0: none or not known
+ALTER TABLE imports ADD COLUMN lastline INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE importparts (
+  importid TEXT NOT NULL REFERENCES imports (id),
+  part INTEGER NOT NULL, -- from 0, in file order
+  headerfrom INTEGER NOT NULL, -- bytes of the file: from the first of them to the one behind the last
+  headerto INTEGER NOT NULL,
+  frombyte INTEGER NOT NULL,
+  tobyte INTEGER NOT NULL,
+  firstline INTEGER NOT NULL,
+  datarows INTEGER NOT NULL,
+  attempt INTEGER NOT NULL, -- deliveries that began work; only the newest may commit
+  checkpoint INTEGER NOT NULL, -- rows of the part whose fate is committed
+  done INTEGER NOT NULL CHECK (done IN (0, 1)),
+  PRIMARY KEY (importid, part),
+  CHECK (checkpoint <= datarows)
+) STRICT, WITHOUT ROWID;
 

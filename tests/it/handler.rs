@@ -3,6 +3,7 @@
 
 mod azure;
 mod garbage;
+mod parts;
 mod trust;
 
 use std::io::{Read, Write};

@@ -85,11 +85,17 @@ pub(crate) struct Host {
 
 impl Host {
     pub(crate) fn start(folder: &Path, args: &[&str]) -> Self {
+        Self::start_with(folder, args, &[])
+    }
+
+    /// The same, with these settings.
+    pub(crate) fn start_with(folder: &Path, args: &[&str], vars: &[(&str, &str)]) -> Self {
         std::fs::create_dir_all(folder).unwrap();
         let log = std::fs::OpenOptions::new().create(true).append(true).open(folder.join("host.log")).unwrap();
         let mut child = hdai(folder)
             .args(["host", "--port", "0"])
             .args(args)
+            .envs(vars.iter().copied())
             .env("HDAI_LOG", "debug,hyper=info,reqwest=info")
             .stdout(Stdio::piped())
             .stderr(log)

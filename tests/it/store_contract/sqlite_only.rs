@@ -160,11 +160,15 @@ fn an_older_database_is_brought_up_to_date_and_keeps_its_rows() {
     runtime().block_on(import(&store, 1, vec![encounter(1)]));
     drop(store);
     let raw = Connection::open(&path).unwrap();
-    raw.execute_batch("DROP TABLE findings; DROP TABLE survey; DELETE FROM schema_migrations WHERE number = 3").unwrap();
+    raw.execute_batch(
+        "DROP TABLE findings; DROP TABLE survey; DROP TABLE importparts; ALTER TABLE imports DROP COLUMN firstline; \
+         ALTER TABLE imports DROP COLUMN lastline; DELETE FROM schema_migrations WHERE number > 2",
+    )
+    .unwrap();
     drop(raw);
     let (store, runtime) = (Sqlite::open(&path).unwrap(), runtime());
-    assert_eq!(runtime.block_on(store.pending()).unwrap(), ["0003-anomalies"]);
-    assert_eq!(runtime.block_on(store.migrate()).unwrap(), ["0003-anomalies"]);
+    assert_eq!(runtime.block_on(store.pending()).unwrap(), ["0003-anomalies", "0004-import-parts"]);
+    assert_eq!(runtime.block_on(store.migrate()).unwrap(), ["0003-anomalies", "0004-import-parts"]);
     assert!(runtime.block_on(store.pending()).unwrap().is_empty());
     assert_eq!(runtime.block_on(store.encounter(eid(1))).unwrap().unwrap().encounter, encounter(1));
     assert_eq!(runtime.block_on(store.survey(1)).unwrap(), None);
