@@ -131,7 +131,9 @@ async fn import_part(app: &App, caller: &Caller, invocation: &Invocation) -> Res
     let id = item["importId"].as_str().and_then(ImportId::parse).ok_or_else(unreadable)?;
     let part = item["part"].as_u64().and_then(|part| u32::try_from(part).ok()).ok_or_else(unreadable)?;
     let Some(imported) = workflow::import_part(caller, &app.hospital, &id, part, app.now).await? else {
-        return Err(Error::not_found(format!("the ledger knows no part {part} of an import {id}: is it another record's message?")));
+        return Err(Error::not_found(format!(
+            "the ledger knows no part {part} of an import {id}: is it another record's message?"
+        )));
     };
     Ok(report(Reply::done().log(format!("part {part} of {}", describe(&imported))), &imported))
 }

@@ -106,12 +106,8 @@ pub(super) async fn finish(
         return Ok(PartStep::Committed);
     }
     let (state, failure) = closing(end);
-    let values = [
-        Parameter::Text(&id.0),
-        Parameter::Text(state.name()),
-        Parameter::Text(failure),
-        Parameter::Instant(closing_event.at),
-    ];
+    let values =
+        [Parameter::Text(&id.0), Parameter::Text(state.name()), Parameter::Text(failure), Parameter::Instant(closing_event.at)];
     session.execute(&sql.close_import, &values).await?;
     audit::append(session, sql, closing_event).await?;
     Ok(PartStep::Closed)

@@ -42,7 +42,13 @@ const ROLES: [DatabaseRole; 4] = [
     DatabaseRole {
         name: "hdai_analyst",
         who: "the database analyst: cares for the database, reads no patient",
-        grants: &[("SELECT", "imports"), ("SELECT", "importparts"), ("SELECT", "models"), ("SELECT", FACILITIES), ("SELECT", "schema_migrations")],
+        grants: &[
+            ("SELECT", "imports"),
+            ("SELECT", "importparts"),
+            ("SELECT", "models"),
+            ("SELECT", FACILITIES),
+            ("SELECT", "schema_migrations"),
+        ],
         denials: &[("SELECT", PATIENTS), ("SELECT", DEIDENTIFIED), ("SELECT", "rejects"), ("SELECT", "audit")],
         sees_definitions: true,
         member: "AnalystName",

@@ -12,13 +12,7 @@ use crate::store::rules::{closing, line_numbers, unknown_import};
 use crate::store::{PartEnd, PartStep, PartTaken, Step};
 
 /// Keeps the plan, if `attempt` is still the newest and nothing is committed.
-pub(super) fn plan(
-    transaction: &Transaction<'_>,
-    id: &ImportId,
-    attempt: u32,
-    plan: &Plan,
-    event: &AuditEvent,
-) -> Outcome<Step> {
+pub(super) fn plan(transaction: &Transaction<'_>, id: &ImportId, attempt: u32, plan: &Plan, event: &AuditEvent) -> Outcome<Step> {
     let (first, last) = line_numbers(plan.lines);
     let (first, last) = (signed(first)?, signed(last)?);
     let values = (&id.0, attempt, &plan.sha256, plan.extra_columns.join(","), first, last);
@@ -70,7 +64,11 @@ pub(super) fn finish(
     closing_event: &AuditEvent,
 ) -> Outcome<PartStep> {
     let fence = (&id.0, part.number, part.attempt);
-    let ours: bool = transaction.prepare_cached(&sql::FENCE_PART)?.query_and_then(fence, |row| row.get(0))?.next().transpose()?
+    let ours: bool = transaction
+        .prepare_cached(&sql::FENCE_PART)?
+        .query_and_then(fence, |row| row.get(0))?
+        .next()
+        .transpose()?
         .ok_or_else(|| unknown_import(id))?;
     let ended = match end {
         PartEnd::Done if ours => transaction.prepare_cached(&sql::FINISH_PART)?.execute(fence)? > 0,

@@ -105,9 +105,8 @@ async fn leave_marks(hospital: &Hospital, import: &Import) {
 
 /// Streams the part through the parser into the store. `None` if superseded.
 async fn read_part(hospital: &Hospital, import: &Import, part: &Part) -> Result<Option<PartEnd>> {
-    let gone = || PartEnd::Failed {
-        reason: "the file was replaced or removed before all its parts were read: drop it again".to_owned(),
-    };
+    let gone =
+        || PartEnd::Failed { reason: "the file was replaced or removed before all its parts were read: drop it again".to_owned() };
     let Source { container, name, etag, .. } = &import.source;
     let open = |bytes| hospital.blobs.open_range(container, name, etag, bytes);
     // A header is a row, and the planner has read it.

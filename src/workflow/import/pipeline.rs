@@ -59,12 +59,10 @@ pub(super) fn start(chunks: Chunks, bytes_max: u64, stretch: Stretch, facilities
     let (sender, batches) = mpsc::channel(BATCHES_WAITING);
     let reading = Reading::start(chunks, bytes_max, move |mut bytes| {
         let mut parsed = match stretch {
-            Stretch::File => {
-                content::unpacked(&mut bytes, Limits { bytes_max }, |content, text| match content {
-                    Content::Csv => rows(csv::Reader::new(text, &facilities)?, template, &sender),
-                    Content::FhirNdjson | Content::FhirJson | Content::Hl7v2 => clinical(content),
-                })?
-            }
+            Stretch::File => content::unpacked(&mut bytes, Limits { bytes_max }, |content, text| match content {
+                Content::Csv => rows(csv::Reader::new(text, &facilities)?, template, &sender),
+                Content::FhirNdjson | Content::FhirJson | Content::Hl7v2 => clinical(content),
+            })?,
             Stretch::RowsFrom(line) => rows(csv::Reader::further_down(&mut bytes, line, &facilities)?, template, &sender)?,
         };
         parsed.sha256 = bytes.finish()?;

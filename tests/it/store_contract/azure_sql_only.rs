@@ -117,7 +117,7 @@ fn a_database_of_another_program_is_refused() {
     runtime().block_on(async {
         for (change, word) in [
             ("UPDATE dbo.schema_migrations SET checksum = N'other' WHERE number = 2", "use that build"),
-            ("INSERT INTO dbo.schema_migrations (number, name, checksum, applied) VALUES (5, N'0005-later', N'x', SYSDATETIMEOFFSET())", "newer program"),
+            ("INSERT INTO dbo.schema_migrations (number, name, checksum, applied) VALUES (6, N'0006-later', N'x', SYSDATETIMEOFFSET())", "newer program"),
         ] {
             let server = tds::Server::start(Options::default());
             let store = open(&server).await;
@@ -179,7 +179,18 @@ const EVENTS: usize = 3;
 
 /// Every method that writes, on a [`prepared`] record: does the work, and says whether it came out right.
 const WRITES: [&str; 12] = [
-    "admit", "discharge", "batch", "finish", "plan", "part batch", "part end", "facilities", "predictions", "survey", "model", "audit",
+    "admit",
+    "discharge",
+    "batch",
+    "finish",
+    "plan",
+    "part batch",
+    "part end",
+    "facilities",
+    "predictions",
+    "survey",
+    "model",
+    "audit",
 ];
 
 async fn write(store: &AzureSql, which: &str) {

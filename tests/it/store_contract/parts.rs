@@ -40,7 +40,7 @@ pub(super) async fn a_plan_is_kept_once_and_says_what_is_left(new_place: NewPlac
         let planned = store.plan_import(&second.id, 3, &plan, &audit).await.unwrap();
         assert_eq!(planned, Step::Committed(Counts::default()));
     }
-    assert_eq!(store.audit_events(9).await.unwrap(), [audit.clone()]);
+    assert_eq!(store.audit_events(9).await.unwrap(), std::slice::from_ref(&audit));
     let Begun::InParts(entry, left) = store.begin_import(&second.id, &source(1), at(9)).await.unwrap() else {
         panic!("it is planned")
     };
@@ -187,7 +187,9 @@ pub(super) async fn a_part_that_fails_ends_the_import_once_and_it_can_go_on(new_
     assert_eq!(store.take_part(&import_id(1), 1).await.unwrap(), PartTaken::Over(entry));
 
     // The reason may be cured: a new delivery of the file goes on with the parts that are left.
-    let Begun::InParts(entry, left) = store.begin_import(&import_id(1), &source(1), at(40)).await.unwrap() else { panic!("it goes on") };
+    let Begun::InParts(entry, left) = store.begin_import(&import_id(1), &source(1), at(40)).await.unwrap() else {
+        panic!("it goes on")
+    };
     assert_eq!((entry.state, entry.failure.as_str(), entry.finished, left), (State::Running, "", None, vec![0, 1]));
     assert_eq!(end(&*store, 1, &take(&*store, 1, 1).await).await, PartStep::Committed);
     let one = take(&*store, 1, 0).await;
