@@ -369,6 +369,7 @@ mod tests {
     fn a_wrong_setting_is_named_and_its_value_is_not_shown() {
         for vars in [
             &[("HDAI_IMPORT_BYTES_MAX", "s3cret")][..],
+            &[("HDAI_IMPORT_PART_BYTES", "65535")],
             &[("HDAI_TRUST_LOCAL_IDENTITY", "s3cret")],
             &[("FUNCTIONS_CUSTOMHANDLER_PORT", "s3cret")],
         ] {

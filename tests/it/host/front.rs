@@ -31,7 +31,7 @@ async fn routes_methods_and_prefix() {
     let status: Value = json_of(client().get(url(&running, "/admin/host/status"))).await;
     assert_eq!(status["state"], "Running");
     let functions = json_of(client().get(url(&running, "/admin/functions"))).await;
-    assert_eq!(functions.as_array().unwrap().len(), 8);
+    assert_eq!(functions.as_array().unwrap().len(), 9);
     assert_eq!(fire(&running, "PatientAdmissionFunc", Value::Null).await, 400);
     assert_eq!(fire(&running, "Nobody", Value::Null).await, 404);
     running.stop().await;
