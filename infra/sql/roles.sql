@@ -17,6 +17,7 @@ GO
 GRANT SELECT, INSERT, UPDATE ON dbo.PatientData TO hdai_app;
 GRANT SELECT, INSERT, UPDATE ON dbo.MetaData_Facilities TO hdai_app;
 GRANT SELECT, INSERT, UPDATE ON dbo.imports TO hdai_app;
+GRANT SELECT, INSERT, UPDATE ON dbo.importparts TO hdai_app;
 GRANT SELECT, INSERT ON dbo.rejects TO hdai_app;
 GRANT SELECT, INSERT ON dbo.models TO hdai_app;
 GRANT SELECT, INSERT ON dbo.audit TO hdai_app;
@@ -36,6 +37,7 @@ GO
 IF DATABASE_PRINCIPAL_ID(N'hdai_analyst') IS NULL CREATE ROLE hdai_analyst;
 GO
 GRANT SELECT ON dbo.imports TO hdai_analyst;
+GRANT SELECT ON dbo.importparts TO hdai_analyst;
 GRANT SELECT ON dbo.models TO hdai_analyst;
 GRANT SELECT ON dbo.MetaData_Facilities TO hdai_analyst;
 GRANT SELECT ON dbo.schema_migrations TO hdai_analyst;

@@ -2,7 +2,8 @@
 //! It keeps nothing in memory, and no name leads out of the root.
 
 use std::fs::{self, Metadata};
-use std::io::{self, ErrorKind, Read, Write};
+use std::io::{self, ErrorKind, Read, Seek, SeekFrom, Write};
+use std::ops::Range;
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
@@ -10,11 +11,11 @@ use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::StreamExt;
-use futures_util::stream;
+use futures_util::stream::{self, BoxStream};
 use tokio::task::spawn_blocking;
 use uuid::Uuid;
 
-use super::{Blobs, CHUNK_BYTES_MAX, Entry, Listing, Opened, check_names, check_size};
+use super::{Blobs, CHUNK_BYTES_MAX, Entry, Listing, Opened, check_names, check_range, check_size};
 use crate::error::{Error, Result};
 
 /// The deepest folder that is listed.
@@ -47,8 +48,22 @@ impl Blobs for Local {
         let place = Place::new(&self.root, container, name)?;
         let Some(reading) = blocking(move || place.open()).await? else { return Ok(None) };
         let (etag, length_bytes) = (etag_of(&reading.opened), reading.opened.len());
-        let chunks = stream::try_unfold(reading, |reading| blocking(move || reading.next()));
-        Ok(Some(Opened { etag, length_bytes, chunks: chunks.boxed() }))
+        Ok(Some(Opened { etag, length_bytes, chunks: reading.chunks() }))
+    }
+
+    async fn open_range(
+        &self,
+        container: &str,
+        name: &str,
+        etag: &str,
+        bytes: Range<u64>,
+    ) -> Result<Option<BoxStream<'static, Result<Bytes>>>> {
+        let (place, etag) = (Place::new(&self.root, container, name)?, etag.to_owned());
+        let found = blocking(move || {
+            let Some(reading) = place.open()?.filter(|reading| etag_of(&reading.opened) == etag) else { return Ok(None) };
+            reading.of(bytes).map(Some)
+        });
+        Ok(found.await?.map(Reading::chunks))
     }
 
     async fn find(&self, container: &str, name: &str) -> Result<Option<Entry>> {
@@ -163,7 +178,8 @@ impl Place {
             Err(error) => return Err(self.failed("read", error)),
         };
         let opened = handle.metadata().map_err(|error| self.failed("read", error))?;
-        Ok(Some(Reading { place: self, handle, opened, read_bytes: 0 }))
+        let until = opened.len();
+        Ok(Some(Reading { place: self, handle, opened, position: 0, until }))
     }
 
     /// The file itself, after every symbolic link; `None` if there is none.
@@ -248,24 +264,41 @@ struct Reading {
     handle: fs::File,
     /// The file as it was when it was opened.
     opened: Metadata,
-    read_bytes: u64,
+    /// Where the next byte lies, and where the first one that is not wanted would.
+    position: u64,
+    until: u64,
 }
 
 impl Reading {
+    /// The same, of these bytes alone.
+    fn of(mut self, bytes: Range<u64>) -> Result<Self> {
+        check_range(&bytes, self.opened.len())?;
+        self.handle.seek(SeekFrom::Start(bytes.start)).map_err(|error| self.place.failed("read", error))?;
+        (self.position, self.until) = (bytes.start, bytes.end);
+        Ok(self)
+    }
+
+    fn chunks(self) -> BoxStream<'static, Result<Bytes>> {
+        stream::try_unfold(self, |reading| blocking(move || reading.next())).boxed()
+    }
+
     /// The next chunk; `None` at the end of a file that stayed the same.
     fn next(mut self) -> Result<Option<(Bytes, Self)>> {
-        let left = self.opened.len().saturating_sub(self.read_bytes);
-        // At the end, one byte more is asked for: if it comes, the file has grown.
+        let left = self.until.saturating_sub(self.position);
+        if left == 0 && self.until < self.opened.len() {
+            return self.check_unchanged().map(|()| None);
+        }
+        // At the file's end, one byte more is asked for: if it comes, the file has grown.
         let wanted = left.clamp(1, CHUNK_BYTES_MAX as u64);
         let mut chunk = Vec::with_capacity(wanted as usize);
         (&self.handle).take(wanted).read_to_end(&mut chunk).map_err(|error| self.place.failed("read", error))?;
-        self.read_bytes += chunk.len() as u64;
+        self.position += chunk.len() as u64;
         if chunk.is_empty() {
             return self.check_unchanged().map(|()| None);
         }
         // After each chunk, so that no row is made of two versions.
         let now = self.handle.metadata().map_err(|error| self.place.failed("read", error))?;
-        if self.read_bytes > self.opened.len() || etag_of(&now) != etag_of(&self.opened) {
+        if self.position > self.opened.len() || etag_of(&now) != etag_of(&self.opened) {
             return Err(self.place.overwritten());
         }
         Ok(Some((Bytes::from(chunk), self)))
@@ -282,7 +315,7 @@ impl Reading {
             Err(error) if error.kind() == ErrorKind::NotFound => None,
             Err(error) => return Err(self.place.failed("read", error)),
         };
-        let unchanged = self.read_bytes == self.opened.len() && same(&handle) && named.as_ref().is_some_and(same);
+        let unchanged = self.position == self.until && same(&handle) && named.as_ref().is_some_and(same);
         if unchanged { Ok(()) } else { Err(self.place.overwritten()) }
     }
 }

@@ -3,6 +3,8 @@
 pub mod azure;
 pub mod local;
 
+use std::ops::Range;
+
 use async_trait::async_trait;
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
@@ -57,6 +59,16 @@ pub trait Blobs: Send + Sync {
     /// Opens a blob; `None` if there is none of this name.
     async fn open(&self, container: &str, name: &str) -> Result<Option<Opened>>;
 
+    /// Opens these bytes of a blob, if it still is the version `etag`; `None` if it is not, or is gone. They are streamed as by
+    /// [`Blobs::open`].
+    async fn open_range(
+        &self,
+        container: &str,
+        name: &str,
+        etag: &str,
+        bytes: Range<u64>,
+    ) -> Result<Option<BoxStream<'static, Result<Bytes>>>>;
+
     /// What is known of a blob; `None` if there is none of this name.
     async fn find(&self, container: &str, name: &str) -> Result<Option<Entry>>;
 
@@ -88,6 +100,15 @@ fn check_names(container: &str, name: &str) -> Result<()> {
         )));
     }
     Ok(())
+}
+
+/// # Errors
+/// Internal, if the range does not lie in a blob of this length.
+fn check_range(bytes: &Range<u64>, length_bytes: u64) -> Result<()> {
+    match bytes.start <= bytes.end && bytes.end <= length_bytes {
+        true => Ok(()),
+        false => Err(Error::internal("a range that was asked for does not lie in its file")),
+    }
 }
 
 /// # Errors

@@ -45,7 +45,7 @@ async fn import(hospital: &Hospital, file: &Path) -> Result<Imported> {
     let content = Local::new(root).open(container, name).await?.ok_or_else(missing)?;
     let source =
         Source { account: "command-line".into(), container: container.into(), name: name.into(), etag: content.etag.clone() };
-    workflow::import_delivery(&super::caller(), hospital, Delivery { source, content }, super::now).await
+    workflow::import_delivery(&super::caller(), hospital, Delivery { source, content, part_bytes: None }, super::now).await
 }
 
 fn describe(file: &Path, imported: &Imported) -> String {

@@ -31,7 +31,7 @@ pub struct Limits {
 }
 
 /// Bytes that tell what a file is.
-const HEAD_BYTES: usize = 4096;
+pub const HEAD_BYTES: usize = 4096;
 /// A byte of an archive may stand for this many. Encounters in CSV reach about ten; only a bomb needs more.
 const RATIO_MAX: u64 = 200;
 /// Below this, no ratio is suspicious.
@@ -50,6 +50,15 @@ pub fn recognise(head: &[u8]) -> Content {
     let line = head.split(|byte| *byte == b'\n').next().unwrap_or(head);
     let one_object_a_line = line.len() < head.len() && line.trim_ascii_end().ends_with(b"}");
     if one_object_a_line { Content::FhirNdjson } else { Content::FhirJson }
+}
+
+/// Is a file with these first [`HEAD_BYTES`] CSV as it lies there? Only such a file can be read from anywhere but its beginning.
+pub fn is_plain_csv(head: &[u8]) -> bool {
+    !is_packed(head) && recognise(head) == Content::Csv
+}
+
+fn is_packed(head: &[u8]) -> bool {
+    matches!(head, [0x1f, 0x8b, ..] | [b'P', b'K', 3 | 5, 4 | 6, ..])
 }
 
 /// Unpacks `input` if it is packed (gzip, or a zip archive of one file), and hands the text to `work`, with what it is.
@@ -124,7 +133,7 @@ fn read_packed<T>(
     let fault = Rc::new(RefCell::new(None));
     let mut guarded = Guarded { unpacker, bytes: 0, packed: Rc::clone(packed), limits, fault: Rc::clone(&fault) };
     let answer = head(&mut guarded).and_then(|head| {
-        if matches!(head.as_slice(), [0x1f, 0x8b, ..] | [b'P', b'K', 3 | 5, 4 | 6, ..]) {
+        if is_packed(&head) {
             return Err(Error::invalid("the file is packed twice: pack the CSV file itself"));
         }
         let content = recognise(&head);

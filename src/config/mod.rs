@@ -21,6 +21,9 @@ pub use self::topic::TopicSettings;
 const AZURE_MARKS: [&str; 5] =
     ["WEBSITE_SITE_NAME", "WEBSITE_INSTANCE_ID", "WEBSITE_POD_NAME", "LEGION_SERVICE_HOST", "CONTAINER_APP_NAME"];
 
+/// Smallest `HDAI_IMPORT_PART_BYTES`: less is not worth a message.
+const PART_BYTES_LEAST: u64 = 64 * 1024;
+
 /// Largest `HDAI_BODY_BYTES_MAX`: what the message decoder reads.
 const BODY_BYTES_MOST: usize = 4 * 1024 * 1024;
 
@@ -39,6 +42,8 @@ pub struct Config {
     pub import_container: String,
     /// Largest file that is imported, in bytes.
     pub import_bytes_max: u64,
+    /// A CSV file larger than this is imported in parts of about this many bytes.
+    pub import_part_bytes: u64,
     /// Largest body of a call, in bytes.
     pub body_bytes_max: usize,
     /// Longest wait for the whole body of a call.
@@ -207,6 +212,10 @@ impl Config {
             most @ 0..=BODY_BYTES_MOST => most,
             _ => return Err(Error::invalid(format!("the setting HDAI_BODY_BYTES_MAX must be at most {BODY_BYTES_MOST}"))),
         };
+        let import_part_bytes = number("HDAI_IMPORT_PART_BYTES")?;
+        if import_part_bytes < PART_BYTES_LEAST {
+            return Err(Error::invalid(format!("the setting HDAI_IMPORT_PART_BYTES must be at least {PART_BYTES_LEAST}")));
+        }
         let account_url = text("HDAI_BLOB_ACCOUNT_URL")?.trim().trim_end_matches('/').to_ascii_lowercase();
         let blob = blob_settings(&text, &account_url)?;
         let sql = sql_settings(&text, &number)?;
@@ -218,6 +227,7 @@ impl Config {
             account_url,
             import_container: text("HDAI_IMPORT_CONTAINER")?.trim().to_owned(),
             import_bytes_max: number("HDAI_IMPORT_BYTES_MAX")?,
+            import_part_bytes,
             body_bytes_max,
             body_time_max: Duration::from_secs(number("HDAI_BODY_SECONDS_MAX")?.max(1)),
             trigger_bytes_max: size("HDAI_TRIGGER_BYTES_MAX")?,
@@ -419,6 +429,7 @@ mod tests {
             &[("HDAI_IMPORT_BYTES_MAX", "s3cret")][..],
             &[("WEBSITE_AUTH_ENABLED", "s3cret")],
             &[("HDAI_ENTRA_TENANT_ID", "s3cret")],
+            &[("HDAI_IMPORT_PART_BYTES", "65535")],
             &[("FUNCTIONS_CUSTOMHANDLER_PORT", "s3cret")],
         ] {
             let message = Config::from_vars(|name| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()))

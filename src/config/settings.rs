@@ -138,6 +138,11 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "Shared access signature of that queue service, instead of an identity; a secret. The emulator's own account needs none.",
     ),
+    setting(
+        "HDAI_IMPORT_PART_BYTES",
+        "268435456",
+        "A CSV file larger than this is imported in parts of about this many bytes, by several instances side by side; at least 65536.",
+    ),
     setting("HDAI_LOG", "info", "Log filter, as tracing's EnvFilter reads it, for example `info,health_data_ai=debug`."),
 ];
 

@@ -1,5 +1,7 @@
 //! A file of encounters on its way into the record: its identity, its ledger entry and its rejects.
 
+use std::ops::Range;
+
 use chrono::{DateTime, Utc};
 
 /// What one file is: the same four make the same import, however often it is delivered.
@@ -18,6 +20,14 @@ pub struct Source {
 /// An import's id: 32 hex digits derived from its [`Source`], so that a redelivery has the same id.
 #[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct ImportId(pub String);
+
+impl ImportId {
+    /// Reads an id; `None`, if it is none.
+    pub fn parse(text: &str) -> Option<Self> {
+        let hex = |byte: u8| matches!(byte, b'0'..=b'9' | b'a'..=b'f');
+        (text.len() == 32 && text.bytes().all(hex)).then(|| Self(text.to_owned()))
+    }
+}
 
 impl std::fmt::Display for ImportId {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -117,8 +127,67 @@ pub struct Import {
     pub extra_columns: String,
     /// SHA-256 of the file, hex; empty until the whole file was read.
     pub sha256: String,
+    /// Where its data rows lie; `None` until the whole file was read, and for a file without rows.
+    pub lines: Option<LineSpan>,
     /// First begun, UTC.
     pub started: DateTime<Utc>,
     /// Finished, UTC.
     pub finished: Option<DateTime<Utc>>,
+}
+
+/// The lines that a file's data rows take up, from 1; lines without a row may lie between them.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct LineSpan {
+    /// The line that the first row starts on.
+    pub first: u64,
+    /// The line that the last row ends on.
+    pub last: u64,
+}
+
+impl LineSpan {
+    /// `before`, if there was something, and then these.
+    pub fn after(before: Option<Self>, first: u64, last: u64) -> Self {
+        Self { first: before.map_or(first, |before| before.first), last }
+    }
+}
+
+/// Whole consecutive rows of a file, and what lies between them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct RowRange {
+    /// Where they lie in the file; it begins with the first byte of a row.
+    pub bytes: Range<u64>,
+    /// The line that the first row starts on, from 1.
+    pub first_line: u64,
+    /// Data rows, at least one.
+    pub rows: u64,
+}
+
+/// How a large file is imported in parts, by several instances side by side.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Plan {
+    /// SHA-256 of the file, hex.
+    pub sha256: String,
+    /// Headers that the schema does not know.
+    pub extra_columns: Vec<String>,
+    /// Where the data rows lie.
+    pub lines: Option<LineSpan>,
+    /// Where the header lies in the file.
+    pub header: Range<u64>,
+    /// The parts, in file order. Together they hold every row once.
+    pub parts: Vec<RowRange>,
+}
+
+/// A part of a file, as the ledger knows it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Part {
+    /// Its number, from 0, in file order.
+    pub number: u32,
+    /// Where the file's header lies.
+    pub header: Range<u64>,
+    /// Its rows.
+    pub range: RowRange,
+    /// Deliveries that began work on it; only the newest may commit.
+    pub attempt: u32,
+    /// Rows of the part whose fate is committed.
+    pub checkpoint: u64,
 }

@@ -20,6 +20,7 @@ pub fn embedded() -> Sources {
     Sources(files![
         "functions/Api/function.json",
         "functions/AuditCheckpoint/function.json",
+        "functions/ImportPart/function.json",
         "functions/PatientAdmissionFunc/function.json",
         "functions/PatientDataBulkImport/function.json",
         "functions/PatientDataEvents/function.json",

@@ -118,6 +118,7 @@ fn content(operation: Operation) -> Value {
         Operation::Admit => json!({ "$ref": "#/components/schemas/AdmissionAnswer" }),
         Operation::Discharge => json!({ "$ref": "#/components/schemas/DischargeAnswer" }),
         Operation::Anomalies => json!({ "$ref": "#/components/schemas/Anomalies" }),
+        Operation::Import => json!({ "$ref": "#/components/schemas/Receipt" }),
         _ => json!({ "type": "object" }),
     };
     json!({ "application/json": { "schema": schema } })
@@ -146,6 +147,7 @@ fn schemas() -> Value {
         .collect();
     json!({
         "Anomalies": anomalies(),
+        "Receipt": receipt(),
         "Problem": { "type": "object", "required": ["title", "status"], "properties": {
             "type": { "type": "string" }, "title": { "type": "string" }, "status": { "type": "integer" }, "detail": { "type": "string" },
             "result": { "type": "string", "description": "The blueprint's word." },
@@ -173,6 +175,27 @@ fn schemas() -> Value {
             "daysStayed": { "type": "integer" }, "result": { "type": "string" }, "predictionErrorDays": { "type": ["number", "null"] },
             "prediction": { "oneOf": [{ "$ref": "#/components/schemas/Prediction" }, { "type": "null" }] } } },
     })
+}
+
+fn receipt() -> Value {
+    let (text, count) = (json!({ "type": "string" }), json!({ "type": "integer", "minimum": 0 }));
+    let line = |what: &str| json!({ "type": ["integer", "null"], "minimum": 1, "description": what });
+    json!({ "type": "object", "properties": {
+        "importId": text, "container": text, "name": text, "etag": text,
+        "sha256": { "type": "string", "description": "Of the file, hex; empty until it was read to its end." },
+        "state": { "enum": ["running", "done", "failed"] },
+        "failure": text,
+        "attempts": { "type": "integer", "description": "Deliveries that began work on the file." },
+        "rows": { "type": "object", "properties": { "read": count, "stored": count, "updated": count, "unchanged": count, "rejected": count } },
+        "firstLine": line("The line that the file's first data row starts on; null if it has none, or until the file was read to its end."),
+        "lastLine": line("The line that its last data row ends on."),
+        "extraColumns": { "type": "array", "items": text },
+        "rejectsFile": { "type": ["string", "null"] },
+        "schemaFingerprint": text,
+        "started": { "type": "string", "format": "date-time" },
+        "finished": { "type": ["string", "null"], "format": "date-time" },
+        "durationMilliseconds": { "type": ["integer", "null"] },
+        "signature": { "type": "object", "properties": { "algorithm": text, "keyId": text, "value": text } } } })
 }
 
 fn anomalies() -> Value {

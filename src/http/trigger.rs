@@ -20,6 +20,7 @@ use crate::codec::envelope::{BlobContent, Invocation, Reply};
 use crate::codec::event_grid::{self, Unwanted, Wanted};
 use crate::config::Config;
 use crate::domain::Caller;
+use crate::domain::import::ImportId;
 use crate::error::{Error, Kind, Result};
 use crate::workflow::{self, BlobAddress, Imported, TrainRequest, Training};
 
@@ -28,6 +29,7 @@ use crate::workflow::{self, BlobAddress, Imported, TrainRequest, Training};
 enum Answer {
     BlobImport,
     QueuedImport,
+    ImportPart,
     Events,
     Train,
     TrainNow,
@@ -40,6 +42,7 @@ enum Answer {
 const FUNCTIONS: &[(&str, Answer)] = &[
     ("PatientDataBulkImport", Answer::BlobImport),
     ("PatientDataImport", Answer::QueuedImport),
+    ("ImportPart", Answer::ImportPart),
     ("PatientDataEvents", Answer::Events),
     ("TrainLengthOfStay", Answer::Train),
     ("TrainLengthOfStaySchedule", Answer::TrainNow),
@@ -62,6 +65,7 @@ pub(super) async fn answer(app: &App, function: &str, headers: &HeaderMap, body:
         match answer {
             Answer::BlobImport => blob_import(app, &caller, invocation).await,
             Answer::QueuedImport => queued_import(app, &caller, &invocation).await,
+            Answer::ImportPart => import_part(app, &caller, &invocation).await,
             Answer::Events => events(app, &caller, &invocation).await,
             Answer::Train => train(app, &caller, &invocation).await,
             Answer::TrainNow => train_now(app, &caller, TrainRequest::default()).await,
@@ -119,13 +123,37 @@ async fn import(app: &App, caller: &Caller, url: &str, inline: Option<Vec<u8>>) 
     };
     let address = BlobAddress { account: blob.account_url, container: blob.container, name: blob.name };
     let imported = workflow::import_blob(caller, &app.hospital, &address, inline, app.now).await?;
-    let reply = Reply::done().log(describe(&imported));
-    if !imported.asks_for_training() {
+    let reply = report(Reply::done().log(describe(&imported)), &imported);
+    if imported.parts.is_empty() {
         return Ok(reply);
+    }
+    let message = |part: &u32| json!({ "importId": imported.import.id.0, "part": part });
+    let reply = reply.log(format!("{} parts queued", imported.parts.len()));
+    Ok(reply.output("importParts", Value::Array(imported.parts.iter().map(message).collect())))
+}
+
+/// `queueTrigger` on `import-parts`: what the delivery of a large file queued.
+async fn import_part(app: &App, caller: &Caller, invocation: &Invocation) -> Result<Reply> {
+    let unreadable = || Error::invalid("the message names no part of an import");
+    let item = invocation.message("item").ok_or_else(unreadable)?;
+    let id = item["importId"].as_str().and_then(ImportId::parse).ok_or_else(unreadable)?;
+    let part = item["part"].as_u64().and_then(|part| u32::try_from(part).ok()).ok_or_else(unreadable)?;
+    let Some(imported) = workflow::import_part(caller, &app.hospital, &id, part, app.now).await? else {
+        return Err(Error::not_found(format!(
+            "the ledger knows no part {part} of an import {id}: is it another record's message?"
+        )));
+    };
+    Ok(report(Reply::done().log(format!("part {part} of {}", describe(&imported))), &imported))
+}
+
+/// Asks for training if the import calls for it.
+fn report(reply: Reply, imported: &Imported) -> Reply {
+    if !imported.asks_for_training() {
+        return reply;
     }
     let changed = imported.import.finished.unwrap_or(imported.import.started);
     let request = json!({ "importId": imported.import.id.0, "dataChanged": changed.to_rfc3339_opts(SecondsFormat::Micros, true) });
-    Ok(reply.output("trainingRequest", request))
+    reply.output("trainingRequest", request)
 }
 
 fn describe(imported: &Imported) -> String {

@@ -13,7 +13,7 @@ use chrono::{DateTime, NaiveDate, Utc};
 
 use crate::domain::anomaly::{StayHistory, Survey};
 use crate::domain::audit::{ChainHead, Chained, Unchained};
-use crate::domain::import::{Counts, Import, ImportId, Reject, Source};
+use crate::domain::import::{Counts, Import, ImportId, LineSpan, Part, Plan, Reject, Source};
 use crate::domain::model::ModelRecord;
 use crate::domain::{Action, Announcement, AuditEvent, Encounter, EncounterId, Facility, Outcome, Prediction};
 use crate::error::Result;
@@ -23,18 +23,58 @@ use crate::error::Result;
 pub enum Begun {
     /// Work on it from the checkpoint on, under the attempt in the entry.
     Work(Import),
-    /// It is done or failed already: nothing to do.
+    /// It is planned in parts, and those of these numbers are not done: see that each is worked on.
+    InParts(Import, Vec<u32>),
+    /// It is done already: nothing to do.
     Over(Import),
 }
 
-/// A batch of consecutive data rows of one file.
+/// What [`Store::take_part`] found.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartTaken {
+    /// Work on it from its checkpoint on, under its attempt.
+    Work(Box<Import>, Part),
+    /// All its rows are committed; others of the import's parts are not.
+    Before(Import),
+    /// The import is over, or was replaced: nothing to do.
+    Over(Import),
+    /// The ledger knows no such import or part.
+    Unknown,
+}
+
+/// How work on a part ended.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PartEnd {
+    /// Every row of it is stored or rejected.
+    Done,
+    /// The file cannot be read any more: the whole import fails.
+    Failed {
+        /// Why, naming no value.
+        reason: String,
+    },
+}
+
+/// What became of a part's end.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum PartStep {
+    /// Committed; other parts are not done.
+    Committed,
+    /// Committed, and the import is over with it.
+    Closed,
+    /// A newer delivery of the same part has taken over, or the import is over: stop, it is in good hands.
+    Superseded,
+}
+
+/// A batch of consecutive data rows of one file, or of one part of it.
 #[derive(Debug, Clone)]
 pub struct Batch {
     /// The import.
     pub import: ImportId,
-    /// The attempt that [`Store::begin_import`] answered.
+    /// The number of the part; `None`, if the file is imported whole.
+    pub part: Option<u32>,
+    /// The attempt that [`Store::begin_import`] answered; for a part, that of [`Store::take_part`].
     pub attempt: u32,
-    /// Data rows of the file before this batch; must equal the ledger's checkpoint.
+    /// Data rows of the file (or the part) before this batch; must equal the ledger's checkpoint (or the part's).
     pub after: u64,
     /// The rows that passed, in file order.
     pub encounters: Vec<Encounter>,
@@ -52,7 +92,7 @@ pub const REJECTS_KEPT_MAX: u64 = 10_000;
 /// What became of a batch or of a finish.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Step {
-    /// Committed; for a batch, its counts; for a finish, those of the whole import.
+    /// Committed; for a batch, its counts; for a plan or a finish, those of the whole import.
     Committed(Counts),
     /// A newer delivery of the same file has taken over, or the import is over: stop, it is in good hands.
     Superseded,
@@ -67,6 +107,8 @@ pub enum Finish {
         sha256: String,
         /// Headers that the schema does not know.
         extra_columns: Vec<String>,
+        /// Where the data rows lie.
+        lines: Option<LineSpan>,
     },
     /// The file cannot be read.
     Failed {
@@ -204,6 +246,24 @@ pub trait Store: Send + Sync {
     /// Closes the ledger entry and leaves the audit event, in one transaction. As with every fact whose audit event carries an
     /// announcement, that is kept in the same transaction, if the fact became one now.
     async fn finish_import(&self, id: &ImportId, attempt: u32, finish: &Finish, audit: &AuditEvent) -> Result<Step>;
+
+    /// Keeps the parts that a file is imported in and what is known of the whole file, with the audit event, in one transaction; only if
+    /// nothing of the file was committed before. Planned again by the same attempt changes nothing.
+    async fn plan_import(&self, id: &ImportId, attempt: u32, plan: &Plan, audit: &AuditEvent) -> Result<Step>;
+
+    /// Takes over a part; a new attempt supersedes an older one of the same part, and touches no other.
+    async fn take_part(&self, id: &ImportId, part: u32) -> Result<PartTaken>;
+
+    /// Ends a part with its audit event, and with the last part (or a failed one) the import, with the event `closing`, in one
+    /// transaction: whatever parts end at once, one of them closes the import. A part is done when its checkpoint is at its last row.
+    async fn finish_part(
+        &self,
+        id: &ImportId,
+        part: &Part,
+        end: &PartEnd,
+        audit: &AuditEvent,
+        closing: &AuditEvent,
+    ) -> Result<PartStep>;
 
     /// The newest imports, newest first.
     async fn imports(&self, limit: u32) -> Result<Vec<Import>>;

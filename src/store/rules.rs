@@ -6,11 +6,11 @@ use chrono::NaiveDate;
 use sha2::{Digest, Sha256};
 
 use super::columns::unreadable;
-use super::{Discharged, Finish, Stored};
+use super::{Discharged, Finish, PartEnd, Stored};
 use crate::domain::access::Proof;
 use crate::domain::anomaly::{Direction, Finding, Group};
 use crate::domain::encounter::STAY_DAYS_MAX;
-use crate::domain::import::{ImportId, Reject, State};
+use crate::domain::import::{ImportId, LineSpan, Reject, State};
 use crate::domain::model::ModelRecord;
 use crate::domain::{Action, AuditEvent, AuditRow, Caller, Encounter, EncounterId, FacilityId, Outcome, Role};
 use crate::error::{Error, Result};
@@ -61,12 +61,30 @@ pub(super) fn numbered<'r>(rejects: impl Iterator<Item = &'r Reject>) -> impl It
     rejects.map(move |reject| (*ordinals.entry(reject.line).and_modify(|last| *last += 1).or_default(), reject))
 }
 
-/// What the ledger says of a finish: state, SHA-256, further columns, failure.
-pub(super) fn ending(finish: &Finish) -> (State, &str, String, &str) {
+/// What the ledger says of a finish: state, SHA-256, further columns, lines, failure.
+pub(super) fn ending(finish: &Finish) -> (State, &str, String, (u64, u64), &str) {
     match finish {
-        Finish::Done { sha256, extra_columns } => (State::Done, sha256, extra_columns.join(","), ""),
-        Finish::Failed { reason } => (State::Failed, "", String::new(), reason),
+        Finish::Done { sha256, extra_columns, lines } => (State::Done, sha256, extra_columns.join(","), line_numbers(*lines), ""),
+        Finish::Failed { reason } => (State::Failed, "", String::new(), (0, 0), reason),
     }
+}
+
+/// What the ledger says of an import that a part's end closes: state, failure.
+pub(super) fn closing(end: &PartEnd) -> (State, &str) {
+    match end {
+        PartEnd::Done => (State::Done, ""),
+        PartEnd::Failed { reason } => (State::Failed, reason),
+    }
+}
+
+/// The first and the last line as the ledger holds them: lines count from 1, so 0 is none.
+pub(super) fn line_numbers(lines: Option<LineSpan>) -> (u64, u64) {
+    lines.map_or((0, 0), |lines| (lines.first, lines.last))
+}
+
+/// Reads what [`line_numbers`] made.
+pub(super) fn line_span(first: u64, last: u64) -> Option<LineSpan> {
+    (first > 0).then_some(LineSpan { first, last })
 }
 
 /// Nobody began this import.

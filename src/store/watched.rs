@@ -7,11 +7,14 @@ use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
 
 use super::rules::{event_as, role_names};
-use super::{Admitted, AuditQuery, Batch, Begun, Census, Discharged, Finish, Leased, Step, Store, Stored, Totals};
+use super::{
+    Admitted, AuditQuery, Batch, Begun, Census, Discharged, Finish, Leased, PartEnd, PartStep, PartTaken, Step, Store, Stored,
+    Totals,
+};
 use crate::domain::alert::{AlertRules, Watch};
 use crate::domain::anomaly::{StayHistory, Survey};
 use crate::domain::audit::{ChainHead, Chained, Unchained};
-use crate::domain::import::{Import, ImportId, Reject, Source};
+use crate::domain::import::{Import, ImportId, Part, Plan, Reject, Source};
 use crate::domain::model::ModelRecord;
 use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, Prediction};
 use crate::error::Result;
@@ -86,6 +89,36 @@ impl Store for Watched {
         let step = self.inner.finish_import(id, attempt, finish, audit).await?;
         if step != Step::Superseded {
             self.tell(audit);
+        }
+        Ok(step)
+    }
+
+    async fn plan_import(&self, id: &ImportId, attempt: u32, plan: &Plan, audit: &AuditEvent) -> Result<Step> {
+        let step = self.inner.plan_import(id, attempt, plan, audit).await?;
+        if step != Step::Superseded {
+            self.tell(audit);
+        }
+        Ok(step)
+    }
+
+    async fn take_part(&self, id: &ImportId, part: u32) -> Result<PartTaken> {
+        self.inner.take_part(id, part).await
+    }
+
+    async fn finish_part(
+        &self,
+        id: &ImportId,
+        part: &Part,
+        end: &PartEnd,
+        audit: &AuditEvent,
+        closing: &AuditEvent,
+    ) -> Result<PartStep> {
+        let step = self.inner.finish_part(id, part, end, audit, closing).await?;
+        if step != PartStep::Superseded {
+            self.tell(audit);
+        }
+        if step == PartStep::Closed {
+            self.tell(closing);
         }
         Ok(step)
     }

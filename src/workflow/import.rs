@@ -2,8 +2,9 @@
 //!
 //! The ledger makes it idempotent and resumable. A file is known by account, container, name and entity tag; each batch commits its rows
 //! and the checkpoint together; a new delivery of the same file goes on where the last one stopped, and an older one that is still at work
-//! is superseded at its next batch.
+//! is superseded at its next batch. A large file is only planned here, and imported in parts ([`import_part`]).
 
+mod parts;
 mod pipeline;
 
 use bytes::Bytes;
@@ -13,10 +14,13 @@ use sha2::{Digest, Sha256};
 use super::Hospital;
 use super::receipt::leave_receipt;
 use crate::blob::Opened;
+use crate::codec::content;
 use crate::domain::import::{Import, ImportId, Source, State};
 use crate::domain::{Action, AuditEvent, Caller, Outcome};
 use crate::error::{Error, Kind, Result};
-use crate::store::{Begun, Finish, Step};
+use crate::store::{Batch, Begun, Finish, Step};
+
+pub use parts::import_part;
 
 /// Where a payload says its blob is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -35,6 +39,8 @@ pub struct Delivery {
     pub source: Source,
     /// Its content.
     pub content: Opened,
+    /// A CSV file larger than this is planned in parts of about this many bytes; `None`, if nobody can be told to import them.
+    pub part_bytes: Option<u64>,
 }
 
 /// What became of a delivery.
@@ -46,9 +52,16 @@ pub struct Imported {
     pub already: bool,
     /// True if another delivery of the same file has taken over.
     pub superseded: bool,
+    /// Numbers of the parts that are to be imported next, each by [`import_part`].
+    pub parts: Vec<u32>,
 }
 
 impl Imported {
+    /// What became of it is what the entry says.
+    pub(super) fn of(import: Import) -> Self {
+        Self { import, already: false, superseded: false, parts: Vec::new() }
+    }
+
     /// Should a model be trained on what came in?
     pub fn asks_for_training(&self) -> bool {
         !self.superseded && self.import.state == State::Done && self.import.counts.changed_anything()
@@ -83,14 +96,14 @@ pub async fn import_blob(
         }
         opened => opened?,
     };
-    let content = match (opened, inline) {
+    let (content, part_bytes) = match (opened, inline) {
         // The payload does not say which version of the blob it carries; what lies there does.
-        (Some(opened), _) => opened,
-        (None, Some(bytes)) => Opened {
-            etag: format!("sha256-{}", hex(&Sha256::digest(&bytes))),
-            length_bytes: bytes.len() as u64,
-            chunks: one_chunk(bytes),
-        },
+        (Some(opened), _) => (opened, Some(config.import_part_bytes)),
+        (None, Some(bytes)) => {
+            let etag = format!("sha256-{}", hex(&Sha256::digest(&bytes)));
+            // There is no blob that parts could be read from.
+            (Opened { etag, length_bytes: bytes.len() as u64, chunks: one_chunk(bytes) }, None)
+        }
         (None, None) => {
             give_up_removed(caller, hospital, address, now()).await?;
             let event = AuditEvent::new(caller, Action::Import, Outcome::Failure, now()).detail("the blob is gone");
@@ -104,8 +117,8 @@ pub async fn import_blob(
         name: address.name.clone(),
         etag: content.etag.clone(),
     };
-    let imported = import_delivery(caller, hospital, Delivery { source, content }, now).await?;
-    if !imported.superseded {
+    let imported = import_delivery(caller, hospital, Delivery { source, content, part_bytes }, now).await?;
+    if !imported.superseded && imported.parts.is_empty() {
         tag(hospital, &imported.import).await;
     }
     Ok(imported)
@@ -172,64 +185,128 @@ pub async fn import_delivery(
     now: fn() -> DateTime<Utc>,
 ) -> Result<Imported> {
     hospital.allow(caller, Action::Import, now()).await?;
-    let Delivery { source, content } = delivery;
+    let Delivery { source, content, part_bytes } = delivery;
     let id = import_id(&source);
+    let note = |outcome, detail: String| AuditEvent::new(caller, Action::Import, outcome, now()).detail(detail);
     let entry = match hospital.store.begin_import(&id, &source, now()).await? {
         Begun::Work(entry) => entry,
+        Begun::InParts(import, parts) => {
+            // The process may have died between the plan's commit and the messages.
+            hospital.store.append_audit(&note(Outcome::Success, format!("{id}: {} parts are left", parts.len()))).await?;
+            return Ok(Imported { parts, ..Imported::of(import) });
+        }
         Begun::Over(entry) => {
-            let audit = AuditEvent::new(caller, Action::Import, Outcome::Success, now()).detail(format!("{id} was over before"));
-            hospital.store.append_audit(&audit).await?;
+            hospital.store.append_audit(&note(Outcome::Success, format!("{id} was over before"))).await?;
             // The process may have died between the commit and the receipt.
             leave_receipt(hospital, &entry).await?;
-            return Ok(Imported { import: entry, already: true, superseded: false });
+            return Ok(Imported { already: true, ..Imported::of(entry) });
         }
     };
     let attempt = entry.attempt;
     tracing::info!(import = %id, attempt, checkpoint = entry.checkpoint, bytes = content.length_bytes, "import begun");
-    let finish = match read_file(hospital, entry, content).await {
-        Ok(Some(finish)) => finish,
-        Ok(None) => return superseded(caller, hospital, &id, now()).await,
+    let finish = match work(caller, hospital, entry, content, part_bytes, now).await {
+        Ok(Work::Finished(finish)) => finish,
+        Ok(Work::Planned(parts)) => return Ok(Imported { parts, ..Imported::of(ledger_entry(hospital, &id).await?) }),
+        Ok(Work::Superseded) => return superseded(caller, hospital, &id, now()).await,
         Err(error) if error.kind() == Kind::Invalid => Finish::Failed { reason: error.message().to_owned() },
-        Err(error) => {
-            let audit = AuditEvent::new(caller, Action::Import, Outcome::Failure, now()).detail(format!("{id} was interrupted"));
-            // The store itself may be what is away; the first error says more.
-            if let Err(unheard) = hospital.store.append_audit(&audit).await {
-                tracing::error!(import = %id, error = %unheard, "the interruption could not be audited");
-            }
-            return Err(error);
-        }
+        Err(error) => return Err(interrupted(hospital, &note(Outcome::Failure, format!("{id} was interrupted")), error).await),
     };
     let outcome = if matches!(finish, Finish::Done { .. }) { Outcome::Success } else { Outcome::Failure };
-    let audit = hospital.announced(AuditEvent::new(caller, Action::Import, outcome, now()).detail(id.to_string()));
+    let audit = hospital.announced(note(outcome, id.to_string()));
     if hospital.store.finish_import(&id, attempt, &finish, &audit).await? == Step::Superseded {
         return superseded(caller, hospital, &id, now()).await;
     }
     hospital.wake_relay();
     let import = ledger_entry(hospital, &id).await?;
-    let counts = import.counts;
-    tracing::info!(
-        import = %id, state = import.state.name(), read = counts.read, stored = counts.stored, updated = counts.updated,
-        unchanged = counts.unchanged, rejected = counts.rejected, "import over"
-    );
+    tell_end(&import);
     leave_receipt(hospital, &import).await?;
-    Ok(Imported { import, already: false, superseded: false })
+    Ok(Imported::of(import))
 }
 
-/// Streams the file through the parser into the store. `None` if superseded.
-async fn read_file(hospital: &Hospital, entry: Import, content: Opened) -> Result<Option<Finish>> {
+/// What the work on a delivery came to.
+enum Work {
+    /// Every row is committed, but for the end of the ledger entry.
+    Finished(Finish),
+    /// The parts of these numbers are planned.
+    Planned(Vec<u32>),
+    /// A newer delivery has taken over.
+    Superseded,
+}
+
+/// Imports the file, or plans it in parts if it is large and nothing of it is committed yet.
+async fn work(
+    caller: &Caller,
+    hospital: &Hospital,
+    entry: Import,
+    content: Opened,
+    part_bytes: Option<u64>,
+    now: fn() -> DateTime<Utc>,
+) -> Result<Work> {
     let bytes_max = hospital.config.import_bytes_max;
     if content.length_bytes > bytes_max {
         return Err(too_large(bytes_max));
     }
+    let part_bytes = part_bytes.filter(|part_bytes| content.length_bytes > *part_bytes && entry.checkpoint == 0);
+    let Some(part_bytes) = part_bytes else { return read_file(hospital, entry, content).await };
+    let (head, content) = pipeline::peek(content).await?;
+    match content::is_plain_csv(&head) {
+        true => parts::plan(caller, hospital, &entry, content, part_bytes, now).await,
+        // What is packed can only be read from its beginning.
+        false => read_file(hospital, entry, content).await,
+    }
+}
+
+/// Notes that work was interrupted by `error`, which is given back.
+async fn interrupted(hospital: &Hospital, audit: &AuditEvent, error: Error) -> Error {
+    // The store itself may be what is away; the first error says more.
+    if let Err(unheard) = hospital.store.append_audit(audit).await {
+        tracing::error!(detail = audit.detail, error = %unheard, "the interruption could not be audited");
+    }
+    error
+}
+
+fn tell_end(import: &Import) {
+    let counts = import.counts;
+    tracing::info!(
+        import = %import.id, state = import.state.name(), read = counts.read, stored = counts.stored, updated = counts.updated,
+        unchanged = counts.unchanged, rejected = counts.rejected, "import over"
+    );
+}
+
+/// Streams the file through the parser into the store.
+async fn read_file(hospital: &Hospital, entry: Import, content: Opened) -> Result<Work> {
+    let template = Batch {
+        import: entry.id,
+        part: None,
+        attempt: entry.attempt,
+        after: entry.checkpoint,
+        encounters: Vec::new(),
+        lines: Vec::new(),
+        rejects: Vec::new(),
+        rejected_rows: 0,
+    };
+    let parsed = store_rows(hospital, content, pipeline::Stretch::File, template).await?;
+    Ok(parsed.map_or(Work::Superseded, |parsed| {
+        let pipeline::Parsed { sha256, extra_columns, lines, .. } = parsed;
+        Work::Finished(Finish::Done { sha256, extra_columns, lines })
+    }))
+}
+
+/// Parses and stores in batches like `template`, behind its checkpoint. `None` if superseded.
+async fn store_rows(
+    hospital: &Hospital,
+    content: Opened,
+    stretch: pipeline::Stretch,
+    template: Batch,
+) -> Result<Option<pipeline::Parsed>> {
     let facilities = hospital.store.facilities().await?.into_iter().map(|facility| facility.id).collect::<Vec<_>>();
-    let mut parsing = pipeline::start(content, bytes_max, facilities, &entry);
+    let mut parsing = pipeline::start(content.chunks, hospital.config.import_bytes_max, stretch, facilities, template);
     while let Some(batch) = parsing.next().await {
         if hospital.store.import_batch(&batch).await? == Step::Superseded {
             return Ok(None);
         }
     }
-    let parsed = parsing.end().await?;
-    Ok(Some(Finish::Done { sha256: parsed.sha256, extra_columns: parsed.extra_columns }))
+    parsing.end().await.map(Some)
 }
 
 fn too_large(bytes_max: u64) -> Error {
@@ -240,7 +317,7 @@ pub(super) async fn superseded(caller: &Caller, hospital: &Hospital, id: &Import
     let audit = AuditEvent::new(caller, Action::Import, Outcome::Success, now).detail(format!("{id} was taken over"));
     hospital.store.append_audit(&audit).await?;
     tracing::info!(import = %id, "another delivery of the same file has taken over");
-    Ok(Imported { import: ledger_entry(hospital, id).await?, already: false, superseded: true })
+    Ok(Imported { superseded: true, ..Imported::of(ledger_entry(hospital, id).await?) })
 }
 
 pub(super) async fn ledger_entry(hospital: &Hospital, id: &ImportId) -> Result<Import> {

@@ -142,8 +142,9 @@ pub async fn migrate_data(
                 AuditEvent::new(caller, Action::Import, Outcome::Success, now()).detail(format!("{} was over before", import.id));
             hospital.store.append_audit(&audit).await?;
             leave_receipt(hospital, &import).await?;
-            Imported { import, already: true, superseded: false }
+            Imported { already: true, ..Imported::of(import) }
         }
+        Begun::InParts(..) => return Err(Error::internal("a table was planned in parts, as only a file can be")),
         Begun::Work(entry) => {
             let reading = Reading::new(table, &facilities, count)?;
             copy(caller, hospital, entry, reading, (&surveyed, batch_rows), progress, now).await?
@@ -189,14 +190,14 @@ async fn copy(
     if !whole {
         return super::import::superseded(caller, hospital, &id, now()).await;
     }
-    let finish = Finish::Done { sha256: surveyed.sha256.clone(), extra_columns: reading.unused().to_vec() };
+    let finish = Finish::Done { sha256: surveyed.sha256.clone(), extra_columns: reading.unused().to_vec(), lines: None };
     let audit = AuditEvent::new(caller, Action::Import, Outcome::Success, now()).detail(id.to_string());
     if hospital.store.finish_import(&id, entry.attempt, &finish, &audit).await? == Step::Superseded {
         return super::import::superseded(caller, hospital, &id, now()).await;
     }
     let import = ledger_entry(hospital, &id).await?;
     leave_receipt(hospital, &import).await?;
-    Ok(Imported { import, already: false, superseded: false })
+    Ok(Imported::of(import))
 }
 
 /// False if another process has taken over.
@@ -216,6 +217,7 @@ async fn store_rows(
     while let Some(chunk) = reading.next(batch_rows).await? {
         let batch = Batch {
             import: entry.id.clone(),
+            part: None,
             attempt: entry.attempt,
             after: chunk.after,
             encounters: chunk.encounters,

@@ -23,7 +23,7 @@ pub use audit::{
 pub use discharge::{Departure, discharge};
 pub use experiment::{Experimented, all_experiment_results, experiment_results, run_experiment};
 pub use facilities::save_facilities;
-pub use import::{BlobAddress, Delivery, Imported, import_blob, import_delivery, refuse_address, refuse_events};
+pub use import::{BlobAddress, Delivery, Imported, import_blob, import_delivery, import_part, refuse_address, refuse_events};
 pub use migrate_data::{Compared, Copied, Difference, Phase, Progress, Surveyed, migrate_data, survey_table};
 pub use predict::backfill;
 pub use publish::{KEPT_DAYS, Published, publish, relay};

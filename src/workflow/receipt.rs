@@ -171,6 +171,8 @@ pub fn receipt(hospital: &Hospital, import: &Import) -> Result<Value> {
             "read": counts.read, "stored": counts.stored, "updated": counts.updated,
             "unchanged": counts.unchanged, "rejected": counts.rejected,
         },
+        "firstLine": import.lines.map(|lines| lines.first),
+        "lastLine": import.lines.map(|lines| lines.last),
         "extraColumns": import.extra_columns.split(',').filter(|column| !column.is_empty()).collect::<Vec<_>>(),
         "rejectsFile": (counts.rejected > 0).then(|| rejects_name(&import.id)),
         "schemaFingerprint": schema::fingerprint(),

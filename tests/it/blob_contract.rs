@@ -100,6 +100,7 @@ contract!(
     names_are_kept_apart,
     refused_names_lead_nowhere,
     the_entity_tag_follows_the_content,
+    a_range_is_of_the_version_that_is_named,
     overwriting_while_it_is_read_ends_the_stream,
     removing_while_it_is_read_ends_the_stream,
     writers_at_once_leave_one_whole_blob,
@@ -185,6 +186,35 @@ async fn the_entity_tag_follows_the_content(place: &Place) {
     assert_eq!(place.etag("a.csv").await, one);
     place.put("a.csv", "two").await.unwrap();
     assert_ne!(place.etag("a.csv").await, one);
+}
+
+async fn a_range_is_of_the_version_that_is_named(place: &Place) {
+    let written = pattern(LONG);
+    place.put("a.csv", written.clone()).await.unwrap();
+    let etag = place.etag("a.csv").await;
+    let range = async |etag: &str, bytes: std::ops::Range<u64>| {
+        let Some(chunks) = place.blobs().open_range(place.container(), "a.csv", etag, bytes).await? else { return Ok(None) };
+        let chunks: Vec<Bytes> = chunks.try_collect().await?;
+        assert!(chunks.iter().all(|chunk| !chunk.is_empty() && chunk.len() <= CHUNK_BYTES_MAX));
+        Ok::<_, health_data_ai::error::Error>(Some(chunks.concat()))
+    };
+    let length = LONG as u64;
+    for bytes in [0..1, 0..length, 7..8, 5..700_000, 524_288..1_048_576, length - 1..length, 700_001..length, 9..9] {
+        let expected = &written[bytes.start as usize..bytes.end as usize];
+        assert!(range(&etag, bytes.clone()).await.unwrap().as_deref() == Some(expected), "{bytes:?}");
+    }
+    assert_eq!(range(&etag, 0..length + 1).await.unwrap_err().kind(), Kind::Internal);
+    assert_eq!(range("0x1", 0..1).await.unwrap(), None);
+
+    let mut chunks = place.blobs().open_range(place.container(), "a.csv", &etag, 1..length - 1).await.unwrap().unwrap();
+    chunks.next().await.unwrap().unwrap();
+    place.put("a.csv", vec![7; LONG]).await.unwrap();
+    let rest: Result<Vec<Bytes>> = chunks.try_collect().await;
+    assert_eq!(rest.unwrap_err().kind(), Kind::Unavailable, "no row is made of two versions");
+    assert_eq!(range(&etag, 0..1).await.unwrap(), None);
+    let etag = place.etag("a.csv").await;
+    place.remove("a.csv").await;
+    assert_eq!(range(&etag, 0..1).await.unwrap(), None);
 }
 
 /// Long enough that both places have most of it still to read after the first chunk.

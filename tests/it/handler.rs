@@ -4,6 +4,7 @@
 pub(crate) mod azure;
 mod events;
 mod garbage;
+mod parts;
 mod publish;
 mod sign_in;
 mod trust;

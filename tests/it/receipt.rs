@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
 use std::process::{Output, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use crate::support::{Host, generate, hdai};
 
@@ -109,6 +109,11 @@ fn the_api_answers_the_receipt_that_lies_beside_the_file() {
     let written: Value = serde_json::from_slice(&fs::read(&written).unwrap()).unwrap();
     assert_eq!(answered, written);
     assert!(answered["durationMilliseconds"].as_u64().is_some() && answered["signature"]["keyId"].as_str().is_some());
+    // Thirty rows behind the header.
+    assert_eq!((&answered["firstLine"], &answered["lastLine"]), (&json!(2), &json!(31)));
+    let (_, described) = host.get("/api/openapi.json");
+    let members = |value: &Value| value.as_object().unwrap().keys().cloned().collect::<Vec<_>>();
+    assert_eq!(members(&described["components"]["schemas"]["Receipt"]["properties"]), members(&answered));
     let file = folder.path().join("answered.json");
     fs::write(&file, answered.to_string()).unwrap();
     assert!(verify(&host.folder, &[&file]).status.success());

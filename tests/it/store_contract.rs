@@ -12,6 +12,7 @@ mod edges;
 mod encounters;
 mod ledger;
 mod outbox;
+mod parts;
 mod place;
 mod property;
 mod records;
@@ -39,6 +40,16 @@ macro_rules! contract {
                 an_import_nobody_began_is_not_found,
                 an_import_keeps_the_prediction_of_an_admission,
                 imports_are_listed_newest_first,
+            );
+            contract!(@ $backend parts:
+                a_plan_is_kept_once_and_says_what_is_left,
+                what_is_begun_whole_is_not_planned,
+                an_older_delivery_of_a_part_is_superseded_and_no_other_part,
+                parts_count_every_row_once_and_the_last_closes_the_import,
+                of_parts_that_end_at_once_one_closes_the_import,
+                a_part_that_fails_ends_the_import_once_and_it_can_go_on,
+                parts_of_a_replaced_file_stop,
+                an_id_in_two_parts_ends_as_whoever_commits_last_says,
             );
             contract!(@ $backend encounters:
                 an_admission_is_stored_once_and_answered_again,

@@ -112,6 +112,7 @@ impl Host {
         let mut child = hdai(folder)
             .args(["host", "--port", "0"])
             .args(args)
+            .envs(vars.iter().copied())
             .env("HDAI_LOG", "debug,hyper=info,reqwest=info")
             .envs(vars.iter().copied())
             .stdout(Stdio::piped())

@@ -6,6 +6,7 @@ mod ranges;
 
 use std::collections::HashMap;
 use std::fmt;
+use std::ops::Range;
 use std::time::Duration;
 
 use async_trait::async_trait;
@@ -19,9 +20,10 @@ use azure_storage_blob::{BlobClient, BlobServiceClient, BlobServiceClientOptions
 use bytes::Bytes;
 use chrono::{DateTime, Utc};
 use futures_util::TryStreamExt;
+use futures_util::stream::BoxStream;
 
 use self::fault::Fault;
-use super::{Blobs, Entry, Listing, Opened, check_names, check_size};
+use super::{Blobs, Entry, Listing, Opened, check_names, check_range, check_size};
 use crate::azure::identity::{self, Identity};
 use crate::config::BlobSettings;
 use crate::error::{Error, Result};
@@ -142,6 +144,24 @@ impl Blobs for AzureBlobs {
         }
     }
 
+    async fn open_range(
+        &self,
+        container: &str,
+        name: &str,
+        etag: &str,
+        bytes: Range<u64>,
+    ) -> Result<Option<BoxStream<'static, Result<Bytes>>>> {
+        let place = self.blob(container, name)?;
+        match place.properties(Some(quoted(etag))).await {
+            Ok(seen) => {
+                check_range(&bytes, seen.length_bytes)?;
+                Ok(Some(ranges::stretch(place, seen, bytes)))
+            }
+            Err(Fault::NoBlob | Fault::Changed) => Ok(None),
+            Err(fault) => Err(fault.into_error("read", container)),
+        }
+    }
+
     async fn list(&self, container: &str, most: usize) -> Result<Listing> {
         let failed = |error| fault::of(error, container, self.refused).into_error("listed", container);
         let mut listing = Listing { entries: Vec::new(), cut: false };
@@ -226,7 +246,7 @@ impl Place {
     }
 
     async fn tag(&self, etag: &str, tags: &[(&str, &str)]) -> Result<(), Fault> {
-        let etag = Etag::from(format!("\"{etag}\""));
+        let etag = quoted(etag);
         // Asked apart, because the emulator does not heed the condition on tags.
         self.properties(Some(etag.clone())).await?;
         // To set tags is to replace them all, and others tag too.
@@ -241,6 +261,11 @@ impl Place {
         let options = BlobClientSetTagsOptions { if_match: Some(etag), ..Default::default() };
         self.call(async { self.client.set_tags(BlobTags::from(all).try_into()?, Some(options)).await }).await.map(drop)
     }
+}
+
+/// An entity tag as a condition wants it.
+fn quoted(etag: &str) -> Etag {
+    Etag::from(format!("\"{etag}\""))
 }
 
 fn content_type(name: &str) -> &'static str {

@@ -11,6 +11,7 @@ use azure_core::http::Etag;
 use azure_core::http::headers::HeaderName;
 use azure_storage_blob::models::BlobClientDownloadOptions;
 use bytes::{Bytes, BytesMut};
+use futures_util::stream::BoxStream;
 use futures_util::{StreamExt, TryStreamExt, stream};
 use tokio::task::JoinSet;
 
@@ -23,8 +24,15 @@ use crate::error::{Error, Result};
 pub(super) fn opened(place: Place, seen: Seen) -> Opened {
     let etag = super::bare(&seen.etag);
     let length_bytes = seen.length_bytes;
-    let reading = Reading { source: Arc::new(Source { place, seen }), current: Bytes::new(), next: JoinSet::new(), asked_bytes: 0 };
-    Opened { etag, length_bytes, chunks: stream::try_unfold(reading, Reading::step).boxed() }
+    Opened { etag, length_bytes, chunks: stretch(place, seen, 0..length_bytes) }
+}
+
+/// These bytes of the blob of which `seen` is known.
+pub(super) fn stretch(place: Place, seen: Seen, bytes: Range<u64>) -> BoxStream<'static, Result<Bytes>> {
+    let source = Arc::new(Source { place, seen });
+    let reading =
+        Reading { source, current: Bytes::new(), next: JoinSet::new(), asked_bytes: bytes.start, wanted_bytes: bytes.end };
+    stream::try_unfold(reading, Reading::step).boxed()
 }
 
 /// A version of a blob.
@@ -42,6 +50,8 @@ struct Reading {
     next: JoinSet<Result<Bytes>>,
     /// Up to where ranges were asked for.
     asked_bytes: u64,
+    /// Up to where bytes are wanted.
+    wanted_bytes: u64,
 }
 
 impl Reading {
@@ -63,7 +73,7 @@ impl Reading {
 
     fn fetch_next(&mut self) {
         let start = self.asked_bytes;
-        let end = start.saturating_add(self.source.place.limits.range_bytes).min(self.source.seen.length_bytes);
+        let end = start.saturating_add(self.source.place.limits.range_bytes).min(self.wanted_bytes);
         if start < end {
             self.asked_bytes = end;
             let source = Arc::clone(&self.source);

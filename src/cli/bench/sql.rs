@@ -128,7 +128,8 @@ async fn import(hospital: &Hospital, rows: u32) -> Result<Load> {
     forget_peak();
     let begun = Instant::now();
     let imported =
-        workflow::import_delivery(&crate::cli::caller(), hospital, Delivery { source, content }, crate::cli::now).await?;
+        workflow::import_delivery(&crate::cli::caller(), hospital, Delivery { source, content, part_bytes: None }, crate::cli::now)
+            .await?;
     let load = load("full import", begun.elapsed(), rows, local::peak_resident_bytes(std::process::id()));
     if imported.import.counts.stored != u64::from(rows) {
         return Err(Error::internal(format!("the import stored {} rows", imported.import.counts.stored)));

@@ -24,6 +24,9 @@ pub(super) struct Lines<R> {
     record_bytes: usize,
     last_line: u64,
     too_long: bool,
+    /// Where the next byte lies in the stream.
+    offset: u64,
+    record_offset: u64,
 }
 
 impl<R: Read> Lines<R> {
@@ -40,6 +43,8 @@ impl<R: Read> Lines<R> {
             record_bytes: 0,
             last_line: 1,
             too_long: false,
+            offset: 0,
+            record_offset: 0,
         }
     }
 
@@ -53,7 +58,7 @@ impl<R: Read> Lines<R> {
             [] => Err(Error::invalid("the file is empty: its first line must name the columns")),
             [0xff, 0xfe, ..] | [0xfe, 0xff, ..] => Err(Error::invalid("the file is UTF-16: save it as a CSV file in UTF-8")),
             [0xef, 0xbb, 0xbf, ..] => {
-                self.start = 3;
+                (self.start, self.offset) = (3, 3);
                 Ok(())
             }
             _ => Ok(()),
@@ -74,6 +79,22 @@ impl<R: Read> Lines<R> {
     /// The line on which what was handed out of the present record ends.
     pub(super) fn last_line(&self) -> u64 {
         self.last_line
+    }
+
+    /// Where the present record starts in the stream.
+    pub(super) fn record_offset(&self) -> u64 {
+        self.record_offset
+    }
+
+    /// Where what was handed out ends in the stream. Between records that is the end of the last one, or of the blank lines behind it.
+    pub(super) fn offset(&self) -> u64 {
+        self.offset
+    }
+
+    /// Says that the next byte, which starts a record, lies on this line.
+    pub(super) fn go_on_at(&mut self, line: u64) {
+        self.line = line;
+        self.after_return = false;
     }
 
     /// Did the present record exceed [`ROW_BYTES_MAX`]?
@@ -109,6 +130,7 @@ impl<R: Read> Lines<R> {
         while self.start < self.end && matches!(self.buffer[self.start], b'\r' | b'\n') {
             self.count(self.buffer[self.start]);
             self.start += 1;
+            self.offset += 1;
         }
     }
 }
@@ -126,6 +148,7 @@ impl<R: Read> Read for Lines<R> {
             if self.start < self.end {
                 self.between = false;
                 self.record_line = self.line;
+                self.record_offset = self.offset;
                 break;
             }
         }
@@ -134,6 +157,7 @@ impl<R: Read> Read for Lines<R> {
         let Some(&last) = held[..bytes].last() else { return Ok(0) };
         out[..bytes].copy_from_slice(&held[..bytes]);
         self.start += bytes;
+        self.offset += bytes as u64;
         self.last_line = self.line;
         // An LF that completes a CRLF comes alone in its chunk, so the byte before it is known to be the CR.
         if bytes > 1 {

@@ -11,6 +11,7 @@ mod facilities;
 mod header;
 mod lines;
 mod row;
+mod split;
 mod writer;
 
 use std::fmt;
@@ -19,7 +20,7 @@ use std::ops::RangeInclusive;
 
 use csv::{ByteRecord, ErrorKind, ReaderBuilder};
 
-use crate::domain::import::Reject;
+use crate::domain::import::{LineSpan, Reject};
 use crate::domain::{Encounter, FacilityId};
 use crate::error::{Error, Kind, Result};
 #[cfg(doc)]
@@ -29,6 +30,7 @@ use lines::Lines;
 
 pub use facilities::{read_facilities, write_facilities};
 pub use header::EXTRA_COLUMNS_MAX;
+pub use split::{Split, split};
 pub use writer::Writer;
 
 /// Longest row, in bytes, line end included. It bounds the memory a file without line ends (or with a quote left open) can take.
@@ -59,6 +61,7 @@ pub struct Reader<R> {
     records: Records<R>,
     layout: Layout,
     facilities: Vec<FacilityId>,
+    lines: Option<LineSpan>,
 }
 
 impl<R> fmt::Debug for Reader<R> {
@@ -75,7 +78,23 @@ impl<R: Read> Reader<R> {
     pub fn new(input: R, facilities: &[FacilityId]) -> Result<Self> {
         let mut records = Records::new(input)?;
         let layout = Layout::read(records.header()?)?;
-        Ok(Self { records, layout, facilities: facilities.to_vec() })
+        Ok(Self { records, layout, facilities: facilities.to_vec(), lines: None })
+    }
+
+    /// Reads rows from further down in a file: `input` is the file's header, and then rows of which the first starts on `first_line`
+    /// of the file, as [`split`] found both.
+    ///
+    /// # Errors
+    /// As [`Reader::new`].
+    pub fn further_down(input: R, first_line: u64, facilities: &[FacilityId]) -> Result<Self> {
+        let mut reader = Self::new(input, facilities)?;
+        reader.records.csv.get_mut().go_on_at(first_line);
+        Ok(reader)
+    }
+
+    /// Where the rows that were read or passed over lie.
+    pub fn lines(&self) -> Option<LineSpan> {
+        self.lines
     }
 
     /// The headers the schema does not know, fit to be shown: at most [`EXTRA_COLUMNS_MAX`] of them, then how many more.
@@ -89,9 +108,8 @@ impl<R: Read> Reader<R> {
     /// As [`Reader::read_batch`].
     pub fn skip(&mut self, rows: u64) -> Result<u64> {
         for skipped in 0..rows {
-            if self.records.next()?.is_none() {
-                return Ok(skipped);
-            }
+            let Some((lines, _)) = self.records.next()? else { return Ok(skipped) };
+            self.lines = Some(LineSpan::after(self.lines, *lines.start(), *lines.end()));
         }
         Ok(rows)
     }
@@ -108,6 +126,7 @@ impl<R: Read> Reader<R> {
             let Some((lines, record)) = self.records.next()? else { break };
             rows.rows += 1;
             let line = *lines.start();
+            self.lines = Some(LineSpan::after(self.lines, line, *lines.end()));
             match row::encounter(record, lines, &self.layout, &self.facilities, &mut rows.rejects) {
                 Some(encounter) => {
                     rows.encounters.push(encounter);

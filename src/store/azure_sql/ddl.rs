@@ -47,6 +47,7 @@ pub(super) fn migrations(schema: &str) -> Vec<Migration> {
         Migration { number: 4, name: "0004-deidentified", batches: vec![batch(deidentified(schema))] },
         Migration { number: 5, name: "0005-audit-chain", batches: vec![place(AUDIT_CHAIN), place(AUDIT_CHAIN_INDEXES)] },
         Migration { number: 6, name: "0006-outbox", batches: vec![place(OUTBOX)] },
+        Migration { number: 7, name: "0007-import-parts", batches: vec![place(IMPORT_PARTS)] },
     ]
 }
 
@@ -255,6 +256,30 @@ CREATE TABLE {s}.outbox_lease (
 );
 
 INSERT INTO {s}.outbox_lease (one, lease, until, failures) VALUES (1, N'', CAST('2000-01-01T00:00:00+00:00' AS datetimeoffset(7)), 0);
+";
+
+/// The parts of large files, and where the data rows of a file lie. A part repeats where the header lies, so that one row says all that
+/// work on it needs.
+const IMPORT_PARTS: &str = "\
+ALTER TABLE {s}.imports ADD firstline bigint NOT NULL CONSTRAINT DF_imports_firstline DEFAULT 0; -- of the file's data rows, 0: none or not known
+ALTER TABLE {s}.imports ADD lastline bigint NOT NULL CONSTRAINT DF_imports_lastline DEFAULT 0;
+
+CREATE TABLE {s}.importparts (
+  importid nvarchar(32) NOT NULL REFERENCES {s}.imports (id),
+  part int NOT NULL, -- from 0, in file order
+  headerfrom bigint NOT NULL, -- bytes of the file: from the first of them to the one behind the last
+  headerto bigint NOT NULL,
+  frombyte bigint NOT NULL,
+  tobyte bigint NOT NULL,
+  firstline bigint NOT NULL,
+  datarows bigint NOT NULL,
+  attempt int NOT NULL, -- deliveries that began work; only the newest may commit
+  [checkpoint] bigint NOT NULL, -- rows of the part whose fate is committed
+  done bit NOT NULL,
+  operation nvarchar(32) NOT NULL, -- the newest batch, to ask for when the answer to its commit was lost
+  CONSTRAINT PK_importparts PRIMARY KEY (importid, part),
+  CHECK ([checkpoint] <= datarows)
+);
 ";
 
 /// Facilities that the site has changed since stay as they are.

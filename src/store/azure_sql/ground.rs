@@ -23,6 +23,7 @@ const OBJECTS: &[(&str, &str)] = &[
     ("TABLE", PLAIN),
     ("VIEW", "EncountersDeidentified"),
     ("TABLE", "rejects"),
+    ("TABLE", "importparts"),
     ("TABLE", "imports"),
     ("TABLE", "findings"),
     ("TABLE", "survey"),

@@ -12,12 +12,12 @@ use super::migrations::take_lock;
 use super::pool::Session;
 use super::sql::{REJECTS, STAGING, Statements};
 use super::values::{count, instant, number, optional_instant, push_encounter, signed, text, text_cell};
-use super::{audit, outbox};
+use super::{audit, outbox, parts};
 use crate::domain::import::{Counts, Import, ImportId, Reject, Source, State};
 use crate::domain::{AuditEvent, EncounterId, Fact};
 use crate::error::Result;
 use crate::store::columns::{self, encounter_columns, unreadable};
-use crate::store::rules::{belongs_to_an_admission, ending, hex, numbered, unknown_import};
+use crate::store::rules::{belongs_to_an_admission, ending, hex, line_span, numbered, unknown_import};
 use crate::store::{Batch, Begun, Finish, REJECTS_KEPT_MAX, Step};
 
 /// Opens the ledger entry, or takes it over from an older delivery. Whoever loses a race to open it is tried again and takes it over.
@@ -53,7 +53,11 @@ pub(super) async fn begin(
     Ok(match entry.state {
         // Another delivery finished it between the two looks.
         State::Done => Begun::Over(entry),
-        State::Running | State::Failed => Begun::Work(entry),
+        State::Running | State::Failed => match parts::left(session, sql, id).await? {
+            // All parts done would be an import done.
+            left if left.is_empty() => Begun::Work(entry),
+            left => Begun::InParts(entry, left),
+        },
     })
 }
 
@@ -111,13 +115,9 @@ fn line_of(batch: &Batch, place: usize) -> u64 {
 
 async fn merge(session: &mut Session, sql: &Statements, batch: &Batch, turns: &[i32]) -> Outcome<Step> {
     take_lock(session, &sql.lock_imports).await?;
-    let key = [
-        Parameter::Text(&batch.import.0),
-        Parameter::Long(Some(batch.attempt.into())),
-        Parameter::Long(Some(signed(batch.after)?)),
-    ];
-    let ours = session.execute(&sql.fence, &key).await? > 0;
-    let kept = session.row(&sql.rejects_kept, &key[..1]).await?.ok_or_else(|| unknown_import(&batch.import))?;
+    let ours = is_ours(session, sql, batch).await?;
+    let kept = session.row(&sql.rejects_kept, &[Parameter::Text(&batch.import.0)]).await?;
+    let kept = kept.ok_or_else(|| unknown_import(&batch.import))?;
     if !ours {
         return Ok(Step::Superseded);
     }
@@ -131,8 +131,27 @@ async fn merge(session: &mut Session, sql: &Statements, batch: &Batch, turns: &[
         values.push(Parameter::Long(Some(signed(number)?)));
     }
     values.push(Parameter::Text(&operation));
+    let rows = Parameter::Long(Some(signed(counts.read)?));
+    let Some(part) = batch.part else {
+        values.push(rows);
+        session.execute(&sql.advance_import, &values).await?;
+        return Ok(Step::Committed(counts));
+    };
+    values.push(Parameter::Long(Some(0)));
     session.execute(&sql.advance_import, &values).await?;
+    let values = [Parameter::Text(&batch.import.0), Parameter::Long(Some(part.into())), rows, Parameter::Text(&operation)];
+    session.execute(&sql.advance_part, &values).await?;
     Ok(Step::Committed(counts))
+}
+
+/// Is this the batch that the ledger waits for? Locks the import's row, and the part's.
+async fn is_ours(session: &mut Session, sql: &Statements, batch: &Batch) -> Outcome<bool> {
+    let (id, attempt) = (Parameter::Text(&batch.import.0), Parameter::Long(Some(batch.attempt.into())));
+    let after = Parameter::Long(Some(signed(batch.after)?));
+    let Some(part) = batch.part else { return Ok(session.execute(&sql.fence, &[id, attempt, after]).await? > 0) };
+    let part = Parameter::Long(Some(part.into()));
+    Ok(session.execute(&sql.lock_import, &[Parameter::Text(&batch.import.0)]).await? > 0
+        && session.execute(&sql.fence_part, &[id, part, attempt, after]).await? > 0)
 }
 
 /// Turn by turn, so that a row that comes twice is stored and then updated. After the first turn every id is there.
@@ -195,7 +214,7 @@ pub(super) async fn finish(
     finish: &Finish,
     event: &AuditEvent,
 ) -> Outcome<Step> {
-    let (state, sha256, extra_columns, failure) = ending(finish);
+    let (state, sha256, extra_columns, (first, last), failure) = ending(finish);
     let values = [
         Parameter::Text(&id.0),
         Parameter::Long(Some(attempt.into())),
@@ -204,6 +223,8 @@ pub(super) async fn finish(
         Parameter::Text(&extra_columns),
         Parameter::Text(failure),
         Parameter::Instant(event.at),
+        Parameter::Long(Some(signed(first)?)),
+        Parameter::Long(Some(signed(last)?)),
     ];
     let closed = session.execute(&sql.finish_import, &values).await?;
     let entry = find(session, sql, id).await?.ok_or_else(|| unknown_import(id))?;
@@ -265,6 +286,7 @@ fn read(row: &Row) -> Outcome<Import> {
         failure: word("failure")?,
         extra_columns: word("extracolumns")?,
         sha256: word("sha256")?,
+        lines: line_span(count(row, "firstline")?, count(row, "lastline")?),
         started: instant(row, "started")?,
         finished: optional_instant(row, "finished")?,
     })

@@ -17,6 +17,7 @@ mod migrations;
 mod models;
 mod options;
 mod outbox;
+mod parts;
 mod pool;
 mod probe;
 mod retry;
@@ -43,13 +44,16 @@ use self::connecting::{Connecting, Rotating};
 use self::pool::Pool;
 use self::sql::Statements;
 use super::columns::{encounter_columns, nameless_columns};
-use super::{Admitted, AuditQuery, Batch, Begun, Census, Discharged, Finish, Leased, Step, Store, Stored, Totals};
+use super::{
+    Admitted, AuditQuery, Batch, Begun, Census, Discharged, Finish, Leased, PartEnd, PartStep, PartTaken, Step, Store, Stored,
+    Totals,
+};
 use crate::azure::cached_secret::CachedSecret;
 use crate::azure::identity::{self, Identity};
 use crate::config::{SqlConnection, SqlSettings};
 use crate::domain::anomaly::{StayHistory, Survey};
 use crate::domain::audit::{ChainHead, Chained, Unchained};
-use crate::domain::import::{Import, ImportId, Reject, Source};
+use crate::domain::import::{Import, ImportId, Part, Plan, Reject, Source};
 use crate::domain::model::ModelRecord;
 use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, Prediction};
 use crate::error::Result;
@@ -163,12 +167,33 @@ impl Store for AzureSql {
 
     async fn import_batch(&self, batch: &Batch) -> Result<Step> {
         let turns = imports::turns(batch)?;
-        let attempts = self.pool.importing(Some(&self.sql.import_witness));
+        let witness = if batch.part.is_some() { &self.sql.part_witness } else { &self.sql.import_witness };
+        let attempts = self.pool.importing(Some(witness));
         attempt!(attempts, |session| imports::batch(session, &self.sql, batch, &turns))
     }
 
     async fn finish_import(&self, id: &ImportId, attempt: u32, finish: &Finish, audit: &AuditEvent) -> Result<Step> {
         attempt!(self.audited(), |session| imports::finish(session, &self.sql, id, attempt, finish, audit))
+    }
+
+    async fn plan_import(&self, id: &ImportId, attempt: u32, plan: &Plan, audit: &AuditEvent) -> Result<Step> {
+        attempt!(self.audited(), |session| parts::plan(session, &self.sql, id, attempt, plan, audit))
+    }
+
+    async fn take_part(&self, id: &ImportId, part: u32) -> Result<PartTaken> {
+        // Taken twice is taken over once more, which does no harm.
+        attempt!(self.pool.writing(None), |session| parts::take(session, &self.sql, id, part))
+    }
+
+    async fn finish_part(
+        &self,
+        id: &ImportId,
+        part: &Part,
+        end: &PartEnd,
+        audit: &AuditEvent,
+        closing: &AuditEvent,
+    ) -> Result<PartStep> {
+        attempt!(self.audited(), |session| parts::finish(session, &self.sql, id, part, end, [audit, closing]))
     }
 
     async fn imports(&self, limit: u32) -> Result<Vec<Import>> {

@@ -27,6 +27,7 @@ const ROLES: [DatabaseRole; 4] = [
             ("SELECT, INSERT, UPDATE", PATIENTS),
             ("SELECT, INSERT, UPDATE", FACILITIES),
             ("SELECT, INSERT, UPDATE", "imports"),
+            ("SELECT, INSERT, UPDATE", "importparts"),
             ("SELECT, INSERT", "rejects"),
             ("SELECT, INSERT", "models"),
             ("SELECT, INSERT", "audit"),
@@ -44,7 +45,13 @@ const ROLES: [DatabaseRole; 4] = [
     DatabaseRole {
         name: "hdai_analyst",
         who: "the database analyst: cares for the database, reads no patient",
-        grants: &[("SELECT", "imports"), ("SELECT", "models"), ("SELECT", FACILITIES), ("SELECT", "schema_migrations")],
+        grants: &[
+            ("SELECT", "imports"),
+            ("SELECT", "importparts"),
+            ("SELECT", "models"),
+            ("SELECT", FACILITIES),
+            ("SELECT", "schema_migrations"),
+        ],
         denials: &[("SELECT", PATIENTS), ("SELECT", DEIDENTIFIED), ("SELECT", "rejects"), ("SELECT", "audit")],
         sees_definitions: true,
         member: "AnalystName",

@@ -50,7 +50,9 @@ pub(super) const PREDICTIONS: &str = "#predictions";
 const EXACT: &str = "COLLATE Latin1_General_BIN2";
 
 const IMPORT_COLUMNS: &str = "id, account, container, name, etag, [state], attempt, [checkpoint], rowsread, stored, updated, unchanged, \
-     rejected, failure, extracolumns, sha256, started, finished";
+     rejected, failure, extracolumns, sha256, firstline, lastline, started, finished";
+
+const PART_COLUMNS: &str = "part, headerfrom, headerto, frombyte, tobyte, firstline, datarows, attempt, [checkpoint]";
 
 const MODEL_COLUMNS: &str = "[version], trained, trainingrows, schemafingerprint, metrics, promoted, reason";
 
@@ -128,7 +130,8 @@ statements! { s:
     close_replaced_imports = format!("UPDATE {s}.imports SET [state] = N'failed', \
         failure = N'the file was replaced by a newer version', finished = @P3\n\
         WHERE filekey = @P2 AND id <> @P1 AND [state] = N'running'");
-    finish_import = format!("UPDATE {s}.imports SET [state] = @P3, sha256 = @P4, extracolumns = @P5, failure = @P6, finished = @P7\n\
+    finish_import = format!("UPDATE {s}.imports SET [state] = @P3, sha256 = @P4, extracolumns = @P5, failure = @P6, finished = @P7, \
+        firstline = @P8, lastline = @P9\n\
         WHERE id = @P1 AND [state] = N'running' AND attempt = @P2");
 
     create_staging = create_staging();
@@ -150,13 +153,35 @@ statements! { s:
         SELECT @P1, r.line, r.ordinal, r.columnname, r.[rule], r.remedy FROM {REJECTS} AS r\n\
         WHERE NOT EXISTS (SELECT 1 FROM {s}.rejects AS k WHERE k.importid = @P1 AND k.line = r.line AND k.ordinal = r.ordinal)\n\
         ORDER BY r.place OFFSET 0 ROWS FETCH NEXT @P2 ROWS ONLY");
-    advance_import = format!("UPDATE {s}.imports SET [checkpoint] = [checkpoint] + @P2, rowsread = rowsread + @P2, stored = stored + @P3, \
+    /// The checkpoint of a file in parts stays at its beginning: each part has its own.
+    advance_import = format!("UPDATE {s}.imports SET [checkpoint] = [checkpoint] + @P9, rowsread = rowsread + @P2, stored = stored + @P3, \
         updated = updated + @P4, unchanged = unchanged + @P5, rejected = rejected + @P6, rejectskept = rejectskept + @P7, \
         operation = @P8 WHERE id = @P1");
     /// What is known of patients stays in no temporary table.
     drop_temporary = [STAGING, REJECTS, PREDICTIONS].map(drop_temporary).join(";\n");
     rejects = format!("SELECT line, columnname, [rule], remedy FROM {s}.rejects WHERE importid = @P1\n\
         ORDER BY line, ordinal OFFSET @P2 ROWS FETCH NEXT @P3 ROWS ONLY");
+
+    plan_import = format!("UPDATE {s}.imports SET sha256 = @P2, extracolumns = @P3, firstline = @P4, lastline = @P5 WHERE id = @P1");
+    insert_part = format!("INSERT INTO {s}.importparts (importid, {PART_COLUMNS}, done, operation)\n\
+        VALUES (@P1, @P2, @P3, @P4, @P5, @P6, @P7, @P8, 0, 0, 0, N'')");
+    parts_left = format!("SELECT part FROM {s}.importparts WHERE importid = @P1 AND done = 0 ORDER BY part");
+    part = format!("SELECT {PART_COLUMNS} FROM {s}.importparts WHERE importid = @P1 AND part = @P2");
+    /// Whoever writes a part locks the import's row first: so they wait for each other and never for each other's parts.
+    lock_import = format!("UPDATE {s}.imports SET [checkpoint] = [checkpoint] WHERE id = @P1 AND [state] = N'running'");
+    take_part = format!("UPDATE {s}.importparts SET attempt = attempt + 1 WHERE importid = @P1 AND part = @P2 AND done = 0");
+    fence_part = format!("UPDATE {s}.importparts SET [checkpoint] = [checkpoint]\n\
+        WHERE importid = @P1 AND part = @P2 AND attempt = @P3 AND [checkpoint] = @P4 AND done = 0");
+    advance_part = format!("UPDATE {s}.importparts SET [checkpoint] = [checkpoint] + @P3, operation = @P4\n\
+        WHERE importid = @P1 AND part = @P2");
+    finish_part = format!("UPDATE {s}.importparts SET done = 1\n\
+        WHERE importid = @P1 AND part = @P2 AND attempt = @P3 AND done = 0 AND [checkpoint] = datarows");
+    /// Changes nothing; tells whether the attempt is still the newest.
+    fail_part = format!("UPDATE {s}.importparts SET done = 0 WHERE importid = @P1 AND part = @P2 AND attempt = @P3 AND done = 0");
+    close_import = format!("UPDATE {s}.imports SET [state] = @P2, failure = @P3, finished = @P4 WHERE id = @P1 AND [state] = N'running'");
+    /// Was the batch of this operation committed? The table has a row a part of a large file, so no index is needed.
+    part_witness = format!("SELECT CAST(1 AS int) AS committed FROM {s}.importparts WHERE operation = @P1");
+
     /// Was the batch of this operation committed?
     import_witness = format!("SELECT CAST(1 AS int) AS committed FROM {s}.imports WHERE operation = @P1");
 

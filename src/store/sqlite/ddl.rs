@@ -23,6 +23,7 @@ pub(super) fn migrations() -> Vec<Migration> {
         Migration { number: 3, name: "0003-anomalies", sql: ANOMALIES.to_owned() },
         Migration { number: 4, name: "0004-audit-chain", sql: AUDIT_CHAIN.to_owned() },
         Migration { number: 5, name: "0005-outbox", sql: OUTBOX.to_owned() },
+        Migration { number: 6, name: "0006-import-parts", sql: IMPORT_PARTS.to_owned() },
     ]
 }
 
@@ -237,6 +238,29 @@ CREATE TABLE outbox_lease (
 ) STRICT;
 
 INSERT INTO outbox_lease (one, lease, until, failures) VALUES (1, '', '2000-01-01T00:00:00.000000000Z', 0);
+";
+
+/// The parts of large files, and where the data rows of a file lie. A part repeats where the header lies, so that one row says all that
+/// work on it needs.
+const IMPORT_PARTS: &str = "\
+ALTER TABLE imports ADD COLUMN firstline INTEGER NOT NULL DEFAULT 0; -- of the file's data rows, 0: none or not known
+ALTER TABLE imports ADD COLUMN lastline INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE importparts (
+  importid TEXT NOT NULL REFERENCES imports (id),
+  part INTEGER NOT NULL, -- from 0, in file order
+  headerfrom INTEGER NOT NULL, -- bytes of the file: from the first of them to the one behind the last
+  headerto INTEGER NOT NULL,
+  frombyte INTEGER NOT NULL,
+  tobyte INTEGER NOT NULL,
+  firstline INTEGER NOT NULL,
+  datarows INTEGER NOT NULL,
+  attempt INTEGER NOT NULL, -- deliveries that began work; only the newest may commit
+  checkpoint INTEGER NOT NULL, -- rows of the part whose fate is committed
+  done INTEGER NOT NULL CHECK (done IN (0, 1)),
+  PRIMARY KEY (importid, part),
+  CHECK (checkpoint <= datarows)
+) STRICT, WITHOUT ROWID;
 ";
 
 /// Facilities that the site has changed since stay as they are.

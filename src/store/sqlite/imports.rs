@@ -5,11 +5,11 @@ use rusqlite::{CachedStatement, Connection, OptionalExtension, Row, Transaction}
 
 use super::fault::Outcome;
 use super::values::{Day, bind, bind_encounter, count, instant, instant_text, signed};
-use super::{audit, outbox, sql};
+use super::{audit, outbox, parts, sql};
 use crate::domain::import::{Counts, Import, ImportId, Reject, Source, State};
 use crate::domain::{AuditEvent, Encounter, Fact};
 use crate::store::columns::{Value, encounter_columns, unreadable};
-use crate::store::rules::{belongs_to_an_admission, ending, numbered, unknown_import};
+use crate::store::rules::{belongs_to_an_admission, ending, line_span, numbered, unknown_import};
 use crate::store::{Batch, Begun, Finish, REJECTS_KEPT_MAX, Step};
 
 /// Opens the ledger entry, or takes it over from an older delivery.
@@ -33,16 +33,20 @@ pub(super) fn begin(transaction: &Transaction<'_>, id: &ImportId, source: &Sourc
         &source.etag,
         instant_text(at),
     ))?;
-    Ok(Begun::Work(find(transaction, id)?.ok_or_else(|| unknown_import(id))?))
+    let entry = find(transaction, id)?.ok_or_else(|| unknown_import(id))?;
+    let left = parts::left(transaction, id)?;
+    // All parts done would be an import done.
+    Ok(if left.is_empty() { Begun::Work(entry) } else { Begun::InParts(entry, left) })
 }
 
 /// Stores the rows, moves the checkpoint and adds up the counts.
 pub(super) fn batch(transaction: &Transaction<'_>, batch: &Batch) -> Outcome<Step> {
-    let fence = transaction
-        .prepare_cached(&sql::FENCE)?
-        .query_row((&batch.import.0, batch.attempt), |row| Ok((row.get(0)?, row.get(1)?, row.get(2)?)))
-        .optional()?;
-    let (ours, checkpoint, kept): (bool, i64, i64) = fence.ok_or_else(|| unknown_import(&batch.import))?;
+    let read = |row: &Row<'_>| Ok((row.get(0)?, row.get(1)?, row.get(2)?));
+    let fence = match batch.part {
+        None => transaction.prepare_cached(&sql::FENCE)?.query_row((&batch.import.0, batch.attempt), read),
+        Some(part) => transaction.prepare_cached(&sql::FENCE_PART)?.query_row((&batch.import.0, part, batch.attempt), read),
+    };
+    let (ours, checkpoint, kept): (bool, i64, i64) = fence.optional()?.ok_or_else(|| unknown_import(&batch.import))?;
     if !ours || checkpoint != signed(batch.after)? {
         return Ok(Step::Superseded);
     }
@@ -59,7 +63,11 @@ pub(super) fn batch(transaction: &Transaction<'_>, batch: &Batch) -> Outcome<Ste
         signed(counts.unchanged)?,
         signed(counts.rejected)?,
         signed(newly_kept)?,
+        signed(if batch.part.is_none() { counts.read } else { 0 })?,
     ))?;
+    if let Some(part) = batch.part {
+        transaction.prepare_cached(&sql::ADVANCE_PART)?.execute((&batch.import.0, part, signed(counts.read)?))?;
+    }
     Ok(Step::Committed(counts))
 }
 
@@ -131,7 +139,7 @@ pub(super) fn finish(
     finish: &Finish,
     event: &AuditEvent,
 ) -> Outcome<Step> {
-    let (state, sha256, extra_columns, failure) = ending(finish);
+    let (state, sha256, extra_columns, (first, last), failure) = ending(finish);
     let finished = instant_text(event.at);
     let closed = transaction.prepare_cached(&sql::FINISH_IMPORT)?.execute((
         &id.0,
@@ -141,6 +149,8 @@ pub(super) fn finish(
         extra_columns,
         failure,
         finished,
+        signed(first)?,
+        signed(last)?,
     ))?;
     let entry = find(transaction, id)?.ok_or_else(|| unknown_import(id))?;
     if closed == 0 {
@@ -190,6 +200,7 @@ fn read(row: &Row<'_>) -> Outcome<Import> {
         failure: text("failure")?,
         extra_columns: text("extracolumns")?,
         sha256: text("sha256")?,
+        lines: line_span(count(row, "firstline")?, count(row, "lastline")?),
         started: instant(&text("started")?)?,
         finished: finished.as_deref().map(instant).transpose()?,
     })

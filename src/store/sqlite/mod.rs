@@ -11,6 +11,7 @@ mod imports;
 mod migrations;
 mod models;
 mod outbox;
+mod parts;
 mod pool;
 mod sql;
 mod values;
@@ -29,10 +30,13 @@ pub use self::sql::statements;
 
 use self::fault::Outcome;
 use self::pool::Pool;
-use super::{Admitted, AuditQuery, Batch, Begun, Census, Discharged, Finish, Leased, Step, Store, Stored, Totals};
+use super::{
+    Admitted, AuditQuery, Batch, Begun, Census, Discharged, Finish, Leased, PartEnd, PartStep, PartTaken, Step, Store, Stored,
+    Totals,
+};
 use crate::domain::anomaly::{StayHistory, Survey};
 use crate::domain::audit::{ChainHead, Chained, Unchained};
-use crate::domain::import::{Import, ImportId, Reject, Source};
+use crate::domain::import::{Import, ImportId, Part, Plan, Reject, Source};
 use crate::domain::model::ModelRecord;
 use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, Prediction};
 use crate::error::Result;
@@ -122,6 +126,28 @@ impl Store for Sqlite {
     async fn finish_import(&self, id: &ImportId, attempt: u32, finish: &Finish, audit: &AuditEvent) -> Result<Step> {
         let (id, finish, audit) = (id.clone(), finish.clone(), audit.clone());
         self.writer.write(move |transaction| imports::finish(transaction, &id, attempt, &finish, &audit)).await
+    }
+
+    async fn plan_import(&self, id: &ImportId, attempt: u32, plan: &Plan, audit: &AuditEvent) -> Result<Step> {
+        let (id, plan, audit) = (id.clone(), plan.clone(), audit.clone());
+        self.writer.write(move |transaction| parts::plan(transaction, &id, attempt, &plan, &audit)).await
+    }
+
+    async fn take_part(&self, id: &ImportId, part: u32) -> Result<PartTaken> {
+        let id = id.clone();
+        self.writer.write(move |transaction| parts::take(transaction, &id, part)).await
+    }
+
+    async fn finish_part(
+        &self,
+        id: &ImportId,
+        part: &Part,
+        end: &PartEnd,
+        audit: &AuditEvent,
+        closing: &AuditEvent,
+    ) -> Result<PartStep> {
+        let (id, part, end, audit, closing) = (id.clone(), part.clone(), end.clone(), audit.clone(), closing.clone());
+        self.writer.write(move |transaction| parts::finish(transaction, &id, &part, &end, &audit, &closing)).await
     }
 
     async fn imports(&self, limit: u32) -> Result<Vec<Import>> {

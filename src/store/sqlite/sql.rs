@@ -47,7 +47,9 @@ PRAGMA cell_size_check = ON;
 ";
 
 const IMPORT_COLUMNS: &str = "id, account, container, name, etag, state, attempt, checkpoint, rowsread, stored, updated, unchanged, \
-     rejected, failure, extracolumns, sha256, started, finished";
+     rejected, failure, extracolumns, sha256, firstline, lastline, started, finished";
+
+const PART_COLUMNS: &str = "part, headerfrom, headerto, frombyte, tobyte, firstline, datarows, attempt, checkpoint";
 
 const MODEL_COLUMNS: &str = "version, trained, trainingrows, schemafingerprint, metrics, promoted, reason";
 
@@ -130,10 +132,24 @@ statements! {
     CLOSE_REPLACED_IMPORTS = "UPDATE imports SET state = 'failed', failure = 'the file was replaced by a newer version', finished = ?5 \
         WHERE account = ?1 AND container = ?2 AND name = ?3 AND etag <> ?4 AND state = 'running'";
     FENCE = "SELECT state = 'running' AND attempt = ?2, checkpoint, rejectskept FROM imports WHERE id = ?1";
-    ADVANCE_IMPORT = "UPDATE imports SET checkpoint = checkpoint + ?2, rowsread = rowsread + ?2, stored = stored + ?3, \
+    /// The checkpoint of a file in parts stays at its beginning: each part has its own.
+    ADVANCE_IMPORT = "UPDATE imports SET checkpoint = checkpoint + ?8, rowsread = rowsread + ?2, stored = stored + ?3, \
         updated = updated + ?4, unchanged = unchanged + ?5, rejected = rejected + ?6, rejectskept = rejectskept + ?7 WHERE id = ?1";
-    FINISH_IMPORT = "UPDATE imports SET state = ?3, sha256 = ?4, extracolumns = ?5, failure = ?6, finished = ?7 \
-        WHERE id = ?1 AND state = 'running' AND attempt = ?2";
+    FINISH_IMPORT = "UPDATE imports SET state = ?3, sha256 = ?4, extracolumns = ?5, failure = ?6, finished = ?7, \
+        firstline = ?8, lastline = ?9 WHERE id = ?1 AND state = 'running' AND attempt = ?2";
+
+    PLAN_IMPORT = "UPDATE imports SET sha256 = ?3, extracolumns = ?4, firstline = ?5, lastline = ?6 \
+        WHERE id = ?1 AND state = 'running' AND attempt = ?2 AND checkpoint = 0";
+    INSERT_PART = format!("INSERT INTO importparts (importid, {PART_COLUMNS}, done) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, 0)");
+    PARTS_LEFT = "SELECT part FROM importparts WHERE importid = ?1 AND done = 0 ORDER BY part";
+    PART = format!("SELECT {PART_COLUMNS} FROM importparts WHERE importid = ?1 AND part = ?2");
+    TAKE_PART = "UPDATE importparts SET attempt = attempt + 1 WHERE importid = ?1 AND part = ?2 AND done = 0";
+    FENCE_PART = "SELECT coalesce(i.state = 'running' AND p.attempt = ?3 AND p.done = 0, 0), coalesce(p.checkpoint, 0), i.rejectskept \
+        FROM imports i LEFT JOIN importparts p ON p.importid = i.id AND p.part = ?2 WHERE i.id = ?1";
+    ADVANCE_PART = "UPDATE importparts SET checkpoint = checkpoint + ?3 WHERE importid = ?1 AND part = ?2";
+    FINISH_PART = "UPDATE importparts SET done = 1 \
+        WHERE importid = ?1 AND part = ?2 AND attempt = ?3 AND done = 0 AND checkpoint = datarows";
+    CLOSE_IMPORT = "UPDATE imports SET state = ?2, failure = ?3, finished = ?4 WHERE id = ?1 AND state = 'running'";
     INSERT_REJECT = "INSERT INTO rejects (importid, line, ordinal, columnname, rule, remedy) VALUES (?1, ?2, ?3, ?4, ?5, ?6) \
         ON CONFLICT (importid, line, ordinal) DO NOTHING";
     REJECTS = "SELECT line, columnname, rule, remedy FROM rejects WHERE importid = ?1 ORDER BY line, ordinal LIMIT ?3 OFFSET ?2";

@@ -4,18 +4,19 @@
 use std::io::{self, Read};
 use std::sync::{Arc, Mutex, PoisonError};
 
-use bytes::{Buf, Bytes};
-use futures_util::StreamExt;
+use bytes::{Buf, Bytes, BytesMut};
+use futures_util::stream::{self, BoxStream};
+use futures_util::{StreamExt, TryStreamExt};
 use sha2::{Digest, Sha256};
 use tokio::sync::mpsc;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, JoinSet};
 
 use super::{hex, too_large};
 use crate::blob::Opened;
 use crate::codec::content::{self, Content, Limits};
 use crate::codec::csv;
 use crate::domain::FacilityId;
-use crate::domain::import::Import;
+use crate::domain::import::{LineSpan, Plan};
 use crate::error::{Error, Result};
 use crate::store::Batch;
 
@@ -25,41 +26,70 @@ const BATCH_ROWS: usize = 4_000;
 const CHUNKS_WAITING: usize = 8;
 const BATCHES_WAITING: usize = 2;
 
-/// What is known once the whole file was read.
+/// A stream of bytes.
+pub(super) type Chunks = BoxStream<'static, Result<Bytes>>;
+
+/// What of a file a stream holds.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Stretch {
+    /// All of it.
+    File,
+    /// Its header, and the rows from this line on.
+    RowsFrom(u64),
+}
+
+/// What is known once the whole stretch was read.
 pub(super) struct Parsed {
+    /// Of the bytes that were read.
     pub(super) sha256: String,
     pub(super) extra_columns: Vec<String>,
+    pub(super) lines: Option<LineSpan>,
+    /// Data rows, those before the checkpoint included.
+    pub(super) rows: u64,
 }
 
 /// A file being parsed.
 pub(super) struct Parsing {
     batches: mpsc::Receiver<Batch>,
-    feeder: JoinHandle<()>,
-    parser: JoinHandle<Result<Parsed>>,
-    stream_error: StreamError,
+    reading: Reading<Parsed>,
 }
 
-/// The stream's own error, which must win over the parser's "unexpected end".
-type StreamError = Arc<Mutex<Option<Error>>>;
+/// Starts both halves after the checkpoint of `template`, which the batches are made like.
+pub(super) fn start(chunks: Chunks, bytes_max: u64, stretch: Stretch, facilities: Vec<FacilityId>, template: Batch) -> Parsing {
+    let (sender, batches) = mpsc::channel(BATCHES_WAITING);
+    let reading = Reading::start(chunks, bytes_max, move |mut bytes| {
+        let mut parsed = match stretch {
+            Stretch::File => content::unpacked(&mut bytes, Limits { bytes_max }, |content, text| match content {
+                Content::Csv => rows(csv::Reader::new(text, &facilities)?, template, &sender),
+                Content::FhirNdjson | Content::FhirJson | Content::Hl7v2 => clinical(content),
+            })?,
+            Stretch::RowsFrom(line) => rows(csv::Reader::further_down(&mut bytes, line, &facilities)?, template, &sender)?,
+        };
+        parsed.sha256 = bytes.finish()?;
+        Ok(parsed)
+    });
+    Parsing { batches, reading }
+}
 
-/// Starts both halves after the entry's checkpoint.
-pub(super) fn start(content: Opened, bytes_max: u64, facilities: Vec<FacilityId>, entry: &Import) -> Parsing {
-    let (chunk_sender, chunks) = mpsc::channel(CHUNKS_WAITING);
-    let (batch_sender, batches) = mpsc::channel(BATCHES_WAITING);
-    let stream_error = StreamError::default();
-    let feeder = tokio::spawn(feed(content, bytes_max, chunk_sender, Arc::clone(&stream_error)));
-    let template = Batch {
-        import: entry.id.clone(),
-        attempt: entry.attempt,
-        after: entry.checkpoint,
-        encounters: Vec::new(),
-        lines: Vec::new(),
-        rejects: Vec::new(),
-        rejected_rows: 0,
-    };
-    let bytes = Bytestream { chunks, current: Bytes::new(), digest: Sha256::new() };
-    let parser = tokio::task::spawn_blocking(move || parse(bytes, Limits { bytes_max }, &facilities, template, &batch_sender));
-    Parsing { batches, feeder, parser, stream_error }
+/// Reads a CSV file once and says where it can be cut, in at most `parts_max` parts.
+pub(super) async fn split(chunks: Chunks, bytes_max: u64, part_bytes: u64, parts_max: usize) -> Result<Plan> {
+    let reading = Reading::start(chunks, bytes_max, move |mut bytes| {
+        let csv::Split { header, parts, lines, extra_columns } = csv::split(&mut bytes, part_bytes, parts_max)?;
+        Ok(Plan { sha256: bytes.finish()?, extra_columns, lines, header, parts })
+    });
+    reading.end().await
+}
+
+/// The first bytes of a file, and the file with them.
+pub(super) async fn peek(mut content: Opened) -> Result<(Bytes, Opened)> {
+    let mut head = BytesMut::new();
+    while head.len() < content::HEAD_BYTES {
+        let Some(chunk) = content.chunks.try_next().await? else { break };
+        head.extend_from_slice(&chunk);
+    }
+    let head = head.freeze();
+    content.chunks = stream::iter([Ok(head.clone())]).chain(content.chunks).boxed();
+    Ok((head.slice(..head.len().min(content::HEAD_BYTES)), content))
 }
 
 impl Parsing {
@@ -70,17 +100,43 @@ impl Parsing {
 
     /// How it ended, after the last batch.
     pub(super) async fn end(self) -> Result<Parsed> {
-        let parsed = self.parser.await.map_err(|_| Error::internal("the parser stopped"))?;
-        self.feeder.await.map_err(|_| Error::internal("the reader stopped"))?;
+        self.reading.end().await
+    }
+}
+
+/// Bytes on their way into work that blocks. Dropped, it stops at the next chunk.
+struct Reading<T> {
+    feeder: JoinSet<()>,
+    worker: JoinHandle<Result<T>>,
+    stream_error: StreamError,
+}
+
+/// The stream's own error, which must win over the worker's "unexpected end".
+type StreamError = Arc<Mutex<Option<Error>>>;
+
+impl<T: Send + 'static> Reading<T> {
+    fn start(chunks: Chunks, bytes_max: u64, work: impl FnOnce(Bytestream) -> Result<T> + Send + 'static) -> Self {
+        let (sender, receiver) = mpsc::channel(CHUNKS_WAITING);
+        let stream_error = StreamError::default();
+        let mut feeder = JoinSet::new();
+        feeder.spawn(feed(chunks, bytes_max, sender, Arc::clone(&stream_error)));
+        let bytes = Bytestream { chunks: receiver, current: Bytes::new(), digest: Sha256::new() };
+        Self { feeder, worker: tokio::task::spawn_blocking(move || work(bytes)), stream_error }
+    }
+
+    async fn end(mut self) -> Result<T> {
+        let done = (&mut self.worker).await.map_err(|_| Error::internal("the parser stopped"))?;
+        while let Some(fed) = self.feeder.join_next().await {
+            fed.map_err(|_| Error::internal("the reader stopped"))?;
+        }
         match self.stream_error.lock().unwrap_or_else(PoisonError::into_inner).take() {
             Some(error) => Err(error),
-            None => parsed,
+            None => done,
         }
     }
 }
 
-async fn feed(content: Opened, bytes_max: u64, sender: mpsc::Sender<io::Result<Bytes>>, stream_error: StreamError) {
-    let mut chunks = content.chunks;
+async fn feed(mut chunks: Chunks, bytes_max: u64, sender: mpsc::Sender<io::Result<Bytes>>, stream_error: StreamError) {
     let mut fed: u64 = 0;
     while let Some(chunk) = chunks.next().await {
         let chunk = chunk.and_then(|chunk| {
@@ -102,23 +158,8 @@ async fn feed(content: Opened, bytes_max: u64, sender: mpsc::Sender<io::Result<B
     }
 }
 
-fn parse(
-    mut bytes: Bytestream,
-    limits: Limits,
-    facilities: &[FacilityId],
-    template: Batch,
-    sender: &mpsc::Sender<Batch>,
-) -> Result<Parsed> {
-    let extra_columns = content::unpacked(&mut bytes, limits, |content, text| match content {
-        Content::Csv => rows(text, facilities, template, sender),
-        Content::FhirNdjson | Content::FhirJson | Content::Hl7v2 => clinical(content),
-    })?;
-    Ok(Parsed { sha256: bytes.finish()?, extra_columns })
-}
-
-/// Sends the rows behind the checkpoint; answers the columns that the schema does not know.
-fn rows(text: &mut dyn Read, facilities: &[FacilityId], template: Batch, sender: &mpsc::Sender<Batch>) -> Result<Vec<String>> {
-    let mut reader = csv::Reader::new(text, facilities)?;
+/// Sends the rows behind the checkpoint.
+fn rows(mut reader: csv::Reader<impl Read>, template: Batch, sender: &mpsc::Sender<Batch>) -> Result<Parsed> {
     let mut after = template.after;
     let skipped = reader.skip(after)?;
     if skipped < after {
@@ -138,11 +179,12 @@ fn rows(text: &mut dyn Read, facilities: &[FacilityId], template: Batch, sender:
             return Err(Error::conflict("the import was given up"));
         }
     }
-    Ok(reader.extra_columns().to_vec())
+    let extra_columns = reader.extra_columns().to_vec();
+    Ok(Parsed { sha256: String::new(), extra_columns, lines: reader.lines(), rows: after })
 }
 
 /// Files of messages and resources are known for what they are, and not read yet.
-fn clinical(content: Content) -> Result<Vec<String>> {
+fn clinical(content: Content) -> Result<Parsed> {
     let what = match content {
         Content::FhirNdjson => "FHIR resources, one a line",
         Content::FhirJson => "a FHIR resource",

@@ -4,8 +4,9 @@ use std::fmt::Write as _;
 use std::io::{self, Read};
 
 use chrono::Days;
-use health_data_ai::codec::csv::{REJECTS_PER_ROW_MAX, Reader};
+use health_data_ai::codec::csv::{REJECTS_PER_ROW_MAX, Reader, Rows, split};
 use health_data_ai::domain::encounter::STAY_DAYS_MAX;
+use health_data_ai::domain::import::LineSpan;
 use health_data_ai::domain::patient::name_fits;
 use health_data_ai::domain::{Clinical, Encounter, EncounterId, Gender, PersonName, facility};
 use health_data_ai::schema::{Feature, Shape, csv_columns};
@@ -77,6 +78,25 @@ fn csv_bytes() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(byte, 0..600)
 }
 
+fn row_of(encounter: &Encounter) -> Vec<u8> {
+    let text = write(std::slice::from_ref(encounter));
+    let header = header();
+    text.strip_prefix(&header).unwrap().trim_start().as_bytes().to_vec()
+}
+
+/// Every row of a file, and where they lie.
+fn all<R: Read>(mut reader: Reader<R>) -> (Rows, Option<LineSpan>) {
+    let mut all = Rows::default();
+    while let Some(rows) = reader.read_batch(7).unwrap() {
+        all.rows += rows.rows;
+        all.rejected_rows += rows.rejected_rows;
+        all.encounters.extend(rows.encounters);
+        all.lines.extend(rows.lines);
+        all.rejects.extend(rows.rejects);
+    }
+    (all, reader.lines())
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { failure_persistence: None, ..ProptestConfig::with_cases(48) })]
 
@@ -109,6 +129,49 @@ proptest! {
         prop_assert!(whole.encounters == pieces.encounters);
         prop_assert_eq!(whole.rejects, pieces.rejects);
         prop_assert_eq!((whole.rows, whole.rejected_rows), (pieces.rows, pieces.rejected_rows));
+    }
+
+    /// Quotes, line ends of every kind, blank lines and rubbish: every part reads as the whole file does, line numbers included.
+    #[test]
+    fn a_file_in_parts_is_the_file(
+        start in prop::sample::select(vec!["", "\u{feff}", "\n\r\n", "\u{feff}\r \r"]),
+        header_end in prop::sample::select(vec!["\n", "\r\n", "\r", "\r\r\n\n"]),
+        rows in prop::collection::vec(prop_oneof![
+            3 => encounter().prop_map(|encounter| row_of(&encounter)),
+            2 => csv_bytes(),
+            1 => prop::sample::select(vec![&b"\n"[..], b"\r\n\r\n", b"\"a\nb\",1\n", b"\"\"\r", b" \n", b"\xef\xbb\xbf,\n"]).prop_map(<[u8]>::to_vec),
+        ], 0..12),
+        (part_bytes, parts_max) in (1_u64..2_000, 1_usize..30),
+        sizes in prop::collection::vec(1_usize..400, 1..10),
+    ) {
+        let text = [start.as_bytes(), header().as_bytes(), header_end.as_bytes(), &rows.concat()].concat();
+        let whole = all(Reader::new(&text[..], &facilities()).unwrap());
+        let found = split(Pieces { bytes: &text, sizes: &sizes, next: 0 }, part_bytes, parts_max).unwrap();
+        prop_assert!(found.parts.len() <= parts_max);
+        let mut together = Rows::default();
+        let mut lines: Option<LineSpan> = None;
+        let mut end = None;
+        for part in &found.parts {
+            prop_assert!(end.is_none_or(|end| end == part.bytes.start), "no byte lies between two parts");
+            end = Some(part.bytes.end);
+            let cut = |range: &std::ops::Range<u64>| &text[range.start as usize..range.end as usize];
+            let bytes = [cut(&found.header), cut(&part.bytes)].concat();
+            let reader = Reader::further_down(Pieces { bytes: &bytes, sizes: &sizes, next: 0 }, part.first_line, &facilities()).unwrap();
+            let (rows, span) = all(reader);
+            let span = span.unwrap();
+            prop_assert_eq!((rows.rows, span.first), (part.rows, part.first_line));
+            lines = Some(LineSpan { first: lines.map_or(span.first, |lines| lines.first), last: span.last });
+            together.rows += rows.rows;
+            together.rejected_rows += rows.rejected_rows;
+            together.encounters.extend(rows.encounters);
+            together.lines.extend(rows.lines);
+            together.rejects.extend(rows.rejects);
+        }
+        prop_assert!(end.is_none_or(|end| end == text.len() as u64));
+        prop_assert!(together.encounters == whole.0.encounters);
+        prop_assert_eq!(&together.rejects, &whole.0.rejects);
+        prop_assert_eq!((together.lines, together.rows, together.rejected_rows), (whole.0.lines, whole.0.rows, whole.0.rejected_rows));
+        prop_assert_eq!((lines, found.lines), (whole.1, whole.1));
     }
 
     #[test]

@@ -5,12 +5,12 @@ use std::future::Future;
 use chrono::Days;
 use health_data_ai::config::{Secret, SqlConnection, SqlSettings};
 use health_data_ai::domain::anomaly::Survey;
-use health_data_ai::domain::import::Counts;
+use health_data_ai::domain::import::{Counts, Part, State};
 use health_data_ai::domain::model::ModelRecord;
 use health_data_ai::domain::{Action, AuditEvent, Facility, facility};
 use health_data_ai::error::Kind;
 use health_data_ai::store::azure_sql::{AzureSql, script};
-use health_data_ai::store::{Admitted, Discharged, Finish, Leased, Step, Store};
+use health_data_ai::store::{Admitted, Begun, Discharged, Finish, Leased, PartEnd, PartStep, Step, Store};
 use tiberius::{AuthMethod, Client, Config, EncryptionLevel};
 use tokio::net::TcpStream;
 use tokio_util::compat::{Compat, TokioAsyncWriteCompatExt};
@@ -20,8 +20,15 @@ use super::place::azure_sql::Watched;
 use super::place::*;
 use crate::tds::{self, COMMIT, Options};
 
-const MIGRATIONS: &[&str] =
-    &["0001-record", "0002-facilities", "0003-anomalies", "0004-deidentified", "0005-audit-chain", "0006-outbox"];
+const MIGRATIONS: &[&str] = &[
+    "0001-record",
+    "0002-facilities",
+    "0003-anomalies",
+    "0004-deidentified",
+    "0005-audit-chain",
+    "0006-outbox",
+    "0007-import-parts",
+];
 
 /// A session as a DBA's tool has it.
 async fn session(server: &tds::Server) -> Client<Compat<TcpStream>> {
@@ -161,22 +168,42 @@ fn model() -> ModelRecord {
     }
 }
 
-/// A place with something in it: an admission, an import that began, a batch committed.
+/// A place with something in it: an admission, an import that began, a batch committed; one import to be planned, one part to be worked
+/// on, and one to be ended.
 async fn prepared(store: &AzureSql) {
     store.migrate().await.unwrap();
     admit(store, &open_encounter(1), None).await;
     import(store, 1, vec![open_encounter(2), encounter(3)]).await;
+    begin(store, 2).await;
+    planned(store, 3, &[2]).await;
+    take(store, 3, 0).await;
+    planned(store, 4, &[1]).await;
+    let part = take(store, 4, 0).await;
+    store.import_batch(&part_batch(4, &part, vec![encounter(60)])).await.unwrap();
 }
 
 /// How many events the trail of [`prepared`] holds.
-const EVENTS: usize = 1;
+const EVENTS: usize = 3;
 
 /// Every method that writes, on a [`prepared`] record: does the work, and says whether it came out right.
-const WRITES: [&str; 10] =
-    ["admit", "discharge", "batch", "finish", "facilities", "predictions", "survey", "model", "outbox", "audit"];
+const WRITES: &[&str] = &[
+    "admit",
+    "discharge",
+    "batch",
+    "finish",
+    "plan",
+    "part batch",
+    "part end",
+    "facilities",
+    "predictions",
+    "survey",
+    "model",
+    "outbox",
+    "audit",
+];
 
 /// The writes whose fact is announced.
-const ANNOUNCED: [&str; 4] = ["admit", "discharge", "finish", "model"];
+const ANNOUNCED: [&str; 5] = ["admit", "discharge", "finish", "part end", "model"];
 
 /// An event whose fact is announced under the name of the write.
 fn announced(action: Action, which: &str) -> AuditEvent {
@@ -215,10 +242,25 @@ async fn write(store: &AzureSql, which: &str) {
             assert_eq!(store.import_batch(&rows).await.unwrap(), Step::Committed(expected));
         }
         "finish" => {
-            let done = Finish::Done { sha256: "ab".repeat(32), extra_columns: Vec::new() };
+            let done = Finish::Done { sha256: "ab".repeat(32), extra_columns: Vec::new(), lines: None };
             let expected = Counts { read: 2, stored: 2, ..Counts::default() };
             let step = store.finish_import(&import_id(1), 1, &done, &announced(Action::Import, which)).await.unwrap();
             assert_eq!(step, Step::Committed(expected));
+        }
+        "plan" => {
+            let step = store.plan_import(&import_id(2), 1, &plan_of(&[1, 2]), &event(Action::Import, 3)).await.unwrap();
+            assert_eq!(step, Step::Committed(Counts::default()));
+        }
+        "part batch" => {
+            let part = Part { number: 0, header: 3..50, range: plan_of(&[2]).parts[0].clone(), attempt: 1, checkpoint: 0 };
+            let step = store.import_batch(&part_batch(3, &part, vec![encounter(3), encounter(70)])).await.unwrap();
+            assert_eq!(step, Step::Committed(Counts { read: 2, stored: 1, unchanged: 1, ..Counts::default() }));
+        }
+        "part end" => {
+            let part = Part { number: 0, header: 3..50, range: plan_of(&[1]).parts[0].clone(), attempt: 1, checkpoint: 1 };
+            let events = [event(Action::Import, 3), announced(Action::Import, which)];
+            let step = store.finish_part(&import_id(4), &part, &PartEnd::Done, &events[0], &events[1]).await.unwrap();
+            assert_eq!(step, PartStep::Closed);
         }
         "facilities" => {
             let mut changed: Vec<Facility> = facility::seed();
@@ -242,8 +284,9 @@ async fn write(store: &AzureSql, which: &str) {
 async fn was_done_once(store: &AzureSql, which: &str) {
     let events = store.audit_events(99).await.unwrap();
     let added = match which {
-        "batch" => 0,
-        "outbox" => 2,
+        "batch" | "part batch" => 0,
+        // The part's, and the import's.
+        "part end" | "outbox" => 2,
         _ => 1,
     };
     assert_eq!(events.len(), EVENTS + added, "{which}");
@@ -262,8 +305,17 @@ async fn was_done_once(store: &AzureSql, which: &str) {
             let entry = store.import(&import_id(1)).await.unwrap().unwrap();
             assert_eq!((entry.checkpoint, entry.counts.stored, entry.counts.rejected), (7, 3, 1));
             assert_eq!(store.rejects(&import_id(1), 0, 9).await.unwrap().len(), 2);
-            assert_eq!(store.totals().await.unwrap().encounters, 4);
+            assert_eq!(store.totals().await.unwrap().encounters, 5);
         }
+        "plan" => {
+            let begun = store.begin_import(&import_id(2), &source(2), at(9)).await.unwrap();
+            assert!(matches!(begun, Begun::InParts(_, left) if left == [0, 1]));
+        }
+        "part batch" => {
+            assert_eq!(take(store, 3, 0).await.checkpoint, 2);
+            assert_eq!(store.import(&import_id(3)).await.unwrap().unwrap().counts.read, 2);
+        }
+        "part end" => assert_eq!(store.import(&import_id(4)).await.unwrap().unwrap().state, State::Done),
         "finish" => assert!(store.import(&import_id(1)).await.unwrap().unwrap().finished.is_some()),
         "facilities" => assert_eq!(store.facilities().await.unwrap()[2].capacity, facility::SEED[2].2 + 1),
         "predictions" => assert_eq!(store.encounter(eid(2)).await.unwrap().unwrap().prediction, Some(prediction(4.0))),
@@ -328,7 +380,7 @@ fn a_session_that_is_killed_in_the_middle_leaves_nothing_and_the_work_is_done_ag
         let store = server.open().await;
         prepared(&store).await;
         // The rows are in the table, the checkpoint is not moved yet.
-        server.faults().on("SET [checkpoint] = [checkpoint] + @P2", 1, tds::Action::Delay(std::time::Duration::from_secs(2)));
+        server.faults().on("SET [checkpoint] = [checkpoint] + @P9", 1, tds::Action::Delay(std::time::Duration::from_secs(2)));
         let killing = async {
             tokio::time::sleep(std::time::Duration::from_millis(700)).await;
             let sessions = server.faults().sessions();
@@ -380,7 +432,7 @@ fn a_lost_race_for_an_id_is_answered_as_a_repeated_admission() {
         let news = [&late, &early].into_iter().filter(|answer| **answer == Admitted::Now).count();
         let befores = [&late, &early].into_iter().filter(|answer| matches!(answer, Admitted::Before(_))).count();
         assert_eq!((news, befores), (1, 1));
-        assert_eq!(store.totals().await.unwrap().encounters, 4);
+        assert_eq!(store.totals().await.unwrap().encounters, 5);
     });
 }
 

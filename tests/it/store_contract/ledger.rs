@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use health_data_ai::domain::import::{Counts, Import, Source, State};
+use health_data_ai::domain::import::{Counts, Import, LineSpan, Source, State};
 use health_data_ai::domain::{Action, Encounter, Gender, Outcome, PersonName};
 use health_data_ai::error::Kind;
 use health_data_ai::schema::Feature;
@@ -10,8 +10,11 @@ use health_data_ai::store::{Begun, Finish, REJECTS_KEPT_MAX, Step, Store};
 
 use super::place::*;
 
+/// More than 32 bits hold.
+const LINES: Option<LineSpan> = Some(LineSpan { first: 2, last: 5_000_000_000 });
+
 fn done() -> Finish {
-    Finish::Done { sha256: "ab".repeat(32), extra_columns: vec!["ward".into(), "é\"".into()] }
+    Finish::Done { sha256: "ab".repeat(32), extra_columns: vec!["ward".into(), "é\"".into()], lines: LINES }
 }
 
 fn counts(stored: u64, updated: u64, unchanged: u64, rejected: u64) -> Counts {
@@ -31,6 +34,7 @@ pub(super) async fn an_import_begins_once_and_is_taken_over(new_place: NewPlace)
         failure: String::new(),
         extra_columns: String::new(),
         sha256: String::new(),
+        lines: None,
         started: at(7),
         finished: None,
     };
@@ -181,6 +185,7 @@ async fn deliver(store: &dyn Store, file: &[Encounter]) -> bool {
     let mut entry = match store.begin_import(&import_id(1), &source(1), at(1)).await.unwrap() {
         Begun::Work(entry) => entry,
         Begun::Over(_) => return false,
+        Begun::InParts(..) => panic!("nobody planned it"),
     };
     while (entry.checkpoint as usize) < file.len() {
         let from = entry.checkpoint as usize;
@@ -203,6 +208,7 @@ pub(super) async fn a_finished_import_is_over(new_place: NewPlace) {
     let entry = store.import(&import_id(1)).await.unwrap().unwrap();
     assert_eq!((entry.state, entry.finished, entry.failure.as_str()), (State::Done, Some(at(60)), ""));
     assert_eq!((entry.sha256.as_str(), entry.extra_columns.as_str()), ("ab".repeat(32).as_str(), "ward,é\""));
+    assert_eq!(entry.lines, LINES);
     assert_eq!(store.audit_events(10).await.unwrap(), [audit]);
     assert_eq!(store.begin_import(&import_id(1), &source(1), at(90)).await.unwrap(), Begun::Over(entry.clone()));
     let mut late = batch(&entry, vec![encounter(2)]);

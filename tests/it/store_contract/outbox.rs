@@ -58,7 +58,7 @@ pub(super) async fn every_fact_is_announced_once_and_in_order(new_place: NewPlac
             let entry = begin(&*store, 1).await;
             store.import_batch(&batch(&entry, vec![encounter(18)])).await.unwrap();
         }
-        let done = Finish::Done { sha256: "0a".into(), extra_columns: Vec::new() };
+        let done = Finish::Done { sha256: "0a".into(), extra_columns: Vec::new(), lines: None };
         store.finish_import(&import_id(1), 1, &done, &announced(Action::Import, 3, &id("import"))).await.unwrap();
         let kept = store.save_model(&model("m-1", 3), &announced(Action::Train, 4, &id("train"))).await;
         assert_eq!(kept.is_ok(), round == 1);

@@ -5,13 +5,13 @@ use std::sync::Arc;
 
 use chrono::{DateTime, Days, NaiveDate, TimeZone, Utc};
 use futures_util::future::BoxFuture;
-use health_data_ai::domain::import::{Import, ImportId, Reject, Source};
+use health_data_ai::domain::import::{Import, ImportId, LineSpan, Part, Plan, Reject, RowRange, Source};
 use health_data_ai::domain::{
     Action, AuditEvent, Caller, Clinical, Contribution, Encounter, EncounterId, FacilityId, Gender, Interval, Outcome, PersonName,
     Prediction, Role,
 };
 use health_data_ai::schema::{Feature, Shape};
-use health_data_ai::store::{Admitted, Batch, Begun, Discharged, Step, Store};
+use health_data_ai::store::{Admitted, Batch, Begun, Discharged, PartTaken, Step, Store};
 
 /// A record of its own; every `open` is another process's handle on it.
 pub(super) struct Place {
@@ -143,7 +143,7 @@ pub(super) fn source(number: u32) -> Source {
 pub(super) async fn begin(store: &dyn Store, number: u32) -> Import {
     match store.begin_import(&import_id(number), &source(number), at(number)).await.unwrap() {
         Begun::Work(entry) => entry,
-        Begun::Over(_) => panic!("import {number} is over"),
+        begun => panic!("import {number}: {begun:?}"),
     }
 }
 
@@ -151,8 +151,52 @@ pub(super) async fn begin(store: &dyn Store, number: u32) -> Import {
 pub(super) fn batch(entry: &Import, encounters: Vec<Encounter>) -> Batch {
     Batch {
         import: entry.id.clone(),
+        part: None,
         attempt: entry.attempt,
         after: entry.checkpoint,
+        encounters,
+        rejects: Vec::new(),
+        lines: Vec::new(),
+        rejected_rows: 0,
+    }
+}
+
+/// A plan of parts with so many rows each; lines and bytes are those of rows of a hundred bytes.
+pub(super) fn plan_of(rows: &[u64]) -> Plan {
+    let mut next = 0;
+    let parts = rows.iter().map(|rows| {
+        let first = next;
+        next += rows;
+        RowRange { bytes: 50 + first * 100..50 + next * 100, first_line: 2 + first, rows: *rows }
+    });
+    let parts = parts.collect();
+    let lines = Some(LineSpan { first: 2, last: 1 + next });
+    Plan { sha256: "cd".repeat(32), extra_columns: vec!["ward".into(), "bed".into()], lines, header: 3..50, parts }
+}
+
+/// Plans the import in parts with so many rows each.
+pub(super) async fn planned(store: &dyn Store, number: u32, rows: &[u64]) -> Import {
+    let entry = begin(store, number).await;
+    let step = store.plan_import(&entry.id, entry.attempt, &plan_of(rows), &event(Action::Import, 7)).await.unwrap();
+    assert!(matches!(step, Step::Committed(_)));
+    entry
+}
+
+/// Takes a part that is to be worked on.
+pub(super) async fn take(store: &dyn Store, import: u32, part: u32) -> Part {
+    match store.take_part(&import_id(import), part).await.unwrap() {
+        PartTaken::Work(_, part) => part,
+        taken => panic!("part {part} of import {import}: {taken:?}"),
+    }
+}
+
+/// The batch that follows the part's checkpoint.
+pub(super) fn part_batch(import: u32, part: &Part, encounters: Vec<Encounter>) -> Batch {
+    Batch {
+        import: import_id(import),
+        part: Some(part.number),
+        attempt: part.attempt,
+        after: part.checkpoint,
         encounters,
         rejects: Vec::new(),
         lines: Vec::new(),
