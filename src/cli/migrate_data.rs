@@ -89,7 +89,7 @@ async fn open_server(from: &str, name: &str) -> Result<Box<dyn Legacy>> {
 /// The facilities of the record, or those that a new one starts with.
 async fn known_facilities(config: Config) -> Result<Vec<FacilityId>> {
     let new = config.sql.is_none() && !config.database_path().exists();
-    let facilities = if new { facility::seed() } else { super::open_store(&config).await?.facilities().await? };
+    let facilities = if new { facility::seed() } else { super::open_record(&config).await?.facilities().await? };
     Ok(facilities.into_iter().map(|facility| facility.id).collect())
 }
 

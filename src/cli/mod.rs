@@ -20,6 +20,7 @@ mod facilities;
 mod generate;
 mod host;
 mod import;
+mod keys;
 mod local;
 mod message;
 mod migrate;
@@ -47,6 +48,8 @@ use crate::domain::Caller;
 use crate::error::{Error, Result};
 use crate::store::Store;
 use crate::store::azure_sql::AzureSql;
+use crate::store::datakeys::KeyTable;
+use crate::store::sealed::Sealed;
 use crate::store::sqlite::Sqlite;
 use crate::telemetry;
 use crate::workflow::Hospital;
@@ -115,6 +118,8 @@ enum Command {
     Schema(schema::Args),
     /// Check that a receipt is genuine
     Receipt(receipt::Args),
+    /// List, rotate and rewrap the keys that patients' names are encrypted with
+    Keys(keys::Args),
     /// Measure: import against sqlite3, admissions under load
     Bench(bench::Args),
     /// Print a completion script for a shell
@@ -190,6 +195,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Experiment(args) => experiment::run(config, args).await,
         Command::Generate(args) => generate::run(&args),
         Command::Receipt(args) => receipt::run(&config, args),
+        Command::Keys(args) => keys::run(config, args).await,
         Command::Bench(args) => bench::run(&config, args).await,
         Command::Doctor(args) => doctor::run(&args, Some(config.folder)).await,
         Command::Migrate(args) => migrate::run(&config, &args).await,
@@ -214,16 +220,23 @@ fn caller() -> Caller {
 
 /// Opens what is configured, record and files, with the record's schema up to date.
 async fn open(config: Config) -> Result<Hospital> {
-    create_private(&config.folder)?;
-    let store = open_store(&config).await?;
-    store.migrate().await?;
-    let blobs = open_blobs(&config)?;
-    let receipt_key = receipt::signing_key(&config)?;
-    Ok(Hospital::new(config, store, blobs, receipt_key))
+    Ok(open_sealed(config).await?.0)
 }
 
-/// Opens the record: the SQL database, if one is configured, or the embedded default in the configured folder, which must be there.
-async fn open_store(config: &Config) -> Result<Arc<dyn Store>> {
+/// [`open`], and the hospital's record as the one that encrypts names.
+async fn open_sealed(config: Config) -> Result<(Hospital, Arc<Sealed>)> {
+    create_private(&config.folder)?;
+    let record = Arc::new(keys::seal(&config, open_record(&config).await?)?);
+    record.migrate().await?;
+    let blobs = open_blobs(&config)?;
+    let receipt_key = receipt::signing_key(&config)?;
+    let store = Arc::clone(&record);
+    Ok((Hospital::new(config, store, blobs, receipt_key), record))
+}
+
+/// Opens the record, its names as they are stored: the SQL database, if one is configured, or the embedded default in the configured folder,
+/// which must be there.
+async fn open_record(config: &Config) -> Result<Arc<dyn KeyTable>> {
     match &config.sql {
         Some(settings) => {
             tracing::info!(schema = settings.schema, "the record is in the SQL database that the settings name");

@@ -7,8 +7,10 @@ use std::time::Duration;
 
 use crate::error::{Error, Result};
 
+mod private_file;
 mod settings;
 
+pub use self::private_file::{make_key_file, read_key_file};
 pub use self::settings::{HOST_SETTINGS, SETTINGS, Setting, sample_settings, settings_table};
 
 /// Variables that tell a plan of Azure's: every Functions app has a site name; the others are App Service's, Flex Consumption's and
@@ -61,6 +63,8 @@ pub struct Config {
     pub sql: Option<SqlSettings>,
     /// What receipts are signed with, in base64; `None` for the key file.
     pub receipt_key: Option<Secret>,
+    /// The Key Vault key that wraps the keys of the names, `https://VAULT.vault.azure.net/keys/NAME[/VERSION]`; `None` for the key file.
+    pub data_key_url: Option<String>,
     /// Log filter.
     pub log: String,
 }
@@ -216,6 +220,7 @@ impl Config {
             },
             sql: sql_settings(&text, &number)?,
             receipt_key: Some(text("HDAI_RECEIPT_KEY")?).filter(|key| !key.is_empty()).map(Secret::new),
+            data_key_url: Some(text("HDAI_DATA_KEY_URL")?.trim().to_owned()).filter(|url| !url.is_empty()),
             log: text("HDAI_LOG")?,
         })
     }
@@ -228,6 +233,11 @@ impl Config {
     /// The receipts' signing key of the embedded default.
     pub fn receipt_key_path(&self) -> PathBuf {
         self.folder.join("receipt.key")
+    }
+
+    /// What wraps the keys of the names in the embedded default.
+    pub fn data_key_path(&self) -> PathBuf {
+        self.folder.join("data.key")
     }
 
     /// The folder whose subfolders are the containers of the embedded default.

@@ -84,6 +84,11 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "Key that receipts are signed with: 32 bytes or more in base64, in Azure a Key Vault reference. Empty: a key file in HDAI_FOLDER.",
     ),
+    setting(
+        "HDAI_DATA_KEY_URL",
+        "",
+        "URL of the Key Vault key (RSA) that wraps the keys which names are encrypted with. Empty: a key file in HDAI_FOLDER.",
+    ),
     setting("HDAI_LOG", "info", "Log filter, as tracing's EnvFilter reads it, for example `info,health_data_ai=debug`."),
 ];
 

@@ -73,6 +73,8 @@ pub enum Action {
     ReadAudit,
     /// Change the schema of the store.
     Migrate,
+    /// Change the keys that names are encrypted with.
+    RotateKeys,
 }
 
 impl Action {
@@ -89,6 +91,7 @@ impl Action {
         Action::ReadAnomalies,
         Action::ReadAudit,
         Action::Migrate,
+        Action::RotateKeys,
     ];
 
     /// The action's name in the audit trail.
@@ -105,6 +108,7 @@ impl Action {
             Action::ReadAnomalies => "read-anomalies",
             Action::ReadAudit => "read-audit",
             Action::Migrate => "migrate",
+            Action::RotateKeys => "rotate-keys",
         }
     }
 }
@@ -113,7 +117,7 @@ impl Action {
 pub const fn may(role: Role, action: Action) -> bool {
     use Action as A;
     match role {
-        Role::SiteAdministrator => matches!(action, A::ReadImports | A::Migrate),
+        Role::SiteAdministrator => matches!(action, A::ReadImports | A::Migrate | A::RotateKeys),
         Role::DatabaseAnalyst => matches!(action, A::ReadImports | A::Migrate),
         Role::DataScientist => matches!(action, A::Train | A::ReadModel | A::ReadImports | A::FindAnomalies | A::ReadAnomalies),
         Role::ChiefMedicalInformationOfficer => matches!(action, A::ReadModel | A::ReadCensus | A::ReadAnomalies),

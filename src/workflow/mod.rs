@@ -11,6 +11,7 @@ mod migrate_data;
 mod predict;
 mod read;
 mod receipt;
+mod rotate_keys;
 mod train;
 
 pub use admit::{Admission, admit};
@@ -23,6 +24,7 @@ pub use migrate_data::{Compared, Copied, Difference, Phase, Progress, Surveyed, 
 pub use predict::backfill;
 pub use read::{anomalies, audit_trail, census, champion_report, import_entry, imports, models, rejects, totals};
 pub use receipt::{KEY_BYTES_MIN, SigningKey, VerifiedReceipt, receipt, receipt_name, receipts_container, rejects_name};
+pub use rotate_keys::{Rotated, rewrap_keys, rotate_keys};
 pub use train::{TrainRequest, Training, train};
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -21,6 +21,7 @@ pub(super) fn migrations() -> Vec<Migration> {
         Migration { number: 1, name: "0001-record", sql: record() },
         Migration { number: 2, name: "0002-facilities", sql: facilities() },
         Migration { number: 3, name: "0003-anomalies", sql: ANOMALIES.to_owned() },
+        Migration { number: 4, name: "0004-datakeys", sql: DATA_KEYS.to_owned() },
     ]
 }
 
@@ -194,6 +195,19 @@ CREATE TABLE findings (
   limitdays REAL NOT NULL,
   CHECK (firstweek <= lastweek)
 ) STRICT;
+";
+
+/// The keys that names are encrypted with, each wrapped by a key that is not here.
+const DATA_KEYS: &str = "\
+CREATE TABLE datakeys (
+  id TEXT PRIMARY KEY,
+  wrapped BLOB NOT NULL,
+  wrappedby TEXT NOT NULL, -- the key that wraps it, with its version
+  state TEXT NOT NULL CHECK (state IN ('current', 'old', 'retired')),
+  created TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE UNIQUE INDEX datakeys_current ON datakeys (state) WHERE state = 'current'; -- there is one
 ";
 
 /// Facilities that the site has changed since stay as they are.
