@@ -22,6 +22,7 @@ GRANT SELECT, INSERT ON dbo.models TO hdai_app;
 GRANT SELECT, INSERT ON dbo.audit TO hdai_app;
 GRANT SELECT, INSERT, DELETE ON dbo.survey TO hdai_app;
 GRANT SELECT, INSERT, DELETE ON dbo.findings TO hdai_app;
+GRANT SELECT, INSERT, UPDATE ON dbo.datakeys TO hdai_app;
 GRANT SELECT ON dbo.schema_migrations TO hdai_app;
 DENY UPDATE, DELETE ON dbo.audit TO hdai_app;
 GO
@@ -40,6 +41,7 @@ DENY SELECT ON dbo.PatientData TO hdai_analyst;
 DENY SELECT ON dbo.EncountersDeidentified TO hdai_analyst;
 DENY SELECT ON dbo.rejects TO hdai_analyst;
 DENY SELECT ON dbo.audit TO hdai_analyst;
+DENY SELECT ON dbo.datakeys TO hdai_analyst;
 GRANT VIEW DEFINITION ON SCHEMA::dbo TO hdai_analyst;
 GO
 IF DATABASE_PRINCIPAL_ID(N'$(AnalystName)') IS NULL CREATE USER [$(AnalystName)] FROM EXTERNAL PROVIDER;

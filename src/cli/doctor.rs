@@ -118,7 +118,7 @@ pub(super) async fn run(args: &Args, folder: Option<PathBuf>) -> Result<ExitCode
 async fn examine(patient: &Patient) -> Vec<Finding> {
     let config = &patient.config;
     let clocks = clock::Clocks::default();
-    let (database, model, storage, account, vault, identity, time, app) = tokio::join!(
+    let (database, model, keys, storage, account, vault, identity, time, app) = tokio::join!(
         limited("database", azure::DATABASE_REMEDY, async {
             match &config.sql {
                 None => embedded::database(config).await,
@@ -126,6 +126,7 @@ async fn examine(patient: &Patient) -> Vec<Finding> {
             }
         }),
         limited("model", "see the line of the database", embedded::model(patient)),
+        limited("keys", azure::KEYS_REMEDY, embedded::keys(patient)),
         limited("storage", "check the disk that the folder lies on, or the account's firewall", async {
             match &config.blob {
                 None => embedded::storage(config).await,
@@ -139,7 +140,7 @@ async fn examine(patient: &Patient) -> Vec<Finding> {
         limited("app", "check the disk that the app lies on", async { embedded::app(config) }),
     );
     let topic = Finding::not_configured("event topic", "this version sends no events of its own");
-    vec![database, storage, account, vault, identity, topic, clock::judge(&clocks, time.state == State::Failed), model, app]
+    vec![database, keys, storage, account, vault, identity, topic, clock::judge(&clocks, time.state == State::Failed), model, app]
 }
 
 /// Gives a look its time and notes how long it took.

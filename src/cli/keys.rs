@@ -92,7 +92,7 @@ pub(super) fn seal(config: &Config, record: Arc<dyn KeyTable>) -> Result<Sealed>
 }
 
 /// What wraps the data keys.
-fn wrapping(config: &Config) -> Result<Arc<dyn Wrapping>> {
+pub(super) fn wrapping(config: &Config) -> Result<Arc<dyn Wrapping>> {
     let Some(url) = &config.data_key_url else { return Ok(Arc::new(KeyFile::new(config.data_key_path()))) };
     let key = vault::VaultKey::open(entra::credential(&super::identity())?, url, vault::patient());
     Ok(Arc::new(key.map_err(|error| Error::invalid(format!("the setting HDAI_DATA_KEY_URL: {}", error.message())))?))

@@ -154,7 +154,7 @@ WHERE id = @P1 AND [state] = N'running' AND attempt = @P2
 
 -- create_staging
 IF OBJECT_ID(N'tempdb..#staging') IS NOT NULL DROP TABLE #staging;
-CREATE TABLE #staging (turn int NOT NULL, line bigint NOT NULL, ordinal int NOT NULL, FirstName nvarchar(50), MiddleName nvarchar(50), LastName nvarchar(50), eid int NOT NULL, vdate date NOT NULL, rcount nvarchar(5), gender nvarchar(1) NOT NULL, dialysisrenalendstage int, asthma int, irondef int, pneum int, substancedependence int, psychologicaldisordermajor int, depress int, psychother int, fibrosisandother int, malnutrition int, hemo int, hematocrit float, neutrophils float, sodium float, glucose float, bloodureanitro float, creatinine float, bmi float, pulse int, respiration float, secondarydiagnosisnonicd9 int, discharged date, facid nvarchar(1) NOT NULL, lengthofstay int, PRIMARY KEY (turn, eid))
+CREATE TABLE #staging (turn int NOT NULL, line bigint NOT NULL, ordinal int NOT NULL, FirstName nvarchar(300), MiddleName nvarchar(300), LastName nvarchar(300), eid int NOT NULL, vdate date NOT NULL, rcount nvarchar(5), gender nvarchar(1) NOT NULL, dialysisrenalendstage int, asthma int, irondef int, pneum int, substancedependence int, psychologicaldisordermajor int, depress int, psychother int, fibrosisandother int, malnutrition int, hemo int, hematocrit float, neutrophils float, sodium float, glucose float, bloodureanitro float, creatinine float, bmi float, pulse int, respiration float, secondarydiagnosisnonicd9 int, discharged date, facid nvarchar(1) NOT NULL, lengthofstay int, PRIMARY KEY (turn, eid))
 
 -- lock_imports
 DECLARE @result int;
@@ -199,7 +199,8 @@ UPDATE dbo.imports SET [checkpoint] = [checkpoint] + @P2, rowsread = rowsread + 
 -- drop_temporary
 IF OBJECT_ID(N'tempdb..#staging') IS NOT NULL DROP TABLE #staging;
 IF OBJECT_ID(N'tempdb..#rejects') IS NOT NULL DROP TABLE #rejects;
-IF OBJECT_ID(N'tempdb..#predictions') IS NOT NULL DROP TABLE #predictions
+IF OBJECT_ID(N'tempdb..#predictions') IS NOT NULL DROP TABLE #predictions;
+IF OBJECT_ID(N'tempdb..#names') IS NOT NULL DROP TABLE #names
 
 -- rejects
 SELECT line, columnname, [rule], remedy FROM dbo.rejects WHERE importid = @P1
@@ -224,6 +225,41 @@ ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT 1 ROWS ONLY
 
 -- models
 SELECT [version], trained, trainingrows, schemafingerprint, metrics, promoted, reason FROM dbo.models ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY
+
+-- data_keys
+SELECT id, wrapped, wrappedby, [state], created FROM dbo.datakeys ORDER BY created, id
+
+-- current_data_key
+SELECT id FROM dbo.datakeys WHERE [state] = N'current'
+
+-- age_data_key
+UPDATE dbo.datakeys SET [state] = N'old' WHERE id = @P1 AND [state] = N'current'
+
+-- insert_data_key
+INSERT INTO dbo.datakeys (id, wrapped, wrappedby, [state], created) VALUES (@P1, @P2, @P3, @P4, @P5)
+
+-- note_plain_names
+INSERT INTO dbo.datakeys (id, wrapped, wrappedby, [state], created)
+SELECT N'plain', @P1, N'', N'old', @P2 WHERE EXISTS (SELECT 1 FROM dbo.PatientData)
+
+-- retire_data_key
+UPDATE dbo.datakeys SET [state] = N'retired' WHERE id = @P1 AND [state] = N'old'
+
+-- rewrap_data_key
+UPDATE dbo.datakeys SET wrapped = @P2, wrappedby = @P3 WHERE id = @P1 AND wrappedby COLLATE Latin1_General_BIN2 = @P4 COLLATE Latin1_General_BIN2
+
+-- names_not_under
+SELECT eid, FirstName, MiddleName, LastName FROM dbo.PatientData WHERE eid > @P1 AND (LEFT(FirstName, 23) COLLATE Latin1_General_BIN2 <> @P2 COLLATE Latin1_General_BIN2 OR LEFT(MiddleName, 23) COLLATE Latin1_General_BIN2 <> @P2 COLLATE Latin1_General_BIN2 OR LEFT(LastName, 23) COLLATE Latin1_General_BIN2 <> @P2 COLLATE Latin1_General_BIN2)
+ORDER BY eid OFFSET 0 ROWS FETCH NEXT @P3 ROWS ONLY
+
+-- create_names
+IF OBJECT_ID(N'tempdb..#names') IS NOT NULL DROP TABLE #names;
+CREATE TABLE #names (eid int NOT NULL PRIMARY KEY, wasFirstName nvarchar(300), wasMiddleName nvarchar(300), wasLastName nvarchar(300), nowFirstName nvarchar(300), nowMiddleName nvarchar(300), nowLastName nvarchar(300))
+
+-- replace_names
+UPDATE p SET FirstName = s.nowFirstName, MiddleName = s.nowMiddleName, LastName = s.nowLastName
+FROM dbo.PatientData AS p JOIN #names AS s ON s.eid = p.eid
+WHERE CONCAT(p.FirstName, N'.') COLLATE Latin1_General_BIN2 = CONCAT(s.wasFirstName, N'.') COLLATE Latin1_General_BIN2 AND CONCAT(p.MiddleName, N'.') COLLATE Latin1_General_BIN2 = CONCAT(s.wasMiddleName, N'.') COLLATE Latin1_General_BIN2 AND CONCAT(p.LastName, N'.') COLLATE Latin1_General_BIN2 = CONCAT(s.wasLastName, N'.') COLLATE Latin1_General_BIN2
 
 -- insert_audit
 INSERT INTO dbo.audit ([at], caller, roles, proof, correlation, [action], outcome, encounter, detail, operation)
@@ -416,5 +452,22 @@ FROM dbo.PatientData;
 GO
 INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
 VALUES (4, N'0004-deidentified', N'57f34877f0185ca1a97d501425f6e56d225f0755c83f92eb29ba12bc6fa6373d', SYSDATETIMEOFFSET());
+GO
+CREATE TABLE dbo.datakeys (
+  id nvarchar(32) NOT NULL CONSTRAINT PK_datakeys PRIMARY KEY,
+  wrapped varbinary(max) NOT NULL,
+  wrappedby nvarchar(400) NOT NULL, -- the key that wraps it, with its version
+  [state] nvarchar(10) NOT NULL CHECK ([state] IN (N'current', N'old', N'retired')),
+  created datetimeoffset(7) NOT NULL
+);
+
+CREATE UNIQUE INDEX datakeys_current ON dbo.datakeys ([state]) WHERE [state] = N'current'; -- there is one
+GO
+ALTER TABLE dbo.PatientData ALTER COLUMN FirstName nvarchar(300) NULL;
+ALTER TABLE dbo.PatientData ALTER COLUMN MiddleName nvarchar(300) NULL;
+ALTER TABLE dbo.PatientData ALTER COLUMN LastName nvarchar(300) NULL;
+GO
+INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
+VALUES (5, N'0005-datakeys', N'21b55e4a9ea9edc69fc351b30fe49f58aa5264546a05711672a48acdab0d9a68', SYSDATETIMEOFFSET());
 GO
 

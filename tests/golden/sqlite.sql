@@ -151,6 +151,39 @@ SELECT version, trained, trainingrows, schemafingerprint, metrics, promoted, rea
 -- MODELS
 SELECT version, trained, trainingrows, schemafingerprint, metrics, promoted, reason FROM models ORDER BY seq DESC LIMIT ?1
 
+-- DATA_KEYS
+SELECT id, wrapped, wrappedby, state, created FROM datakeys ORDER BY created, id
+
+-- CURRENT_DATA_KEY
+SELECT id FROM datakeys WHERE state = 'current'
+
+-- AGE_DATA_KEY
+UPDATE datakeys SET state = 'old' WHERE state = 'current'
+
+-- INSERT_DATA_KEY
+INSERT INTO datakeys (id, wrapped, wrappedby, state, created) VALUES (?1, ?2, ?3, ?4, ?5)
+
+-- NOTE_PLAIN_NAMES
+INSERT INTO datakeys (id, wrapped, wrappedby, state, created) SELECT 'plain', x'', '', 'old', ?1 WHERE EXISTS (SELECT 1 FROM PatientData)
+
+-- RETIRE_DATA_KEY
+UPDATE datakeys SET state = 'retired' WHERE id = ?1 AND state = 'old'
+
+-- REWRAP_DATA_KEY
+UPDATE datakeys SET wrapped = ?2, wrappedby = ?3 WHERE id = ?1 AND wrappedby = ?4
+
+-- NAMES_NOT_UNDER
+SELECT eid, FirstName, MiddleName, LastName FROM PatientData WHERE eid > ?1 AND (substr(FirstName, 1, 23) <> ?2 OR substr(MiddleName, 1, 23) <> ?2 OR substr(LastName, 1, 23) <> ?2) ORDER BY eid LIMIT ?3
+
+-- REPLACE_NAME
+UPDATE PatientData SET FirstName = ?2, MiddleName = ?3, LastName = ?4 WHERE eid = ?1 AND FirstName IS ?5 AND MiddleName IS ?6 AND LastName IS ?7
+
+-- SECURE_DELETE
+PRAGMA secure_delete = ON
+
+-- TRUNCATE_LOG
+PRAGMA wal_checkpoint(TRUNCATE)
+
 -- INSERT_AUDIT
 INSERT INTO audit (at, caller, roles, proof, correlation, action, outcome, encounter, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
 
@@ -322,4 +355,15 @@ CREATE TABLE findings (
   limitdays REAL NOT NULL,
   CHECK (firstweek <= lastweek)
 ) STRICT;
+
+-- Migration 0004-datakeys
+CREATE TABLE datakeys (
+  id TEXT PRIMARY KEY,
+  wrapped BLOB NOT NULL,
+  wrappedby TEXT NOT NULL, -- the key that wraps it, with its version
+  state TEXT NOT NULL CHECK (state IN ('current', 'old', 'retired')),
+  created TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE UNIQUE INDEX datakeys_current ON datakeys (state) WHERE state = 'current'; -- there is one
 

@@ -7,8 +7,9 @@ use health_data_ai::config::{Secret, SqlConnection, SqlSettings};
 use health_data_ai::domain::anomaly::Survey;
 use health_data_ai::domain::import::Counts;
 use health_data_ai::domain::model::ModelRecord;
-use health_data_ai::domain::{Action, Facility, facility};
+use health_data_ai::domain::{Action, Facility, PersonName, facility};
 use health_data_ai::error::Kind;
+use health_data_ai::store::datakeys::{DataKey, KeyState, KeyTable, Renaming};
 use health_data_ai::store::azure_sql::{AzureSql, script};
 use health_data_ai::store::{Admitted, Discharged, Finish, Step, Store};
 use tiberius::{AuthMethod, Client, Config, EncryptionLevel};
@@ -20,7 +21,7 @@ use super::place::azure_sql::Watched;
 use super::place::*;
 use crate::tds::{self, COMMIT, Options};
 
-const MIGRATIONS: [&str; 4] = ["0001-record", "0002-facilities", "0003-anomalies", "0004-deidentified"];
+const MIGRATIONS: [&str; 5] = ["0001-record", "0002-facilities", "0003-anomalies", "0004-deidentified", "0005-datakeys"];
 
 /// A session as a DBA's tool has it.
 async fn session(server: &tds::Server) -> Client<Compat<TcpStream>> {
@@ -117,7 +118,7 @@ fn a_database_of_another_program_is_refused() {
     runtime().block_on(async {
         for (change, word) in [
             ("UPDATE dbo.schema_migrations SET checksum = N'other' WHERE number = 2", "use that build"),
-            ("INSERT INTO dbo.schema_migrations (number, name, checksum, applied) VALUES (5, N'0005-later', N'x', SYSDATETIMEOFFSET())", "newer program"),
+            ("INSERT INTO dbo.schema_migrations (number, name, checksum, applied) VALUES (6, N'0006-later', N'x', SYSDATETIMEOFFSET())", "newer program"),
         ] {
             let server = tds::Server::start(Options::default());
             let store = open(&server).await;
@@ -165,13 +166,21 @@ async fn prepared(store: &AzureSql) {
     store.migrate().await.unwrap();
     admit(store, &open_encounter(1), None).await;
     import(store, 1, vec![open_encounter(2), encounter(3)]).await;
+    assert!(store.add_data_key(&data_key("k1", "w1"), None, None).await.unwrap());
 }
 
 /// How many events the trail of [`prepared`] holds.
 const EVENTS: usize = 1;
 
 /// Every method that writes, on a [`prepared`] record: does the work, and says whether it came out right.
-const WRITES: [&str; 9] = ["admit", "discharge", "batch", "finish", "facilities", "predictions", "survey", "model", "audit"];
+const WRITES: [&str; 13] = [
+    "admit", "discharge", "batch", "finish", "facilities", "predictions", "survey", "model", "audit", "data key", "rewrap", "retire",
+    "names",
+];
+
+fn data_key(id: &str, by: &str) -> DataKey {
+    DataKey { id: id.into(), wrapped: vec![1; 256], wrapped_by: by.into(), state: KeyState::Current, created: at(1) }
+}
 
 async fn write(store: &AzureSql, which: &str) {
     match which {
@@ -209,6 +218,24 @@ async fn write(store: &AzureSql, which: &str) {
             store.replace_survey(&survey, &event(Action::FindAnomalies, 3)).await.unwrap();
         }
         "model" => store.save_model(&model(), &event(Action::Train, 3)).await.unwrap(),
+        "data key" => {
+            let audit = event(Action::RotateKeys, 3);
+            assert!(store.add_data_key(&data_key("k2", "w1"), Some("k1"), Some(&audit)).await.unwrap());
+        }
+        "rewrap" => {
+            assert!(store.rewrap_data_key(&data_key("k1", "w2"), "w1", &event(Action::RotateKeys, 3)).await.unwrap());
+        }
+        "retire" => {
+            let ids = ["plain".to_owned(), "k1".to_owned()];
+            assert_eq!(store.retire_data_keys(&ids, &event(Action::RotateKeys, 3)).await.unwrap(), 1);
+        }
+        "names" => {
+            let to = PersonName::new("hdai1:0:A", "", "hdai1:0:B");
+            let right = Renaming { id: eid(1), from: open_encounter(1).name, to: to.clone() };
+            // A name that has changed meanwhile stays as it is.
+            let late = Renaming { id: eid(2), from: PersonName::default(), to };
+            assert!(store.replace_names(&[right, late]).await.unwrap() <= 1);
+        }
         _ => store.append_audit(&event(Action::ReadAudit, 3)).await.unwrap(),
     }
 }
@@ -216,7 +243,7 @@ async fn write(store: &AzureSql, which: &str) {
 /// The work was done once: its effect is there, with one event.
 async fn was_done_once(store: &AzureSql, which: &str) {
     let events = store.audit_events(99).await.unwrap();
-    let expected = if which == "batch" { EVENTS } else { EVENTS + 1 };
+    let expected = if ["batch", "names"].contains(&which) { EVENTS } else { EVENTS + 1 };
     assert_eq!(events.len(), expected, "{which}");
     match which {
         "admit" => assert_eq!(store.encounter(eid(10)).await.unwrap().unwrap().prediction, Some(prediction(3.0))),
@@ -232,6 +259,24 @@ async fn was_done_once(store: &AzureSql, which: &str) {
         "predictions" => assert_eq!(store.encounter(eid(2)).await.unwrap().unwrap().prediction, Some(prediction(4.0))),
         "survey" => assert_eq!(store.survey(9).await.unwrap().unwrap().found, at(5)),
         "model" => assert_eq!(store.champion().await.unwrap(), Some(model())),
+        "data key" | "rewrap" | "retire" => {
+            let keys: Vec<_> = store.data_keys().await.unwrap().into_iter().map(|key| (key.id, key.wrapped_by, key.state)).collect();
+            let key = |id: &str, by: &str, state| (id.to_owned(), by.to_owned(), state);
+            let (plain, first) = (key("plain", "", KeyState::Old), key("k1", "w1", KeyState::Current));
+            let expected = match which {
+                "data key" => vec![key("k1", "w1", KeyState::Old), key("k2", "w1", KeyState::Current), plain],
+                "rewrap" => vec![key("k1", "w2", KeyState::Current), plain],
+                _ => vec![first, key("plain", "", KeyState::Retired)],
+            };
+            assert_eq!(keys, expected);
+        }
+        "names" => {
+            let name = |id| async move { store.encounter(eid(id)).await.unwrap().unwrap().encounter.name };
+            assert!(name(1).await == PersonName::new("hdai1:0:A", "", "hdai1:0:B"));
+            assert!(name(2).await == open_encounter(2).name);
+            let others = store.names_not_under("hdai1:0000000000000000:", None, 9).await.unwrap();
+            assert_eq!(others.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [eid(1), eid(2), eid(3)]);
+        }
         _ => assert_eq!(events[0], event(Action::ReadAudit, 3)),
     }
 }
