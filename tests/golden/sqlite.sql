@@ -178,8 +178,8 @@ SELECT eid, FirstName, MiddleName, LastName FROM PatientData WHERE eid > ?1 AND 
 -- REPLACE_NAME
 UPDATE PatientData SET FirstName = ?2, MiddleName = ?3, LastName = ?4 WHERE eid = ?1 AND FirstName IS ?5 AND MiddleName IS ?6 AND LastName IS ?7
 
--- SECURE_DELETE
-PRAGMA secure_delete = ON
+-- REWRITE_FILE
+VACUUM
 
 -- TRUNCATE_LOG
 PRAGMA wal_checkpoint(TRUNCATE)

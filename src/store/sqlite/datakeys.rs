@@ -51,9 +51,11 @@ pub(super) fn retire(transaction: &Transaction<'_>, ids: &[String], event: &Audi
     Ok(retired as u64)
 }
 
-/// Names that were replaced are to lie nowhere in the file or its log either.
-pub(super) fn forget_what_was(connection: &Connection) -> Outcome<()> {
-    // Whoever reads meanwhile keeps the log as it is; the next one cuts it.
+/// What names were in plain text is to lie in no free part of a page either, nor in the log. It takes as much memory as the file is large, and
+/// writers wait meanwhile: once in the life of a record.
+pub(super) fn rewrite_file(connection: &Connection) -> Outcome<()> {
+    connection.execute_batch(&sql::REWRITE_FILE)?;
+    // Whoever reads at this moment keeps the log as it is; it is overwritten from its beginning then.
     connection.query_row(&sql::TRUNCATE_LOG, [], |_| Ok(()))?;
     Ok(())
 }
@@ -84,7 +86,6 @@ pub(super) fn not_under(
 
 /// Puts names into another form where they are still as they were.
 pub(super) fn replace(transaction: &Transaction<'_>, renamings: &[Renaming]) -> Outcome<u64> {
-    transaction.query_row(&sql::SECURE_DELETE, [], |_| Ok(()))?;
     let mut statement = transaction.prepare_cached(&sql::REPLACE_NAME)?;
     let mut replaced = 0;
     for Renaming { id, from, to } in renamings {

@@ -29,7 +29,7 @@ pub use self::sql::statements;
 
 use self::fault::Outcome;
 use self::pool::Pool;
-use super::datakeys::{DataKey, KeyTable, Renaming};
+use super::datakeys::{DataKey, KeyTable, PLAIN, Renaming};
 use super::{Admitted, Batch, Begun, Census, Discharged, Finish, Step, Store, Stored, Totals};
 use crate::domain::anomaly::{StayHistory, Survey};
 use crate::domain::import::{Import, ImportId, Reject, Source};
@@ -230,9 +230,10 @@ impl KeyTable for Sqlite {
 
     async fn retire_data_keys(&self, ids: &[String], audit: &AuditEvent) -> Result<u64> {
         let (ids, audit) = (ids.to_vec(), audit.clone());
-        let retired = self.writer.write(move |transaction| datakeys::retire(transaction, &ids, &audit)).await?;
-        self.writer.run(|connection| datakeys::forget_what_was(connection)).await?;
-        Ok(retired)
+        if ids.iter().any(|id| id == PLAIN) {
+            self.writer.run(|connection| datakeys::rewrite_file(connection)).await?;
+        }
+        self.writer.write(move |transaction| datakeys::retire(transaction, &ids, &audit)).await
     }
 
     async fn rewrap_data_key(&self, key: &DataKey, from: &str, audit: &AuditEvent) -> Result<bool> {

@@ -163,8 +163,7 @@ statements! {
         let there: Vec<_> = name_columns().zip(5..).map(|(c, place)| format!("{} IS ?{place}", c.name)).collect();
         format!("UPDATE {PATIENTS} SET {} WHERE eid = ?1 AND {}", join(set), there.join(" AND "))
     };
-    /// What a name was before is to lie in no free page either.
-    SECURE_DELETE = "PRAGMA secure_delete = ON";
+    REWRITE_FILE = "VACUUM";
     TRUNCATE_LOG = "PRAGMA wal_checkpoint(TRUNCATE)";
 
     INSERT_AUDIT = "INSERT INTO audit (at, caller, roles, proof, correlation, action, outcome, encounter, detail) \
