@@ -76,7 +76,8 @@ impl VaultKey {
         let options = KeyClientWrapKeyOptions { key_version: self.place.version.clone(), ..Default::default() };
         let answer = self.client.wrap_key(&self.place.name, self.content(key)?, Some(options)).await;
         let result = answer.map_err(|cause| self.place.error(&cause, "wrap"))?.into_model();
-        let result = result.map_err(|_| self.place.unavailable("answered with something that is no wrapped key; try again later"))?;
+        let result =
+            result.map_err(|_| self.place.unavailable("answered with something that is no wrapped key; try again later"))?;
         match (result.kid, result.result) {
             (Some(by), Some(bytes)) if self.is(&by) && Place::parse(&by).is_ok_and(|place| place.version.is_some()) => {
                 Ok(Wrapped { by, bytes })
@@ -93,8 +94,7 @@ impl VaultKey {
         let version = Place::parse(&wrapped.by).ok().filter(|_| self.is(&wrapped.by)).and_then(|place| place.version);
         let version = version.ok_or_else(|| Error::invalid(format!("no version of {} wrapped it", self.url())))?;
         let options = KeyClientUnwrapKeyOptions::default();
-        let answer =
-            self.client.unwrap_key(&self.place.name, &version, self.content(&wrapped.bytes)?, Some(options)).await;
+        let answer = self.client.unwrap_key(&self.place.name, &version, self.content(&wrapped.bytes)?, Some(options)).await;
         // The cause is left out: it could quote the key.
         let result = answer.map_err(|cause| self.place.error(&cause, "unwrap"))?.into_model();
         let result = result.map_err(|_| self.place.unavailable("answered with something that is no key; try again later"))?;

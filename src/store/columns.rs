@@ -83,9 +83,7 @@ pub(crate) fn is_name(column: Column) -> bool {
 /// [`encounter_columns`] without the patient's name.
 pub(crate) fn nameless_columns() -> &'static [EncounterColumn] {
     static COLUMNS: OnceLock<Vec<EncounterColumn>> = OnceLock::new();
-    COLUMNS.get_or_init(|| {
-        encounter_columns().iter().filter(|c| !is_name(c.column)).copied().collect()
-    })
+    COLUMNS.get_or_init(|| encounter_columns().iter().filter(|c| !is_name(c.column)).copied().collect())
 }
 
 fn kind(column: Column) -> Type {

@@ -84,7 +84,8 @@ pub trait KeyTable: Store {
     async fn rewrap_data_key(&self, key: &DataKey, from: &str, audit: &AuditEvent) -> Result<bool>;
 
     /// Names with a part whose stored form does not begin with `prefix`, by encounter id after `after`.
-    async fn names_not_under(&self, prefix: &str, after: Option<EncounterId>, limit: u32) -> Result<Vec<(EncounterId, PersonName)>>;
+    async fn names_not_under(&self, prefix: &str, after: Option<EncounterId>, limit: u32)
+    -> Result<Vec<(EncounterId, PersonName)>>;
 
     /// Puts names into another form, where they still are as `from` says, in one transaction; answers how many were.
     async fn replace_names(&self, renamings: &[Renaming]) -> Result<u64>;

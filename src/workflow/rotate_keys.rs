@@ -85,12 +85,7 @@ struct Look {
 }
 
 /// One look at the whole record, in pages, each a transaction.
-async fn sweep(
-    record: &Sealed,
-    target: &str,
-    encounters: &mut u64,
-    progress: &(dyn Fn(u64) + Send + Sync),
-) -> Result<Look> {
+async fn sweep(record: &Sealed, target: &str, encounters: &mut u64, progress: &(dyn Fn(u64) + Send + Sync)) -> Result<Look> {
     let (mut after, mut look) = (None, Look::default());
     while let Some(page) = record.reseal(target, after, PAGE_ROWS).await? {
         after = Some(page.last);

@@ -18,7 +18,7 @@ use rusqlite::Connection;
 use serde_json::json;
 
 use crate::main_job::blueprint_admission;
-use crate::support::{Host, generate, hdai, record};
+use crate::support::{Host, Records, generate, hdai, record};
 use crate::tds;
 
 const NAMES: [&str; 3] = ["Zebulonqx", "Quixotedv", "Wyvernjkł"];
@@ -98,7 +98,8 @@ fn no_name_of_an_import_or_an_admission_is_in_the_database_or_its_log_and_the_an
     drop(host);
     assert_no_name_in_the_files(&state, "hdai.db", false);
     let raw = Connection::open(state.join("hdai.db")).unwrap();
-    let forms: i64 = raw.query_row("SELECT count(DISTINCT LastName) FROM PatientData WHERE LastName LIKE 'hdai1:%'", [], |r| r.get(0)).unwrap();
+    let forms: i64 =
+        raw.query_row("SELECT count(DISTINCT LastName) FROM PatientData WHERE LastName LIKE 'hdai1:%'", [], |r| r.get(0)).unwrap();
     assert_eq!(forms, 501, "501 patients of one name have 501 forms");
 }
 
@@ -138,6 +139,23 @@ fn a_database_server_keeps_ciphertext_and_another_instance_without_the_key_is_re
     let under = names.iter().filter(|(first, last)| mine(first) && mine(last)).count();
     assert_eq!(under, 301);
     assert_eq!(server.refusals(), Vec::<String>::new());
+}
+
+#[test]
+fn a_record_of_ours_is_copied_with_its_names_under_the_new_records_key() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+    went_well(&hdai(&from).arg("import").arg(named_csv(folder.path(), 700, 4)).output().unwrap());
+    let source = format!("sqlite:{}", from.join("hdai.db").display());
+    let copy = || hdai(&to).args(["migrate-data", "--from", &source]).output().unwrap();
+    let said = went_well(&copy());
+    assert!(said.contains("700 new") && said.contains("Verified: 700 rows are the same on both sides"), "{said}");
+    assert_eq!(Records::read(&to).patients_without_import(), Records::read(&from).patients_without_import());
+    assert_no_name_in_the_files(&to, "hdai.db", false);
+    let key = from.join("data.key");
+    fs::rename(&key, folder.path().join("elsewhere")).unwrap();
+    let without = copy();
+    assert!(!without.status.success() && self::said(&without).contains("data.key is not there"), "{}", self::said(&without));
 }
 
 /// The embedded record with three admissions of these ids in it, each with names of its own.
@@ -228,9 +246,11 @@ async fn without_the_right_key_file_nothing_starts_and_nothing_is_overwritten() 
     went_well(&hdai(folder.path()).arg("facilities").output().unwrap());
 
     let raw = Connection::open(folder.path().join("hdai.db")).unwrap();
-    raw.execute_batch("UPDATE datakeys SET wrapped = CAST(substr(wrapped, 1, 20) || x'00' || substr(wrapped, 22) AS BLOB)").unwrap();
+    raw.execute_batch("UPDATE datakeys SET wrapped = CAST(substr(wrapped, 1, 20) || x'00' || substr(wrapped, 22) AS BLOB)")
+        .unwrap();
     refused("the wrapped data key does not open");
-    raw.execute_batch("DELETE FROM datakeys; INSERT INTO datakeys VALUES ('00', x'00', '', 'retired', '2026-01-01T00:00:00Z')").unwrap();
+    raw.execute_batch("DELETE FROM datakeys; INSERT INTO datakeys VALUES ('00', x'00', '', 'retired', '2026-01-01T00:00:00Z')")
+        .unwrap();
     refused("holds no key for the names");
 }
 
@@ -361,7 +381,11 @@ fn keys_are_rotated_under_load_and_a_killed_rotation_is_gone_on_with() {
         while working.load(Ordering::SeqCst) {
             id += 1;
             let (status, answer) = host.call("POST", "/api/PatientAdmissionFunc", &bundle(id));
-            assert_eq!((status, answer["name"].as_str()), (201, Some(&*format!("{} {} {}", NAMES[0], NAMES[1], NAMES[2]))), "{answer}");
+            assert_eq!(
+                (status, answer["name"].as_str()),
+                (201, Some(&*format!("{} {} {}", NAMES[0], NAMES[1], NAMES[2]))),
+                "{answer}"
+            );
             let (status, answer) = host.call("POST", "/api/PatientAdmissionFunc", &bundle(id - (id - 950_001) / 2));
             assert_eq!(status, 200, "a repeated admission: {answer}");
         }

@@ -7,9 +7,7 @@ use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use aws_lc_rs::encoding::{AsDer, Pkcs8V1Der};
-use aws_lc_rs::rsa::{
-    KeySize, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, OaepPublicEncryptingKey, PrivateDecryptingKey,
-};
+use aws_lc_rs::rsa::{KeySize, OAEP_SHA256_MGF1SHA256, OaepPrivateDecryptingKey, OaepPublicEncryptingKey, PrivateDecryptingKey};
 use azure_core::credentials::{AccessToken, TokenCredential, TokenRequestOptions};
 use azure_core::http::{ClientOptions, ExponentialRetryOptions, RetryOptions, Transport};
 use azure_core::time::OffsetDateTime;
@@ -136,7 +134,9 @@ impl Vault {
                     let Some((head, body)) = request(&mut tls).await else { return };
                     let (status, answer) = state.answer(&head, &body);
                     let challenge = match status {
-                        401 => "WWW-Authenticate: Bearer authorization=\"https://login.microsoftonline.com/t\", resource=\"https://vault.azure.net\"\r\n",
+                        401 => {
+                            "WWW-Authenticate: Bearer authorization=\"https://login.microsoftonline.com/t\", resource=\"https://vault.azure.net\"\r\n"
+                        }
                         _ => "",
                     };
                     let text = answer.to_string();
@@ -190,9 +190,11 @@ async fn request(stream: &mut (impl AsyncRead + Unpin)) -> Option<(String, Vec<u
         }
     };
     let head = String::from_utf8(bytes[..end].to_vec()).unwrap();
-    let length = head.to_ascii_lowercase().split("content-length: ").nth(1).map_or(0, |rest| {
-        rest.split("\r\n").next().unwrap().trim().parse::<usize>().unwrap()
-    });
+    let length = head
+        .to_ascii_lowercase()
+        .split("content-length: ")
+        .nth(1)
+        .map_or(0, |rest| rest.split("\r\n").next().unwrap().trim().parse::<usize>().unwrap());
     while bytes.len() < end + length {
         if stream.read_buf(&mut bytes).await.ok()? == 0 {
             return None;

@@ -2,6 +2,7 @@
 
 mod admission;
 mod import;
+mod names;
 mod prediction;
 mod sql;
 
@@ -24,6 +25,8 @@ enum What {
     Admission(admission::Args),
     /// Microseconds of a prediction in process, with interval and reasons
     Prediction(prediction::Args),
+    /// Rows and admissions with names encrypted, beside the same with names as they are
+    Names(names::Args),
     /// Import and admissions in the database that `HDAI_TEST_SQL` names, beside bulk loads by other clients
     Sql(sql::Args),
 }
@@ -32,6 +35,7 @@ pub(super) async fn run(config: &Config, args: Args) -> Result<ExitCode> {
     match args.what {
         What::Import(args) => import::run(config, &args).await,
         What::Sql(args) => sql::run(config, &args).await,
+        What::Names(args) => names::run(&args).await,
         What::Prediction(args) => prediction::run(&args),
         What::Admission(args) => admission::run(config, &args).await,
     }

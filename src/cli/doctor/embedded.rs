@@ -157,7 +157,9 @@ pub(super) async fn keys(patient: &Patient) -> Finding {
         Ok::<_, Error>(Some(keys))
     };
     let keys = match looked.await {
-        Ok(None) => return Finding::not_configured(PART, "there is no record whose names they encrypt yet, or its schema is older"),
+        Ok(None) => {
+            return Finding::not_configured(PART, "there is no record whose names they encrypt yet, or its schema is older");
+        }
         Ok(Some(keys)) => keys,
         Err(error) => return Finding::failed(PART, error.message(), "do what the line says: without its key no name can be read"),
     };

@@ -81,12 +81,8 @@ pub(super) async fn rewrap(
     from: &str,
     event: &AuditEvent,
 ) -> Outcome<bool> {
-    let values = [
-        Parameter::Text(&key.id),
-        Parameter::Bytes(&key.wrapped),
-        Parameter::Text(&key.wrapped_by),
-        Parameter::Text(from),
-    ];
+    let values =
+        [Parameter::Text(&key.id), Parameter::Bytes(&key.wrapped), Parameter::Text(&key.wrapped_by), Parameter::Text(from)];
     let rewrapped = session.execute(&sql.rewrap_data_key, &values).await? > 0;
     audit::append_as(session, sql, event, rewrapped).await?;
     Ok(rewrapped)

@@ -4,8 +4,8 @@
 use std::fmt::Write as _;
 
 use crate::domain::facility;
-use crate::schema::Column;
 use crate::domain::patient::NAME_CHARS_MAX;
+use crate::schema::Column;
 use crate::store::columns::{
     EncounterColumn, FACILITIES, IMPORT_ID, PATIENTS, PREDICTION_COLUMNS, Type, encounter_columns, is_name, name_columns,
 };

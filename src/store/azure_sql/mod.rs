@@ -273,7 +273,12 @@ impl KeyTable for AzureSql {
         attempt!(self.audited(), |session| datakeys::rewrap(session, &self.sql, key, from, audit))
     }
 
-    async fn names_not_under(&self, prefix: &str, after: Option<EncounterId>, limit: u32) -> Result<Vec<(EncounterId, PersonName)>> {
+    async fn names_not_under(
+        &self,
+        prefix: &str,
+        after: Option<EncounterId>,
+        limit: u32,
+    ) -> Result<Vec<(EncounterId, PersonName)>> {
         if limit == 0 {
             return Ok(Vec::new());
         }

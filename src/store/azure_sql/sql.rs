@@ -8,8 +8,8 @@
 use super::ddl;
 use crate::schema::Feature;
 use crate::store::columns::{
-    EncounterColumn, FACILITIES, IMPORT_ID, PATIENTS, PREDICTION_COLUMNS, SEALED_PREFIX_CHARS, Type, encounter_columns, name_columns,
-    nameless_columns,
+    EncounterColumn, FACILITIES, IMPORT_ID, PATIENTS, PREDICTION_COLUMNS, SEALED_PREFIX_CHARS, Type, encounter_columns,
+    name_columns, nameless_columns,
 };
 use crate::store::datakeys::PLAIN;
 

@@ -136,7 +136,9 @@ impl Keyring {
     async fn ask(&self) -> Result<Current> {
         let keys = self.table.data_keys().await?;
         let current = keys.iter().find(|key| key.state == KeyState::Current).ok_or_else(|| {
-            Error::internal("the record holds no key for the names; run `hdai migrate`, or restore its table of data keys from a backup")
+            Error::internal(
+                "the record holds no key for the names; run `hdai migrate`, or restore its table of data keys from a backup",
+            )
         })?;
         let mixed = keys.iter().any(|key| key.state == KeyState::Old);
         let unwrapped = self.unwrapped(current).await;

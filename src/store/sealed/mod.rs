@@ -4,6 +4,7 @@
 
 mod cipher;
 mod keyring;
+mod legacy;
 mod rotation;
 mod wrapping;
 
@@ -13,6 +14,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
 
 pub use self::keyring::FRESH;
+pub use self::legacy::opened_table;
 pub use self::rotation::Resealed;
 pub use self::wrapping::{KeyFile, Wrapping};
 

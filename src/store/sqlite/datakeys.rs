@@ -25,8 +25,7 @@ pub(super) fn all(connection: &Connection) -> Outcome<Vec<DataKey>> {
 
 /// Makes `key` the current one in the place of `after`.
 pub(super) fn add(transaction: &Transaction<'_>, key: &DataKey, after: Option<&str>, event: Option<&AuditEvent>) -> Outcome<bool> {
-    let current: Option<String> =
-        transaction.prepare_cached(&sql::CURRENT_DATA_KEY)?.query_row([], |row| row.get(0)).optional()?;
+    let current: Option<String> = transaction.prepare_cached(&sql::CURRENT_DATA_KEY)?.query_row([], |row| row.get(0)).optional()?;
     if current.as_deref() != after {
         return Ok(current.as_deref() == Some(key.id.as_str()));
     }
@@ -62,8 +61,7 @@ pub(super) fn rewrite_file(connection: &Connection) -> Outcome<()> {
 
 /// Puts another wrapping in the place of the one by `from`.
 pub(super) fn rewrap(transaction: &Transaction<'_>, key: &DataKey, from: &str, event: &AuditEvent) -> Outcome<bool> {
-    let rewrapped =
-        transaction.prepare_cached(&sql::REWRAP_DATA_KEY)?.execute((&key.id, &key.wrapped, &key.wrapped_by, from))? > 0;
+    let rewrapped = transaction.prepare_cached(&sql::REWRAP_DATA_KEY)?.execute((&key.id, &key.wrapped, &key.wrapped_by, from))? > 0;
     audit::append_as(transaction, event, rewrapped)?;
     Ok(rewrapped)
 }

@@ -241,7 +241,12 @@ impl KeyTable for Sqlite {
         self.writer.write(move |transaction| datakeys::rewrap(transaction, &key, &from, &audit)).await
     }
 
-    async fn names_not_under(&self, prefix: &str, after: Option<EncounterId>, limit: u32) -> Result<Vec<(EncounterId, PersonName)>> {
+    async fn names_not_under(
+        &self,
+        prefix: &str,
+        after: Option<EncounterId>,
+        limit: u32,
+    ) -> Result<Vec<(EncounterId, PersonName)>> {
         let prefix = prefix.to_owned();
         self.read(move |connection| datakeys::not_under(connection, &prefix, after, limit)).await
     }

@@ -9,8 +9,8 @@ use health_data_ai::domain::import::Counts;
 use health_data_ai::domain::model::ModelRecord;
 use health_data_ai::domain::{Action, Facility, PersonName, facility};
 use health_data_ai::error::Kind;
-use health_data_ai::store::datakeys::{DataKey, KeyState, KeyTable, Renaming};
 use health_data_ai::store::azure_sql::{AzureSql, script};
+use health_data_ai::store::datakeys::{DataKey, KeyState, KeyTable, Renaming};
 use health_data_ai::store::{Admitted, Discharged, Finish, Step, Store};
 use tiberius::{AuthMethod, Client, Config, EncryptionLevel};
 use tokio::net::TcpStream;
@@ -174,7 +174,18 @@ const EVENTS: usize = 1;
 
 /// Every method that writes, on a [`prepared`] record: does the work, and says whether it came out right.
 const WRITES: [&str; 13] = [
-    "admit", "discharge", "batch", "finish", "facilities", "predictions", "survey", "model", "audit", "data key", "rewrap", "retire",
+    "admit",
+    "discharge",
+    "batch",
+    "finish",
+    "facilities",
+    "predictions",
+    "survey",
+    "model",
+    "audit",
+    "data key",
+    "rewrap",
+    "retire",
     "names",
 ];
 
@@ -260,7 +271,8 @@ async fn was_done_once(store: &AzureSql, which: &str) {
         "survey" => assert_eq!(store.survey(9).await.unwrap().unwrap().found, at(5)),
         "model" => assert_eq!(store.champion().await.unwrap(), Some(model())),
         "data key" | "rewrap" | "retire" => {
-            let keys: Vec<_> = store.data_keys().await.unwrap().into_iter().map(|key| (key.id, key.wrapped_by, key.state)).collect();
+            let keys: Vec<_> =
+                store.data_keys().await.unwrap().into_iter().map(|key| (key.id, key.wrapped_by, key.state)).collect();
             let key = |id: &str, by: &str, state| (id.to_owned(), by.to_owned(), state);
             let (plain, first) = (key("plain", "", KeyState::Old), key("k1", "w1", KeyState::Current));
             let expected = match which {

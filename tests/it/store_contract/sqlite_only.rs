@@ -160,7 +160,10 @@ fn an_older_database_is_brought_up_to_date_and_keeps_its_rows() {
     runtime().block_on(import(&store, 1, vec![encounter(1)]));
     drop(store);
     let raw = Connection::open(&path).unwrap();
-    raw.execute_batch("DROP TABLE findings; DROP TABLE survey; DROP TABLE datakeys; DELETE FROM schema_migrations WHERE number >= 3").unwrap();
+    raw.execute_batch(
+        "DROP TABLE findings; DROP TABLE survey; DROP TABLE datakeys; DELETE FROM schema_migrations WHERE number >= 3",
+    )
+    .unwrap();
     drop(raw);
     let (store, runtime) = (Sqlite::open(&path).unwrap(), runtime());
     assert_eq!(runtime.block_on(store.pending()).unwrap(), migration_names()[2..]);

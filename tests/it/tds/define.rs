@@ -202,7 +202,11 @@ impl Engine {
             c.query_row(sql, [&name, &table.stored()], |row| row.get(0))
         })?;
         if dependent > 0 {
-            return Err(SqlError::new(4922, 16, format!("ALTER TABLE ALTER COLUMN {} failed because one or more objects access this column.", column.name)));
+            return Err(SqlError::new(
+                4922,
+                16,
+                format!("ALTER TABLE ALTER COLUMN {} failed because one or more objects access this column.", column.name),
+            ));
         }
         self.catalogue.retype(table, &column.name, new.kind)
     }
