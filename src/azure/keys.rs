@@ -1,8 +1,8 @@
 //! A key of a Key Vault or a managed HSM that wraps other keys. It does not know what those open.
 //!
 //! RSA-OAEP-256 (RSAES-OAEP, RFC 8017, with SHA-256 for hash and mask): every tier of a vault has RSA keys, and every version of one can unwrap
-//! as long as it is enabled. A vault offers RSA-OAEP with SHA-1 and RSA1_5 besides, which are for old data; a managed HSM also symmetric keys
-//! (A128KW to A256KW, AES-GCM).
+//! as long as it is enabled. A vault offers RSA-OAEP with SHA-1 and `RSA1_5` besides, which are for old data; a managed HSM also symmetric
+//! keys (A128KW to A256KW, AES-GCM).
 
 use std::sync::Arc;
 use std::time::Duration;

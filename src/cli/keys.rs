@@ -28,7 +28,7 @@ enum Command {
     Rotate,
     /// Wrap the same data keys anew, with the newest version of the key that wraps them, or with another
     Rewrap {
-        /// The URL of another Key Vault key, or `file` for the key file; set HDAI_DATA_KEY_URL to it afterwards
+        /// The URL of another Key Vault key, or `file` for the key file; set `HDAI_DATA_KEY_URL` to it afterwards
         #[arg(long, value_name = "URL")]
         to: Option<String>,
     },

@@ -162,10 +162,10 @@ fn name_part(part: &Phi<String>) -> Result<Value<'_>> {
     match part.reveal().as_str() {
         // SQL's text comparison knows no difference between blanks and nothing.
         text if text.bytes().all(|byte| byte == b' ') => Ok(Value::Null),
-        text if !name_fits(text) && !(text.starts_with(SEALED_PREFIX) && text.len() <= NAME_STORED_CHARS_MAX) => {
-            Err(name_too_long())
+        text if name_fits(text) || (text.starts_with(SEALED_PREFIX) && text.len() <= NAME_STORED_CHARS_MAX) => {
+            Ok(Value::Text(text))
         }
-        text => Ok(Value::Text(text)),
+        _ => Err(name_too_long()),
     }
 }
 
