@@ -19,11 +19,12 @@ pub const GROUND_PREFIX: &str = "hdai_b_";
 pub const PLAIN: &str = "Plain";
 
 /// The record's tables and views, those that point at others first.
-const OBJECTS: [(&str, &str); 11] = [
+const OBJECTS: [(&str, &str); 12] = [
     ("TABLE", PLAIN),
     ("VIEW", "EncountersDeidentified"),
     ("TABLE", "rejects"),
     ("TABLE", "imports"),
+    ("TABLE", "datakeys"),
     ("TABLE", "findings"),
     ("TABLE", "survey"),
     ("TABLE", "models"),
