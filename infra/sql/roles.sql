@@ -17,15 +17,12 @@ GO
 GRANT SELECT, INSERT, UPDATE ON dbo.PatientData TO hdai_app;
 GRANT SELECT, INSERT, UPDATE ON dbo.MetaData_Facilities TO hdai_app;
 GRANT SELECT, INSERT, UPDATE ON dbo.imports TO hdai_app;
-GRANT SELECT, INSERT, UPDATE ON dbo.importparts TO hdai_app;
 GRANT SELECT, INSERT ON dbo.rejects TO hdai_app;
 GRANT SELECT, INSERT ON dbo.models TO hdai_app;
 GRANT SELECT, INSERT ON dbo.audit TO hdai_app;
-GRANT SELECT, UPDATE ON dbo.audithead TO hdai_app;
 GRANT SELECT, INSERT, DELETE ON dbo.survey TO hdai_app;
 GRANT SELECT, INSERT, DELETE ON dbo.findings TO hdai_app;
-GRANT SELECT, INSERT, UPDATE, DELETE ON dbo.outbox TO hdai_app;
-GRANT SELECT, UPDATE ON dbo.outbox_lease TO hdai_app;
+GRANT SELECT, INSERT, UPDATE ON dbo.datakeys TO hdai_app;
 GRANT SELECT ON dbo.schema_migrations TO hdai_app;
 DENY UPDATE, DELETE ON dbo.audit TO hdai_app;
 GO
@@ -37,7 +34,6 @@ GO
 IF DATABASE_PRINCIPAL_ID(N'hdai_analyst') IS NULL CREATE ROLE hdai_analyst;
 GO
 GRANT SELECT ON dbo.imports TO hdai_analyst;
-GRANT SELECT ON dbo.importparts TO hdai_analyst;
 GRANT SELECT ON dbo.models TO hdai_analyst;
 GRANT SELECT ON dbo.MetaData_Facilities TO hdai_analyst;
 GRANT SELECT ON dbo.schema_migrations TO hdai_analyst;
@@ -45,6 +41,7 @@ DENY SELECT ON dbo.PatientData TO hdai_analyst;
 DENY SELECT ON dbo.EncountersDeidentified TO hdai_analyst;
 DENY SELECT ON dbo.rejects TO hdai_analyst;
 DENY SELECT ON dbo.audit TO hdai_analyst;
+DENY SELECT ON dbo.datakeys TO hdai_analyst;
 GRANT VIEW DEFINITION ON SCHEMA::dbo TO hdai_analyst;
 GO
 IF DATABASE_PRINCIPAL_ID(N'$(AnalystName)') IS NULL CREATE USER [$(AnalystName)] FROM EXTERNAL PROVIDER;
@@ -70,10 +67,8 @@ GO
 IF DATABASE_PRINCIPAL_ID(N'hdai_auditor') IS NULL CREATE ROLE hdai_auditor;
 GO
 GRANT SELECT ON dbo.audit TO hdai_auditor;
-GRANT SELECT ON dbo.audithead TO hdai_auditor;
 DENY SELECT ON dbo.PatientData TO hdai_auditor;
 DENY INSERT, UPDATE, DELETE ON dbo.audit TO hdai_auditor;
-DENY UPDATE ON dbo.audithead TO hdai_auditor;
 GO
 IF DATABASE_PRINCIPAL_ID(N'$(AuditorName)') IS NULL CREATE USER [$(AuditorName)] FROM EXTERNAL PROVIDER;
 ALTER ROLE hdai_auditor ADD MEMBER [$(AuditorName)];

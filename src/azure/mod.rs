@@ -4,5 +4,6 @@
 pub mod access;
 pub mod cached_secret;
 pub mod identity;
+pub mod keys;
 pub mod queues;
 pub mod vault;

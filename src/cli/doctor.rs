@@ -120,7 +120,7 @@ pub(super) async fn run(args: &Args, folder: Option<PathBuf>) -> Result<ExitCode
 async fn examine(patient: &Patient) -> Vec<Finding> {
     let config = &patient.config;
     let clocks = clock::Clocks::default();
-    let (database, model, storage, account, vault, identity, topic, time, app, sign_in) = tokio::join!(
+    let (database, model, keys, storage, account, vault, identity, topic, time, app, sign_in) = tokio::join!(
         limited("database", azure::DATABASE_REMEDY, async {
             match &config.sql {
                 None => embedded::database(config).await,
@@ -128,6 +128,7 @@ async fn examine(patient: &Patient) -> Vec<Finding> {
             }
         }),
         limited("model", "see the line of the database", embedded::model(patient)),
+        limited("keys", azure::KEYS_REMEDY, embedded::keys(patient)),
         limited("storage", "check the disk that the folder lies on, or the account's firewall", async {
             match &config.blob {
                 None => embedded::storage(config).await,
@@ -143,7 +144,7 @@ async fn examine(patient: &Patient) -> Vec<Finding> {
         limited("sign-in", sign_in::REMEDY, sign_in::look(config)),
     );
     let clock = clock::judge(&clocks, time.state == State::Failed);
-    vec![database, storage, account, vault, identity, sign_in, topic, clock, model, app]
+    vec![database, keys, storage, account, vault, identity, sign_in, topic, clock, model, app]
 }
 
 /// Gives a look its time and notes how long it took.

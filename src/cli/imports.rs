@@ -55,7 +55,7 @@ pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
     }
     // Whether the record can be written is known before anything moves.
     super::create_private(&config.folder)?;
-    let store = super::open_store(&config).await?;
+    let store = super::open_record(&config).await?;
     store.migrate().await?;
     let mut total = Moved::default();
     let done = all(&places, &replay, &config, &mut total).await;

@@ -2,7 +2,7 @@
 
 use std::process::ExitCode;
 
-use super::{create_private, identity, open_store};
+use super::{create_private, identity, open_record};
 use crate::config::Config;
 use crate::error::{Error, Result};
 use crate::store::azure_sql::AzureSql;
@@ -27,7 +27,7 @@ pub(super) async fn run(config: &Config, args: &Args) -> Result<ExitCode> {
         (pending(config).await?, "Has not run")
     } else {
         create_private(&config.folder)?;
-        (open_store(config).await?.migrate().await?, "Ran")
+        (open_record(config).await?.migrate().await?, "Ran")
     };
     match names.is_empty() {
         true => say!("The schema is up to date."),

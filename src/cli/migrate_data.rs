@@ -3,7 +3,7 @@
 use std::io::IsTerminal;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
-use std::sync::Mutex;
+use std::sync::{Arc, Mutex};
 
 use indicatif::{ProgressBar, ProgressStyle};
 
@@ -12,6 +12,8 @@ use crate::config::{Config, Secret, SqlConnection, SqlSettings};
 use crate::domain::{FacilityId, facility};
 use crate::error::{Error, Result};
 use crate::store::legacy::{self, Legacy};
+use crate::store::sealed::{KeyFile, Sealed, opened_table};
+use crate::store::sqlite::{self, Sqlite};
 use crate::workflow::{self, Compared, Copied, Phase, Surveyed};
 
 /// Copies a table in the shape of the blueprint's `PatientData` into the record, checked as a file's rows are, and compares the two
@@ -73,7 +75,16 @@ async fn open_table(config: &Config, from: &str, name: &str) -> Result<Box<dyn L
     if own {
         return Err(Error::invalid(format!("{} is the record itself: name another --from, or another --folder", path.display())));
     }
-    legacy::sqlite(path, name).await
+    let table = legacy::sqlite(path, name).await?;
+    // An embedded record of ours has its names encrypted; its key file lies beside it.
+    match sqlite::condition(path) {
+        Ok(condition) if condition.pending.is_empty() => {
+            let key = Arc::new(KeyFile::new(path.with_file_name("data.key")));
+            let record = Sealed::new(Arc::new(Sqlite::open(path)?), key, super::now);
+            Ok(opened_table(table, Arc::new(record)))
+        }
+        _ => Ok(table),
+    }
 }
 
 async fn open_server(from: &str, name: &str) -> Result<Box<dyn Legacy>> {
@@ -89,7 +100,7 @@ async fn open_server(from: &str, name: &str) -> Result<Box<dyn Legacy>> {
 /// The facilities of the record, or those that a new one starts with.
 async fn known_facilities(config: Config) -> Result<Vec<FacilityId>> {
     let new = config.sql.is_none() && !config.database_path().exists();
-    let facilities = if new { facility::seed() } else { super::open_store(&config).await?.facilities().await? };
+    let facilities = if new { facility::seed() } else { super::open_record(&config).await?.facilities().await? };
     Ok(facilities.into_iter().map(|facility| facility.id).collect())
 }
 

@@ -22,6 +22,7 @@ mod generate;
 mod host;
 mod import;
 mod imports;
+mod keys;
 mod local;
 mod message;
 mod migrate;
@@ -50,6 +51,8 @@ use crate::domain::Caller;
 use crate::error::{Error, Result};
 use crate::store::Store;
 use crate::store::azure_sql::AzureSql;
+use crate::store::datakeys::KeyTable;
+use crate::store::sealed::Sealed;
 use crate::store::sqlite::Sqlite;
 use crate::store::watched::Watched;
 use crate::telemetry;
@@ -127,6 +130,8 @@ enum Command {
     Token(token::Args),
     /// Check that a receipt is genuine
     Receipt(receipt::Args),
+    /// List, rotate and rewrap the keys that patients' names are encrypted with
+    Keys(keys::Args),
     /// Measure: import against sqlite3, admissions under load
     Bench(bench::Args),
     /// Print a completion script for a shell
@@ -205,6 +210,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Token(args) => token::run(&config, &args),
         Command::Receipt(args) => receipt::run(&config, args),
         Command::Audit(args) => audit::run(config, args).await,
+        Command::Keys(args) => keys::run(config, args).await,
         Command::Bench(args) => bench::run(&config, args).await,
         Command::Doctor(args) => doctor::run(&args, Some(config.folder)).await,
         Command::Migrate(args) => migrate::run(&config, &args).await,
@@ -229,17 +235,24 @@ fn caller() -> Caller {
 
 /// Opens what is configured, record and files, with the record's schema up to date.
 async fn open(config: Config) -> Result<Hospital> {
-    create_private(&config.folder)?;
-    let store: Arc<dyn Store> = Arc::new(Watched::new(open_store(&config).await?, config.alerts));
-    store.migrate().await?;
-    let blobs = open_blobs(&config)?;
-    let receipt_key = receipt::signing_key(&config)?;
-    let topic = config.topic.as_ref().map(|settings| Topic::open(settings, &identity())).transpose()?;
-    Ok(Hospital::new(config, store, blobs, receipt_key).announcing_to(topic))
+    Ok(open_sealed(config).await?.0)
 }
 
-/// Opens the record: the SQL database, if one is configured, or the embedded default in the configured folder, which must be there.
-async fn open_store(config: &Config) -> Result<Arc<dyn Store>> {
+/// [`open`], and the hospital's record as the one that encrypts names.
+async fn open_sealed(config: Config) -> Result<(Hospital, Arc<Sealed>)> {
+    create_private(&config.folder)?;
+    let record = Arc::new(keys::seal(&config, open_record(&config).await?)?);
+    record.migrate().await?;
+    let blobs = open_blobs(&config)?;
+    let receipt_key = receipt::signing_key(&config)?;
+    let store = Arc::new(Watched::new(record.clone(), config.alerts));
+    let topic = config.topic.as_ref().map(|settings| Topic::open(settings, &identity())).transpose()?;
+    Ok((Hospital::new(config, store, blobs, receipt_key).announcing_to(topic), record))
+}
+
+/// Opens the record, its names as they are stored: the SQL database, if one is configured, or the embedded default in the configured folder,
+/// which must be there.
+async fn open_record(config: &Config) -> Result<Arc<dyn KeyTable>> {
     match &config.sql {
         Some(settings) => {
             tracing::info!(schema = settings.schema, "the record is in the SQL database that the settings name");

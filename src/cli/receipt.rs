@@ -1,6 +1,6 @@
 //! `hdai receipt`: is a receipt genuine?
 
-use std::io::{ErrorKind, Write as _};
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -8,7 +8,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
-use crate::config::Config;
+use crate::config::{Config, make_key_file};
 use crate::error::{Error, Result};
 use crate::workflow::{KEY_BYTES_MIN, SigningKey};
 
@@ -108,29 +108,8 @@ pub(super) fn signing_key(config: &Config) -> Result<SigningKey> {
     let mut bytes = [0_u8; KEY_BYTES_MIN];
     getrandom::fill(&mut bytes)
         .map_err(|cause| Error::unavailable("the system gives no random bytes").caused_by(cause.to_string()))?;
-    make_key(&path, &STANDARD.encode(bytes))?;
+    make_key_file(&path, &STANDARD.encode(bytes))?;
     read_key(&path)?.ok_or_else(|| Error::unavailable(format!("the key {} was taken away as it was made", path.display())))
-}
-
-/// Writes the key whole, for its owner alone; one that another process has made meanwhile stays.
-fn make_key(path: &Path, text: &str) -> Result<()> {
-    let failed = |cause: std::io::Error| Error::unavailable(format!("the key {} cannot be made", path.display())).caused_by(cause);
-    let new = path.with_extension(format!("{}.new", uuid::Uuid::new_v4().simple()));
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options.open(&new).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    });
-    let linked = written.and_then(|()| match std::fs::hard_link(&new, path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        linked => linked,
-    });
-    // Whether it was linked or not, its own name goes.
-    let removed = std::fs::remove_file(&new);
-    linked.and(removed).map_err(failed)
 }
 
 fn read_key(path: &Path) -> Result<Option<SigningKey>> {

@@ -8,10 +8,12 @@ use std::time::Duration;
 use crate::domain::alert::AlertRules;
 use crate::error::{Error, Result};
 
+mod private_file;
 mod settings;
 mod sign_in;
 mod topic;
 
+pub use self::private_file::{make_key_file, read_key_file};
 pub use self::settings::{HOST_SETTINGS, SETTINGS, Setting, sample_settings, settings_table};
 pub use self::sign_in::{Development, EntraSettings, SignInSettings};
 pub use self::topic::TopicSettings;
@@ -72,6 +74,8 @@ pub struct Config {
     pub import_suffixes: Vec<String>,
     /// The queue service that keeps the app's queues, if it is not the local host.
     pub queues: Option<QueueSettings>,
+    /// The Key Vault key that wraps the keys of the names, `https://VAULT.vault.azure.net/keys/NAME[/VERSION]`; `None` for the key file.
+    pub data_key_url: Option<String>,
     /// Log filter.
     pub log: String,
 }
@@ -242,6 +246,7 @@ impl Config {
             topic: topic::read(&text)?,
             import_suffixes: topic::suffixes(&text("HDAI_IMPORT_SUFFIXES")?)?,
             queues: queue_settings(&text)?,
+            data_key_url: Some(text("HDAI_DATA_KEY_URL")?.trim().to_owned()).filter(|url| !url.is_empty()),
             log: text("HDAI_LOG")?,
         })
     }
@@ -254,6 +259,11 @@ impl Config {
     /// The receipts' signing key of the embedded default.
     pub fn receipt_key_path(&self) -> PathBuf {
         self.folder.join("receipt.key")
+    }
+
+    /// What wraps the keys of the names in the embedded default.
+    pub fn data_key_path(&self) -> PathBuf {
+        self.folder.join("data.key")
     }
 
     /// The folder whose subfolders are the containers of the embedded default.

@@ -143,6 +143,11 @@ pub const SETTINGS: &[Setting] = &[
         "268435456",
         "A CSV file larger than this is imported in parts of about this many bytes, by several instances side by side; at least 65536.",
     ),
+    setting(
+        "HDAI_DATA_KEY_URL",
+        "",
+        "URL of the Key Vault key (RSA) that wraps the keys which names are encrypted with. Empty: a key file in HDAI_FOLDER.",
+    ),
     setting("HDAI_LOG", "info", "Log filter, as tracing's EnvFilter reads it, for example `info,health_data_ai=debug`."),
 ];
 

@@ -105,6 +105,8 @@ pub enum Action {
     CheckpointAudit,
     /// Change the schema of the store.
     Migrate,
+    /// Change the keys that names are encrypted with.
+    RotateKeys,
 }
 
 impl Action {
@@ -122,6 +124,7 @@ impl Action {
         Action::ReadAudit,
         Action::CheckpointAudit,
         Action::Migrate,
+        Action::RotateKeys,
     ];
 
     /// The action's name in the audit trail.
@@ -139,6 +142,7 @@ impl Action {
             Action::ReadAudit => "read-audit",
             Action::CheckpointAudit => "checkpoint-audit",
             Action::Migrate => "migrate",
+            Action::RotateKeys => "rotate-keys",
         }
     }
 
@@ -157,6 +161,7 @@ impl Action {
             Action::ReadAudit => "read the audit trail",
             Action::CheckpointAudit => "write a signed checkpoint of the audit trail",
             Action::Migrate => "change the schema of the record",
+            Action::RotateKeys => "change the keys that names are encrypted with",
         }
     }
 }
@@ -165,7 +170,7 @@ impl Action {
 pub const fn may(role: Role, action: Action) -> bool {
     use Action as A;
     match role {
-        Role::SiteAdministrator => matches!(action, A::ReadImports | A::Migrate),
+        Role::SiteAdministrator => matches!(action, A::ReadImports | A::Migrate | A::RotateKeys),
         Role::DatabaseAnalyst => matches!(action, A::ReadImports | A::Migrate),
         Role::DataScientist => matches!(action, A::Train | A::ReadModel | A::ReadImports | A::FindAnomalies | A::ReadAnomalies),
         Role::ChiefMedicalInformationOfficer => matches!(action, A::ReadModel | A::ReadCensus | A::ReadAnomalies),

@@ -33,7 +33,9 @@ pub const fn asks(action: Action) -> Option<(&'static str, char)> {
         Action::ReadModel => Some(("Library", 'r')),
         Action::ReadImports => Some(("Task", 's')),
         Action::ReadAudit => Some(("AuditEvent", 's')),
-        Action::Import | Action::Train | Action::FindAnomalies | Action::CheckpointAudit | Action::Migrate => None,
+        Action::Import | Action::Train | Action::FindAnomalies | Action::CheckpointAudit | Action::Migrate | Action::RotateKeys => {
+            None
+        }
     }
 }
 

@@ -3,8 +3,10 @@
 
 pub mod azure_sql;
 mod columns;
+pub mod datakeys;
 pub mod legacy;
 mod rules;
+pub mod sealed;
 pub mod sqlite;
 pub mod watched;
 

@@ -13,6 +13,7 @@ mod predict;
 mod publish;
 mod read;
 mod receipt;
+mod rotate_keys;
 mod train;
 
 pub use admit::{Admission, admit};
@@ -29,6 +30,7 @@ pub use predict::backfill;
 pub use publish::{KEPT_DAYS, Published, publish, relay};
 pub use read::{anomalies, audit_trail, census, champion_report, import_entry, imports, models, rejects, totals};
 pub use receipt::{KEY_BYTES_MIN, SigningKey, VerifiedReceipt, receipt, receipt_name, receipts_container, rejects_name};
+pub use rotate_keys::{Rotated, rewrap_keys, rotate_keys};
 pub use train::{TrainRequest, Training, train};
 
 use std::sync::{Arc, Mutex, PoisonError};

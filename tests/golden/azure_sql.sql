@@ -131,10 +131,10 @@ SELECT found, firstweek, lastweek, charted, uncharted FROM dbo.survey
 SELECT ordinal, facid, [condition], direction, firstweek, lastweek, stays, meandays, expecteddays, averagedays, limitdays FROM dbo.findings ORDER BY ordinal OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY
 
 -- import
-SELECT id, account, container, name, etag, [state], attempt, [checkpoint], rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, firstline, lastline, started, finished FROM dbo.imports WHERE id = @P1
+SELECT id, account, container, name, etag, [state], attempt, [checkpoint], rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, started, finished FROM dbo.imports WHERE id = @P1
 
 -- imports
-SELECT id, account, container, name, etag, [state], attempt, [checkpoint], rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, firstline, lastline, started, finished FROM dbo.imports ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY
+SELECT id, account, container, name, etag, [state], attempt, [checkpoint], rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, started, finished FROM dbo.imports ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY
 
 -- begin_import
 INSERT INTO dbo.imports (id, filekey, account, container, name, etag, [state], attempt, [checkpoint], rowsread, stored, updated, unchanged, rejected, rejectskept, failure, extracolumns, sha256, started, operation)
@@ -149,12 +149,12 @@ UPDATE dbo.imports SET [state] = N'failed', failure = N'the file was replaced by
 WHERE filekey = @P2 AND id <> @P1 AND [state] = N'running'
 
 -- finish_import
-UPDATE dbo.imports SET [state] = @P3, sha256 = @P4, extracolumns = @P5, failure = @P6, finished = @P7, firstline = @P8, lastline = @P9
+UPDATE dbo.imports SET [state] = @P3, sha256 = @P4, extracolumns = @P5, failure = @P6, finished = @P7
 WHERE id = @P1 AND [state] = N'running' AND attempt = @P2
 
 -- create_staging
 IF OBJECT_ID(N'tempdb..#staging') IS NOT NULL DROP TABLE #staging;
-CREATE TABLE #staging (turn int NOT NULL, line bigint NOT NULL, ordinal int NOT NULL, FirstName nvarchar(50), MiddleName nvarchar(50), LastName nvarchar(50), eid int NOT NULL, vdate date NOT NULL, rcount nvarchar(5), gender nvarchar(1) NOT NULL, dialysisrenalendstage int, asthma int, irondef int, pneum int, substancedependence int, psychologicaldisordermajor int, depress int, psychother int, fibrosisandother int, malnutrition int, hemo int, hematocrit float, neutrophils float, sodium float, glucose float, bloodureanitro float, creatinine float, bmi float, pulse int, respiration float, secondarydiagnosisnonicd9 int, discharged date, facid nvarchar(1) NOT NULL, lengthofstay int, PRIMARY KEY (turn, eid))
+CREATE TABLE #staging (turn int NOT NULL, line bigint NOT NULL, ordinal int NOT NULL, FirstName nvarchar(300), MiddleName nvarchar(300), LastName nvarchar(300), eid int NOT NULL, vdate date NOT NULL, rcount nvarchar(5), gender nvarchar(1) NOT NULL, dialysisrenalendstage int, asthma int, irondef int, pneum int, substancedependence int, psychologicaldisordermajor int, depress int, psychother int, fibrosisandother int, malnutrition int, hemo int, hematocrit float, neutrophils float, sodium float, glucose float, bloodureanitro float, creatinine float, bmi float, pulse int, respiration float, secondarydiagnosisnonicd9 int, discharged date, facid nvarchar(1) NOT NULL, lengthofstay int, PRIMARY KEY (turn, eid))
 
 -- lock_imports
 DECLARE @result int;
@@ -194,56 +194,17 @@ WHERE NOT EXISTS (SELECT 1 FROM dbo.rejects AS k WHERE k.importid = @P1 AND k.li
 ORDER BY r.place OFFSET 0 ROWS FETCH NEXT @P2 ROWS ONLY
 
 -- advance_import
-UPDATE dbo.imports SET [checkpoint] = [checkpoint] + @P9, rowsread = rowsread + @P2, stored = stored + @P3, updated = updated + @P4, unchanged = unchanged + @P5, rejected = rejected + @P6, rejectskept = rejectskept + @P7, operation = @P8 WHERE id = @P1
+UPDATE dbo.imports SET [checkpoint] = [checkpoint] + @P2, rowsread = rowsread + @P2, stored = stored + @P3, updated = updated + @P4, unchanged = unchanged + @P5, rejected = rejected + @P6, rejectskept = rejectskept + @P7, operation = @P8 WHERE id = @P1
 
 -- drop_temporary
 IF OBJECT_ID(N'tempdb..#staging') IS NOT NULL DROP TABLE #staging;
 IF OBJECT_ID(N'tempdb..#rejects') IS NOT NULL DROP TABLE #rejects;
-IF OBJECT_ID(N'tempdb..#predictions') IS NOT NULL DROP TABLE #predictions
+IF OBJECT_ID(N'tempdb..#predictions') IS NOT NULL DROP TABLE #predictions;
+IF OBJECT_ID(N'tempdb..#names') IS NOT NULL DROP TABLE #names
 
 -- rejects
 SELECT line, columnname, [rule], remedy FROM dbo.rejects WHERE importid = @P1
 ORDER BY line, ordinal OFFSET @P2 ROWS FETCH NEXT @P3 ROWS ONLY
-
--- plan_import
-UPDATE dbo.imports SET sha256 = @P2, extracolumns = @P3, firstline = @P4, lastline = @P5 WHERE id = @P1
-
--- insert_part
-INSERT INTO dbo.importparts (importid, part, headerfrom, headerto, frombyte, tobyte, firstline, datarows, attempt, [checkpoint], done, operation)
-VALUES (@P1, @P2, @P3, @P4, @P5, @P6, @P7, @P8, 0, 0, 0, N'')
-
--- parts_left
-SELECT part FROM dbo.importparts WHERE importid = @P1 AND done = 0 ORDER BY part
-
--- part
-SELECT part, headerfrom, headerto, frombyte, tobyte, firstline, datarows, attempt, [checkpoint] FROM dbo.importparts WHERE importid = @P1 AND part = @P2
-
--- lock_import
-UPDATE dbo.imports SET [checkpoint] = [checkpoint] WHERE id = @P1 AND [state] = N'running'
-
--- take_part
-UPDATE dbo.importparts SET attempt = attempt + 1 WHERE importid = @P1 AND part = @P2 AND done = 0
-
--- fence_part
-UPDATE dbo.importparts SET [checkpoint] = [checkpoint]
-WHERE importid = @P1 AND part = @P2 AND attempt = @P3 AND [checkpoint] = @P4 AND done = 0
-
--- advance_part
-UPDATE dbo.importparts SET [checkpoint] = [checkpoint] + @P3, operation = @P4
-WHERE importid = @P1 AND part = @P2
-
--- finish_part
-UPDATE dbo.importparts SET done = 1
-WHERE importid = @P1 AND part = @P2 AND attempt = @P3 AND done = 0 AND [checkpoint] = datarows
-
--- fail_part
-UPDATE dbo.importparts SET done = 0 WHERE importid = @P1 AND part = @P2 AND attempt = @P3 AND done = 0
-
--- close_import
-UPDATE dbo.imports SET [state] = @P2, failure = @P3, finished = @P4 WHERE id = @P1 AND [state] = N'running'
-
--- part_witness
-SELECT CAST(1 AS int) AS committed FROM dbo.importparts WHERE operation = @P1
 
 -- import_witness
 SELECT CAST(1 AS int) AS committed FROM dbo.imports WHERE operation = @P1
@@ -264,6 +225,41 @@ ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT 1 ROWS ONLY
 
 -- models
 SELECT [version], trained, trainingrows, schemafingerprint, metrics, promoted, reason FROM dbo.models ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY
+
+-- data_keys
+SELECT id, wrapped, wrappedby, [state], created FROM dbo.datakeys ORDER BY created, id
+
+-- current_data_key
+SELECT id FROM dbo.datakeys WHERE [state] = N'current'
+
+-- age_data_key
+UPDATE dbo.datakeys SET [state] = N'old' WHERE id = @P1 AND [state] = N'current'
+
+-- insert_data_key
+INSERT INTO dbo.datakeys (id, wrapped, wrappedby, [state], created) VALUES (@P1, @P2, @P3, @P4, @P5)
+
+-- note_plain_names
+INSERT INTO dbo.datakeys (id, wrapped, wrappedby, [state], created)
+SELECT N'plain', @P1, N'', N'old', @P2 WHERE EXISTS (SELECT 1 FROM dbo.PatientData)
+
+-- retire_data_key
+UPDATE dbo.datakeys SET [state] = N'retired' WHERE id = @P1 AND [state] = N'old'
+
+-- rewrap_data_key
+UPDATE dbo.datakeys SET wrapped = @P2, wrappedby = @P3 WHERE id = @P1 AND wrappedby COLLATE Latin1_General_BIN2 = @P4 COLLATE Latin1_General_BIN2
+
+-- names_not_under
+SELECT eid, FirstName, MiddleName, LastName FROM dbo.PatientData WHERE eid > @P1 AND (LEFT(FirstName, 23) COLLATE Latin1_General_BIN2 <> @P2 COLLATE Latin1_General_BIN2 OR LEFT(MiddleName, 23) COLLATE Latin1_General_BIN2 <> @P2 COLLATE Latin1_General_BIN2 OR LEFT(LastName, 23) COLLATE Latin1_General_BIN2 <> @P2 COLLATE Latin1_General_BIN2)
+ORDER BY eid OFFSET 0 ROWS FETCH NEXT @P3 ROWS ONLY
+
+-- create_names
+IF OBJECT_ID(N'tempdb..#names') IS NOT NULL DROP TABLE #names;
+CREATE TABLE #names (eid int NOT NULL PRIMARY KEY, wasFirstName nvarchar(300), wasMiddleName nvarchar(300), wasLastName nvarchar(300), nowFirstName nvarchar(300), nowMiddleName nvarchar(300), nowLastName nvarchar(300))
+
+-- replace_names
+UPDATE p SET FirstName = s.nowFirstName, MiddleName = s.nowMiddleName, LastName = s.nowLastName
+FROM dbo.PatientData AS p JOIN #names AS s ON s.eid = p.eid
+WHERE CONCAT(p.FirstName, N'.') COLLATE Latin1_General_BIN2 = CONCAT(s.wasFirstName, N'.') COLLATE Latin1_General_BIN2 AND CONCAT(p.MiddleName, N'.') COLLATE Latin1_General_BIN2 = CONCAT(s.wasMiddleName, N'.') COLLATE Latin1_General_BIN2 AND CONCAT(p.LastName, N'.') COLLATE Latin1_General_BIN2 = CONCAT(s.wasLastName, N'.') COLLATE Latin1_General_BIN2
 
 -- insert_audit
 INSERT INTO dbo.audit ([at], caller, roles, proof, correlation, [action], outcome, encounter, detail, operation)
@@ -457,27 +453,21 @@ GO
 INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
 VALUES (4, N'0004-deidentified', N'57f34877f0185ca1a97d501425f6e56d225f0755c83f92eb29ba12bc6fa6373d', SYSDATETIMEOFFSET());
 GO
-ALTER TABLE dbo.imports ADD firstline bigint NOT NULL CONSTRAINT DF_imports_firstline DEFAULT 0; -- of the file's data rows, 0: none or not known
-ALTER TABLE dbo.imports ADD lastline bigint NOT NULL CONSTRAINT DF_imports_lastline DEFAULT 0;
-
-CREATE TABLE dbo.importparts (
-  importid nvarchar(32) NOT NULL REFERENCES dbo.imports (id),
-  part int NOT NULL, -- from 0, in file order
-  headerfrom bigint NOT NULL, -- bytes of the file: from the first of them to the one behind the last
-  headerto bigint NOT NULL,
-  frombyte bigint NOT NULL,
-  tobyte bigint NOT NULL,
-  firstline bigint NOT NULL,
-  datarows bigint NOT NULL,
-  attempt int NOT NULL, -- deliveries that began work; only the newest may commit
-  [checkpoint] bigint NOT NULL, -- rows of the part whose fate is committed
-  done bit NOT NULL,
-  operation nvarchar(32) NOT NULL, -- the newest batch, to ask for when the answer to its commit was lost
-  CONSTRAINT PK_importparts PRIMARY KEY (importid, part),
-  CHECK ([checkpoint] <= datarows)
+CREATE TABLE dbo.datakeys (
+  id nvarchar(32) NOT NULL CONSTRAINT PK_datakeys PRIMARY KEY,
+  wrapped varbinary(max) NOT NULL,
+  wrappedby nvarchar(400) NOT NULL, -- the key that wraps it, with its version
+  [state] nvarchar(10) NOT NULL CHECK ([state] IN (N'current', N'old', N'retired')),
+  created datetimeoffset(7) NOT NULL
 );
+
+CREATE UNIQUE INDEX datakeys_current ON dbo.datakeys ([state]) WHERE [state] = N'current'; -- there is one
+GO
+ALTER TABLE dbo.PatientData ALTER COLUMN FirstName nvarchar(300) NULL;
+ALTER TABLE dbo.PatientData ALTER COLUMN MiddleName nvarchar(300) NULL;
+ALTER TABLE dbo.PatientData ALTER COLUMN LastName nvarchar(300) NULL;
 GO
 INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
-VALUES (5, N'0005-import-parts', N'837a211cb2d77c46b8082860ac48e6e96c1528fea1df638acaff95ea6638a6c7', SYSDATETIMEOFFSET());
+VALUES (5, N'0005-datakeys', N'21b55e4a9ea9edc69fc351b30fe49f58aa5264546a05711672a48acdab0d9a68', SYSDATETIMEOFFSET());
 GO
 

@@ -107,10 +107,10 @@ SELECT found, firstweek, lastweek, charted, uncharted FROM survey
 SELECT ordinal, facid, condition, direction, firstweek, lastweek, stays, meandays, expecteddays, averagedays, limitdays FROM findings ORDER BY ordinal LIMIT ?1
 
 -- IMPORT
-SELECT id, account, container, name, etag, state, attempt, checkpoint, rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, firstline, lastline, started, finished FROM imports WHERE id = ?1
+SELECT id, account, container, name, etag, state, attempt, checkpoint, rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, started, finished FROM imports WHERE id = ?1
 
 -- IMPORTS
-SELECT id, account, container, name, etag, state, attempt, checkpoint, rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, firstline, lastline, started, finished FROM imports ORDER BY seq DESC LIMIT ?1
+SELECT id, account, container, name, etag, state, attempt, checkpoint, rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, started, finished FROM imports ORDER BY seq DESC LIMIT ?1
 
 -- BEGIN_IMPORT
 INSERT INTO imports (id, account, container, name, etag, state, attempt, checkpoint, rowsread, stored, updated, unchanged, rejected, rejectskept, failure, extracolumns, sha256, started) VALUES (?1, ?2, ?3, ?4, ?5, 'running', 1, 0, 0, 0, 0, 0, 0, 0, '', '', '', ?6)
@@ -125,37 +125,10 @@ UPDATE imports SET state = 'failed', failure = 'the file was replaced by a newer
 SELECT state = 'running' AND attempt = ?2, checkpoint, rejectskept FROM imports WHERE id = ?1
 
 -- ADVANCE_IMPORT
-UPDATE imports SET checkpoint = checkpoint + ?8, rowsread = rowsread + ?2, stored = stored + ?3, updated = updated + ?4, unchanged = unchanged + ?5, rejected = rejected + ?6, rejectskept = rejectskept + ?7 WHERE id = ?1
+UPDATE imports SET checkpoint = checkpoint + ?2, rowsread = rowsread + ?2, stored = stored + ?3, updated = updated + ?4, unchanged = unchanged + ?5, rejected = rejected + ?6, rejectskept = rejectskept + ?7 WHERE id = ?1
 
 -- FINISH_IMPORT
-UPDATE imports SET state = ?3, sha256 = ?4, extracolumns = ?5, failure = ?6, finished = ?7, firstline = ?8, lastline = ?9 WHERE id = ?1 AND state = 'running' AND attempt = ?2
-
--- PLAN_IMPORT
-UPDATE imports SET sha256 = ?3, extracolumns = ?4, firstline = ?5, lastline = ?6 WHERE id = ?1 AND state = 'running' AND attempt = ?2 AND checkpoint = 0
-
--- INSERT_PART
-INSERT INTO importparts (importid, part, headerfrom, headerto, frombyte, tobyte, firstline, datarows, attempt, checkpoint, done) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, 0)
-
--- PARTS_LEFT
-SELECT part FROM importparts WHERE importid = ?1 AND done = 0 ORDER BY part
-
--- PART
-SELECT part, headerfrom, headerto, frombyte, tobyte, firstline, datarows, attempt, checkpoint FROM importparts WHERE importid = ?1 AND part = ?2
-
--- TAKE_PART
-UPDATE importparts SET attempt = attempt + 1 WHERE importid = ?1 AND part = ?2 AND done = 0
-
--- FENCE_PART
-SELECT coalesce(i.state = 'running' AND p.attempt = ?3 AND p.done = 0, 0), coalesce(p.checkpoint, 0), i.rejectskept FROM imports i LEFT JOIN importparts p ON p.importid = i.id AND p.part = ?2 WHERE i.id = ?1
-
--- ADVANCE_PART
-UPDATE importparts SET checkpoint = checkpoint + ?3 WHERE importid = ?1 AND part = ?2
-
--- FINISH_PART
-UPDATE importparts SET done = 1 WHERE importid = ?1 AND part = ?2 AND attempt = ?3 AND done = 0 AND checkpoint = datarows
-
--- CLOSE_IMPORT
-UPDATE imports SET state = ?2, failure = ?3, finished = ?4 WHERE id = ?1 AND state = 'running'
+UPDATE imports SET state = ?3, sha256 = ?4, extracolumns = ?5, failure = ?6, finished = ?7 WHERE id = ?1 AND state = 'running' AND attempt = ?2
 
 -- INSERT_REJECT
 INSERT INTO rejects (importid, line, ordinal, columnname, rule, remedy) VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (importid, line, ordinal) DO NOTHING
@@ -177,6 +150,39 @@ SELECT version, trained, trainingrows, schemafingerprint, metrics, promoted, rea
 
 -- MODELS
 SELECT version, trained, trainingrows, schemafingerprint, metrics, promoted, reason FROM models ORDER BY seq DESC LIMIT ?1
+
+-- DATA_KEYS
+SELECT id, wrapped, wrappedby, state, created FROM datakeys ORDER BY created, id
+
+-- CURRENT_DATA_KEY
+SELECT id FROM datakeys WHERE state = 'current'
+
+-- AGE_DATA_KEY
+UPDATE datakeys SET state = 'old' WHERE state = 'current'
+
+-- INSERT_DATA_KEY
+INSERT INTO datakeys (id, wrapped, wrappedby, state, created) VALUES (?1, ?2, ?3, ?4, ?5)
+
+-- NOTE_PLAIN_NAMES
+INSERT INTO datakeys (id, wrapped, wrappedby, state, created) SELECT 'plain', x'', '', 'old', ?1 WHERE EXISTS (SELECT 1 FROM PatientData)
+
+-- RETIRE_DATA_KEY
+UPDATE datakeys SET state = 'retired' WHERE id = ?1 AND state = 'old'
+
+-- REWRAP_DATA_KEY
+UPDATE datakeys SET wrapped = ?2, wrappedby = ?3 WHERE id = ?1 AND wrappedby = ?4
+
+-- NAMES_NOT_UNDER
+SELECT eid, FirstName, MiddleName, LastName FROM PatientData WHERE eid > ?1 AND (substr(FirstName, 1, 23) <> ?2 OR substr(MiddleName, 1, 23) <> ?2 OR substr(LastName, 1, 23) <> ?2) ORDER BY eid LIMIT ?3
+
+-- REPLACE_NAME
+UPDATE PatientData SET FirstName = ?2, MiddleName = ?3, LastName = ?4 WHERE eid = ?1 AND FirstName IS ?5 AND MiddleName IS ?6 AND LastName IS ?7
+
+-- REWRITE_FILE
+VACUUM
+
+-- TRUNCATE_LOG
+PRAGMA wal_checkpoint(TRUNCATE)
 
 -- INSERT_AUDIT
 INSERT INTO audit (at, caller, roles, proof, correlation, action, outcome, encounter, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
@@ -350,23 +356,14 @@ CREATE TABLE findings (
   CHECK (firstweek <= lastweek)
 ) STRICT;
 
--- Migration 0004-import-parts
-ALTER TABLE imports ADD COLUMN firstline INTEGER NOT NULL DEFAULT 0; -- of the file's data rows, 0: none or not known
-ALTER TABLE imports ADD COLUMN lastline INTEGER NOT NULL DEFAULT 0;
-
-CREATE TABLE importparts (
-  importid TEXT NOT NULL REFERENCES imports (id),
-  part INTEGER NOT NULL, -- from 0, in file order
-  headerfrom INTEGER NOT NULL, -- bytes of the file: from the first of them to the one behind the last
-  headerto INTEGER NOT NULL,
-  frombyte INTEGER NOT NULL,
-  tobyte INTEGER NOT NULL,
-  firstline INTEGER NOT NULL,
-  datarows INTEGER NOT NULL,
-  attempt INTEGER NOT NULL, -- deliveries that began work; only the newest may commit
-  checkpoint INTEGER NOT NULL, -- rows of the part whose fate is committed
-  done INTEGER NOT NULL CHECK (done IN (0, 1)),
-  PRIMARY KEY (importid, part),
-  CHECK (checkpoint <= datarows)
+-- Migration 0004-datakeys
+CREATE TABLE datakeys (
+  id TEXT PRIMARY KEY,
+  wrapped BLOB NOT NULL,
+  wrappedby TEXT NOT NULL, -- the key that wraps it, with its version
+  state TEXT NOT NULL CHECK (state IN ('current', 'old', 'retired')),
+  created TEXT NOT NULL
 ) STRICT, WITHOUT ROWID;
+
+CREATE UNIQUE INDEX datakeys_current ON datakeys (state) WHERE state = 'current'; -- there is one
 

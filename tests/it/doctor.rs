@@ -11,8 +11,20 @@ use serde_json::Value;
 
 use crate::support::{generate, hdai};
 
-const PARTS: [&str; 11] =
-    ["settings", "database", "storage", "storage account", "vault", "identity", "sign-in", "event topic", "clock", "model", "app"];
+const PARTS: &[&str] = &[
+    "settings",
+    "database",
+    "keys",
+    "storage",
+    "storage account",
+    "vault",
+    "identity",
+    "sign-in",
+    "event topic",
+    "clock",
+    "model",
+    "app",
+];
 
 /// The binary without an Azure identity of whoever runs the tests.
 fn doctor(folder: &Path) -> Command {
@@ -61,7 +73,7 @@ fn a_healthy_default_has_a_line_a_part_and_exit_code_0() {
     assert!(healthy, "{report:#}");
     let parts: Vec<_> = report["parts"].as_array().unwrap().iter().map(|part| part["part"].as_str().unwrap()).collect();
     assert_eq!(parts, PARTS);
-    for name in ["settings", "database", "storage", "sign-in", "model"] {
+    for name in ["settings", "database", "keys", "storage", "sign-in", "model"] {
         assert_eq!(state(&report, name), "ok", "{report:#}");
     }
     for name in ["storage account", "vault", "identity", "event topic", "clock", "app"] {

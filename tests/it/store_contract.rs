@@ -120,5 +120,6 @@ macro_rules! contract {
 }
 
 contract!(sqlite);
+contract!(sealed);
 contract!(azure_sql);
 contract!(server);

@@ -3,8 +3,14 @@
 use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use chrono::Utc;
+use health_data_ai::domain::PersonName;
+use health_data_ai::store::Store;
+use health_data_ai::store::sealed::{KeyFile, Sealed};
+use health_data_ai::store::sqlite::Sqlite;
 use serde_json::Value;
 
 /// The binary under test with its state in `folder` and no setting of whoever runs the tests.
@@ -70,11 +76,39 @@ impl Records {
             }
             texts
         };
+        let mut patients = rows("SELECT * FROM PatientData ORDER BY eid", &["FirstName", "MiddleName", "LastName"]);
+        // Encrypted with keys of the folder's own: told as they open.
+        let opened = runtime().block_on(names(folder));
+        assert_eq!(patients.len(), opened.len());
+        for (patient, name) in patients.iter_mut().zip(opened) {
+            *patient = format!("{}|{}|{}|{patient}", name.first.reveal(), name.middle.reveal(), name.last.reveal());
+        }
         Self {
-            patients: rows("SELECT * FROM PatientData ORDER BY eid", &[]),
+            patients,
             rejects: rows("SELECT * FROM rejects ORDER BY importid, line, ordinal", &[]),
             imports: rows("SELECT * FROM imports ORDER BY id", &["attempt", "started", "finished"]),
         }
+    }
+}
+
+fn runtime() -> tokio::runtime::Runtime {
+    tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap()
+}
+
+/// The embedded record in `folder`, as the program opens it.
+#[expect(clippy::disallowed_methods, reason = "a key's day")]
+pub(crate) fn record(folder: &Path) -> Sealed {
+    let inner = Arc::new(Sqlite::open(folder.join("hdai.db")).unwrap());
+    Sealed::new(inner, Arc::new(KeyFile::new(folder.join("data.key"))), Utc::now)
+}
+
+async fn names(folder: &Path) -> Vec<PersonName> {
+    let (record, mut names, mut after) = (record(folder), Vec::new(), None);
+    loop {
+        let page = record.encounters(after, 5_000).await.unwrap();
+        let Some(last) = page.last() else { return names };
+        after = Some(last.id);
+        names.extend(page.into_iter().map(|encounter| encounter.name));
     }
 }
 

@@ -3,6 +3,7 @@
 mod admission;
 mod download;
 mod import;
+mod names;
 mod prediction;
 mod sql;
 
@@ -27,6 +28,8 @@ enum What {
     Prediction(prediction::Args),
     /// Seconds of reading a blob of the import container and doing nothing with it, as JSON
     Download(download::Args),
+    /// Rows and admissions with names encrypted, beside the same with names as they are
+    Names(names::Args),
     /// Import and admissions in the database that `HDAI_TEST_SQL` names, beside bulk loads by other clients
     Sql(sql::Args),
 }
@@ -36,6 +39,7 @@ pub(super) async fn run(config: &Config, args: Args) -> Result<ExitCode> {
         What::Import(args) => import::run(config, &args).await,
         What::Download(args) => download::run(config, &args).await,
         What::Sql(args) => sql::run(config, &args).await,
+        What::Names(args) => names::run(&args).await,
         What::Prediction(args) => prediction::run(&args),
         What::Admission(args) => admission::run(config, &args).await,
     }

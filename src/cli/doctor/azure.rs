@@ -23,6 +23,8 @@ pub(super) const ACCOUNT_REMEDY: &str = "check HDAI_BLOB_ACCOUNT_URL, the accoun
 pub(super) const STORAGE_REMEDY: &str = "make the container, and give this identity the role Storage Blob Data Contributor on it \
      (docs/storage.md)";
 pub(super) const VAULT_REMEDY: &str = "give this identity the role Key Vault Secrets User, and check the vault's firewall";
+pub(super) const KEYS_REMEDY: &str = "give this identity the role Key Vault Crypto Service Encryption User on the key, and check the vault's \
+     firewall; or see the line of the database";
 pub(super) const IDENTITY_REMEDY: &str = "give the app a managed identity, or sign in with `az login` on a developer's machine";
 
 /// Longest wait for a connection that nothing was sent over yet.

@@ -1,15 +1,17 @@
 //! The looks at this machine: the database file, the folder, the model, the staged app.
 
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::{Finding, Patient};
 use crate::config::Config;
-use crate::error::Error;
+use crate::error::{Error, Result};
 use crate::host;
 use crate::predict::Model;
 use crate::schema;
-use crate::store::Store;
 use crate::store::azure_sql::AzureSql;
+use crate::store::datakeys::{KeyState, KeyTable};
+use crate::store::sealed::Sealed;
 use crate::store::sqlite::{self, Sqlite};
 
 /// Free space below which an import may not end, and below which nothing may.
@@ -141,20 +143,60 @@ pub(super) async fn model(patient: &Patient) -> Finding {
     }
 }
 
-/// The record without a migration; `None` if its file is not there, or migrations are to come.
-async fn open_as_it_is(patient: &Patient) -> crate::error::Result<Option<Box<dyn Store>>> {
+/// The keys that names are encrypted with: can those in use be unwrapped?
+pub(super) async fn keys(patient: &Patient) -> Finding {
+    const PART: &str = "keys";
     let config = &patient.config;
-    let store: Box<dyn Store> = match &config.sql {
+    let looked = async {
+        let Some(record) = open_as_it_is(patient).await? else { return Ok(None) };
+        let keys = record.data_keys().await?;
+        if !keys.is_empty() {
+            // It makes a key only where there is none.
+            Sealed::new(record, crate::cli::keys::wrapping(config)?, crate::cli::now).check_keys().await?;
+        }
+        Ok::<_, Error>(Some(keys))
+    };
+    let keys = match looked.await {
+        Ok(None) => {
+            return Finding::not_configured(PART, "there is no record whose names they encrypt yet, or its schema is older");
+        }
+        Ok(Some(keys)) => keys,
+        Err(error) => return Finding::failed(PART, error.message(), "do what the line says: without its key no name can be read"),
+    };
+    let of = |state| keys.iter().filter(move |key| key.state == state);
+    let Some(current) = of(KeyState::Current).next() else {
+        return Finding::warning(PART, "none is made yet", "nothing to do: the first command that opens the record makes one");
+    };
+    let found = format!(
+        "data key {} encrypts names, wrapped by {}; {} old, {} retired; those in use can be unwrapped",
+        current.id,
+        current.wrapped_by,
+        of(KeyState::Old).count(),
+        of(KeyState::Retired).count()
+    );
+    if of(KeyState::Old).next().is_some() {
+        return Finding::warning(PART, found, "run `hdai keys rotate`: it encrypts what is under the old keys anew");
+    }
+    match config.sql.is_some() && config.data_key_url.is_none() {
+        true => Finding::warning(PART, found, "set HDAI_DATA_KEY_URL: no other instance has the key file of this machine"),
+        false => Finding::ok(PART, found),
+    }
+}
+
+/// The record without a migration; `None` if its file is not there, or migrations are to come.
+async fn open_as_it_is(patient: &Patient) -> Result<Option<Arc<dyn KeyTable>>> {
+    let config = &patient.config;
+    let store: Arc<dyn KeyTable> = match &config.sql {
         Some(settings) => {
             let store = AzureSql::open(settings, &patient.identity).await?;
             if !store.pending().await?.is_empty() {
                 return Ok(None);
             }
-            Box::new(store)
+            Arc::new(store)
         }
         None if !config.database_path().exists() => return Ok(None),
         None if !sqlite::condition(&config.database_path())?.pending.is_empty() => return Ok(None),
-        None => Box::new(Sqlite::open(config.database_path())?),
+        None => Arc::new(Sqlite::open(config.database_path())?),
     };
     Ok(Some(store))
 }

@@ -50,7 +50,7 @@ const fn letter(action: Action) -> &'static str {
         Action::Admit | Action::Import => "C",
         Action::Discharge => "U",
         Action::ReadImports | Action::ReadModel | Action::ReadCensus | Action::ReadAnomalies | Action::ReadAudit => "R",
-        Action::Train | Action::FindAnomalies | Action::CheckpointAudit | Action::Migrate => "E",
+        Action::Train | Action::FindAnomalies | Action::CheckpointAudit | Action::Migrate | Action::RotateKeys => "E",
     }
 }
 

@@ -4,8 +4,11 @@
 use std::fmt::Write as _;
 
 use crate::domain::facility;
+use crate::domain::patient::NAME_CHARS_MAX;
 use crate::schema::Column;
-use crate::store::columns::{EncounterColumn, FACILITIES, IMPORT_ID, PATIENTS, PREDICTION_COLUMNS, Type, encounter_columns};
+use crate::store::columns::{
+    EncounterColumn, FACILITIES, IMPORT_ID, PATIENTS, PREDICTION_COLUMNS, Type, encounter_columns, is_name, name_columns,
+};
 
 /// One numbered change of the schema.
 pub(super) struct Migration {
@@ -48,6 +51,7 @@ pub(super) fn migrations(schema: &str) -> Vec<Migration> {
         Migration { number: 5, name: "0005-audit-chain", batches: vec![place(AUDIT_CHAIN), place(AUDIT_CHAIN_INDEXES)] },
         Migration { number: 6, name: "0006-outbox", batches: vec![place(OUTBOX)] },
         Migration { number: 7, name: "0007-import-parts", batches: vec![place(IMPORT_PARTS)] },
+        Migration { number: 8, name: "0008-datakeys", batches: vec![place(DATA_KEYS), batch(wider_names(schema))] },
     ]
 }
 
@@ -81,7 +85,9 @@ fn patients(schema: &str) -> String {
     );
     // Writing to a string cannot fail.
     let _ = writeln!(text, "CREATE TABLE {schema}.{PATIENTS} (");
-    for EncounterColumn { name, kind, nullable, doc, .. } in encounter_columns() {
+    for EncounterColumn { name, kind, nullable, doc, column } in encounter_columns() {
+        // As it was; a later migration makes room for encrypted names.
+        let kind = if is_name(*column) { &Type::Text(NAME_CHARS_MAX) } else { kind };
         let rule = match (*name, nullable) {
             ("eid", _) => format!("NOT NULL CONSTRAINT PK_{PATIENTS} PRIMARY KEY CHECK (eid >= 1)"),
             (_, false) => "NOT NULL".to_owned(),
@@ -292,6 +298,28 @@ fn facilities(schema: &str) -> String {
             "INSERT INTO {schema}.{FACILITIES} (Id, Name, Capacity) SELECT N'{id}', N'{name}', {capacity} \
              WHERE NOT EXISTS (SELECT 1 FROM {schema}.{FACILITIES} WHERE Id = N'{id}');"
         );
+    }
+    text
+}
+
+/// The keys that names are encrypted with, each wrapped by a key that is not here.
+const DATA_KEYS: &str = "\
+CREATE TABLE {s}.datakeys (
+  id nvarchar(32) NOT NULL CONSTRAINT PK_datakeys PRIMARY KEY,
+  wrapped varbinary(max) NOT NULL,
+  wrappedby nvarchar(400) NOT NULL, -- the key that wraps it, with its version
+  [state] nvarchar(10) NOT NULL CHECK ([state] IN (N'current', N'old', N'retired')),
+  created datetimeoffset(7) NOT NULL
+);
+
+CREATE UNIQUE INDEX datakeys_current ON {s}.datakeys ([state]) WHERE [state] = N'current'; -- there is one
+";
+
+/// Room for encrypted names. No index, check or view holds these columns, so the server changes its catalogue alone.
+fn wider_names(schema: &str) -> String {
+    let mut text = String::new();
+    for column in name_columns() {
+        let _ = writeln!(text, "ALTER TABLE {schema}.{PATIENTS} ALTER COLUMN {} {} NULL;", column.name, type_name(column.kind));
     }
     text
 }

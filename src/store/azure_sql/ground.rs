@@ -25,6 +25,7 @@ const OBJECTS: &[(&str, &str)] = &[
     ("TABLE", "rejects"),
     ("TABLE", "importparts"),
     ("TABLE", "imports"),
+    ("TABLE", "datakeys"),
     ("TABLE", "findings"),
     ("TABLE", "survey"),
     ("TABLE", "outbox"),

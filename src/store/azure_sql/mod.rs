@@ -7,6 +7,7 @@ mod clock;
 mod connect;
 mod connecting;
 mod connection;
+mod datakeys;
 mod ddl;
 mod encounters;
 mod fault;
@@ -44,6 +45,7 @@ use self::connecting::{Connecting, Rotating};
 use self::pool::Pool;
 use self::sql::Statements;
 use super::columns::{encounter_columns, nameless_columns};
+use super::datakeys::{DataKey, KeyTable, Renaming};
 use super::{
     Admitted, AuditQuery, Batch, Begun, Census, Discharged, Finish, Leased, PartEnd, PartStep, PartTaken, Step, Store, Stored,
     Totals,
@@ -55,7 +57,7 @@ use crate::domain::anomaly::{StayHistory, Survey};
 use crate::domain::audit::{ChainHead, Chained, Unchained};
 use crate::domain::import::{Import, ImportId, Part, Plan, Reject, Source};
 use crate::domain::model::ModelRecord;
-use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, Prediction};
+use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, PersonName, Prediction};
 use crate::error::Result;
 
 /// The record in an Azure SQL database.
@@ -335,5 +337,43 @@ impl Store for AzureSql {
 
     async fn audit_unchained(&self) -> Result<Unchained> {
         attempt!(self.pool.reading(), |session| audit::unchained(session, &self.sql))
+    }
+}
+
+#[async_trait]
+impl KeyTable for AzureSql {
+    async fn data_keys(&self) -> Result<Vec<DataKey>> {
+        attempt!(self.pool.reading(), |session| datakeys::all(session, &self.sql))
+    }
+
+    async fn add_data_key(&self, key: &DataKey, after: Option<&str>, audit: Option<&AuditEvent>) -> Result<bool> {
+        // A second try finds the key itself, so no witness is needed.
+        attempt!(self.pool.writing(None), |session| datakeys::add(session, &self.sql, key, after, audit))
+    }
+
+    async fn retire_data_keys(&self, ids: &[String], audit: &AuditEvent) -> Result<u64> {
+        attempt!(self.audited(), |session| datakeys::retire(session, &self.sql, ids, audit))
+    }
+
+    async fn rewrap_data_key(&self, key: &DataKey, from: &str, audit: &AuditEvent) -> Result<bool> {
+        attempt!(self.audited(), |session| datakeys::rewrap(session, &self.sql, key, from, audit))
+    }
+
+    async fn names_not_under(
+        &self,
+        prefix: &str,
+        after: Option<EncounterId>,
+        limit: u32,
+    ) -> Result<Vec<(EncounterId, PersonName)>> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        // The last page may be a look at the whole table, which has the time of an import.
+        attempt!(self.pool.importing(None), |session| datakeys::not_under(session, &self.sql, prefix, after, limit))
+    }
+
+    async fn replace_names(&self, renamings: &[Renaming]) -> Result<u64> {
+        // A second try finds them replaced.
+        attempt!(self.pool.importing(None), |session| datakeys::replace(session, &self.sql, renamings))
     }
 }

@@ -8,8 +8,10 @@
 use super::ddl;
 use crate::schema::Feature;
 use crate::store::columns::{
-    EncounterColumn, FACILITIES, IMPORT_ID, PATIENTS, PREDICTION_COLUMNS, Type, encounter_columns, nameless_columns,
+    EncounterColumn, FACILITIES, IMPORT_ID, PATIENTS, PREDICTION_COLUMNS, SEALED_PREFIX_CHARS, Type, encounter_columns,
+    name_columns, nameless_columns,
 };
+use crate::store::datakeys::PLAIN;
 
 macro_rules! statements {
     ($schema:ident: $($(#[$doc:meta])* $name:ident = $text:expr;)*) => {
@@ -46,6 +48,9 @@ pub(super) const STAGING: &str = "#staging";
 pub(super) const REJECTS: &str = "#rejects";
 /// The temporary table of predictions on their way.
 pub(super) const PREDICTIONS: &str = "#predictions";
+
+/// The temporary table of names that are encrypted anew.
+pub(super) const NAMES: &str = "#names";
 
 const EXACT: &str = "COLLATE Latin1_General_BIN2";
 
@@ -158,7 +163,7 @@ statements! { s:
         updated = updated + @P4, unchanged = unchanged + @P5, rejected = rejected + @P6, rejectskept = rejectskept + @P7, \
         operation = @P8 WHERE id = @P1");
     /// What is known of patients stays in no temporary table.
-    drop_temporary = [STAGING, REJECTS, PREDICTIONS].map(drop_temporary).join(";\n");
+    drop_temporary = [STAGING, REJECTS, PREDICTIONS, NAMES].map(drop_temporary).join(";\n");
     rejects = format!("SELECT line, columnname, [rule], remedy FROM {s}.rejects WHERE importid = @P1\n\
         ORDER BY line, ordinal OFFSET @P2 ROWS FETCH NEXT @P3 ROWS ONLY");
 
@@ -222,6 +227,20 @@ statements! { s:
     published_announcements = format!("DELETE FROM {s}.outbox WHERE lease = @P1");
     aged_announcements = format!("DELETE FROM {s}.outbox WHERE [at] < @P1");
     end_outbox_lease = format!("UPDATE {s}.outbox_lease SET until = @P2, failures = @P3 WHERE lease = @P1");
+
+    data_keys = format!("SELECT id, wrapped, wrappedby, [state], created FROM {s}.datakeys ORDER BY created, id");
+    current_data_key = format!("SELECT id FROM {s}.datakeys WHERE [state] = N'current'");
+    age_data_key = format!("UPDATE {s}.datakeys SET [state] = N'old' WHERE id = @P1 AND [state] = N'current'");
+    insert_data_key = format!("INSERT INTO {s}.datakeys (id, wrapped, wrappedby, [state], created) VALUES (@P1, @P2, @P3, @P4, @P5)");
+    /// Names that a program without encryption has left.
+    note_plain_names = format!("INSERT INTO {s}.datakeys (id, wrapped, wrappedby, [state], created)\n\
+        SELECT N'{PLAIN}', @P1, N'', N'old', @P2 WHERE EXISTS (SELECT 1 FROM {s}.{PATIENTS})");
+    retire_data_key = format!("UPDATE {s}.datakeys SET [state] = N'retired' WHERE id = @P1 AND [state] = N'old'");
+    rewrap_data_key = format!("UPDATE {s}.datakeys SET wrapped = @P2, wrappedby = @P3 WHERE id = @P1 AND wrappedby {EXACT} = @P4 {EXACT}");
+    names_not_under = names_not_under(s);
+    create_names = create_temporary(NAMES, std::iter::once("eid int NOT NULL PRIMARY KEY".to_owned()).chain(
+        ["was", "now"].into_iter().flat_map(|when| name_columns().map(move |c| format!("{when}{} {}", c.name, ddl::type_name(c.kind))))));
+    replace_names = replace_names(s);
 
     /// Was the event of this operation committed? It is among the newest, so no index is needed.
     audit_witness = format!("SELECT CAST(1 AS int) AS committed FROM {s}.audit\n\
@@ -333,6 +352,29 @@ fn comparable(column: &EncounterColumn, value: &str) -> String {
         Type::Text(_) | Type::LongText => format!("CONCAT({value}, N'.') {EXACT}"),
         Type::Integer | Type::Real | Type::Date => value.to_owned(),
     }
+}
+
+fn names_not_under(s: &str) -> String {
+    let others: Vec<_> =
+        name_columns().map(|c| format!("LEFT({}, {SEALED_PREFIX_CHARS}) {EXACT} <> @P2 {EXACT}", c.name)).collect();
+    format!(
+        "SELECT eid, {} FROM {s}.{PATIENTS} WHERE eid > @P1 AND ({})\nORDER BY eid OFFSET 0 ROWS FETCH NEXT @P3 ROWS ONLY",
+        join(name_columns().map(|c| c.name)),
+        others.join(" OR ")
+    )
+}
+
+fn replace_names(s: &str) -> String {
+    let set = name_columns().map(|c| format!("{0} = s.now{0}", c.name));
+    let same = |c: &EncounterColumn| {
+        format!("{} = {}", comparable(c, &format!("p.{}", c.name)), comparable(c, &format!("s.was{}", c.name)))
+    };
+    let there: Vec<_> = name_columns().map(same).collect();
+    format!(
+        "UPDATE p SET {}\nFROM {s}.{PATIENTS} AS p JOIN {NAMES} AS s ON s.eid = p.eid\nWHERE {}",
+        join(set),
+        there.join(" AND ")
+    )
 }
 
 fn week(day: &str) -> String {

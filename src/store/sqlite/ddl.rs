@@ -24,6 +24,7 @@ pub(super) fn migrations() -> Vec<Migration> {
         Migration { number: 4, name: "0004-audit-chain", sql: AUDIT_CHAIN.to_owned() },
         Migration { number: 5, name: "0005-outbox", sql: OUTBOX.to_owned() },
         Migration { number: 6, name: "0006-import-parts", sql: IMPORT_PARTS.to_owned() },
+        Migration { number: 7, name: "0007-datakeys", sql: DATA_KEYS.to_owned() },
     ]
 }
 
@@ -261,6 +262,19 @@ CREATE TABLE importparts (
   PRIMARY KEY (importid, part),
   CHECK (checkpoint <= datarows)
 ) STRICT, WITHOUT ROWID;
+";
+
+/// The keys that names are encrypted with, each wrapped by a key that is not here.
+const DATA_KEYS: &str = "\
+CREATE TABLE datakeys (
+  id TEXT PRIMARY KEY,
+  wrapped BLOB NOT NULL,
+  wrappedby TEXT NOT NULL, -- the key that wraps it, with its version
+  state TEXT NOT NULL CHECK (state IN ('current', 'old', 'retired')),
+  created TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE UNIQUE INDEX datakeys_current ON datakeys (state) WHERE state = 'current'; -- there is one
 ";
 
 /// Facilities that the site has changed since stay as they are.

@@ -4,6 +4,7 @@
 mod anomalies;
 mod audit;
 mod condition;
+mod datakeys;
 mod ddl;
 mod encounters;
 mod fault;
@@ -30,6 +31,7 @@ pub use self::sql::statements;
 
 use self::fault::Outcome;
 use self::pool::Pool;
+use super::datakeys::{DataKey, KeyTable, PLAIN, Renaming};
 use super::{
     Admitted, AuditQuery, Batch, Begun, Census, Discharged, Finish, Leased, PartEnd, PartStep, PartTaken, Step, Store, Stored,
     Totals,
@@ -38,7 +40,7 @@ use crate::domain::anomaly::{StayHistory, Survey};
 use crate::domain::audit::{ChainHead, Chained, Unchained};
 use crate::domain::import::{Import, ImportId, Part, Plan, Reject, Source};
 use crate::domain::model::ModelRecord;
-use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, Prediction};
+use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, PersonName, Prediction};
 use crate::error::Result;
 
 /// How long a call waits for another process or for a free connection. An import's batches hold the write lock for a fraction of a
@@ -272,5 +274,45 @@ impl Store for Sqlite {
 
     async fn audit_unchained(&self) -> Result<Unchained> {
         self.read(audit::unchained).await
+    }
+}
+
+#[async_trait]
+impl KeyTable for Sqlite {
+    async fn data_keys(&self) -> Result<Vec<DataKey>> {
+        self.read(datakeys::all).await
+    }
+
+    async fn add_data_key(&self, key: &DataKey, after: Option<&str>, audit: Option<&AuditEvent>) -> Result<bool> {
+        let (key, after, audit) = (key.clone(), after.map(str::to_owned), audit.cloned());
+        self.writer.write(move |transaction| datakeys::add(transaction, &key, after.as_deref(), audit.as_ref())).await
+    }
+
+    async fn retire_data_keys(&self, ids: &[String], audit: &AuditEvent) -> Result<u64> {
+        let (ids, audit) = (ids.to_vec(), audit.clone());
+        if ids.iter().any(|id| id == PLAIN) {
+            self.writer.run(|connection| datakeys::rewrite_file(connection)).await?;
+        }
+        self.writer.write(move |transaction| datakeys::retire(transaction, &ids, &audit)).await
+    }
+
+    async fn rewrap_data_key(&self, key: &DataKey, from: &str, audit: &AuditEvent) -> Result<bool> {
+        let (key, from, audit) = (key.clone(), from.to_owned(), audit.clone());
+        self.writer.write(move |transaction| datakeys::rewrap(transaction, &key, &from, &audit)).await
+    }
+
+    async fn names_not_under(
+        &self,
+        prefix: &str,
+        after: Option<EncounterId>,
+        limit: u32,
+    ) -> Result<Vec<(EncounterId, PersonName)>> {
+        let prefix = prefix.to_owned();
+        self.read(move |connection| datakeys::not_under(connection, &prefix, after, limit)).await
+    }
+
+    async fn replace_names(&self, renamings: &[Renaming]) -> Result<u64> {
+        let renamings = renamings.to_vec();
+        self.writer.write(move |transaction| datakeys::replace(transaction, &renamings)).await
     }
 }

@@ -6,8 +6,10 @@ use std::sync::LazyLock;
 use super::ddl;
 use crate::schema::Feature;
 use crate::store::columns::{
-    EncounterColumn, FACILITIES, IMPORT_ID, PATIENTS, PREDICTION_COLUMNS, encounter_columns, nameless_columns,
+    EncounterColumn, FACILITIES, IMPORT_ID, PATIENTS, PREDICTION_COLUMNS, SEALED_PREFIX_CHARS, encounter_columns, name_columns,
+    nameless_columns,
 };
+use crate::store::datakeys::PLAIN;
 
 macro_rules! statements {
     ($($(#[$doc:meta])* $name:ident = $text:expr;)*) => {
@@ -183,6 +185,28 @@ statements! {
     PUBLISHED_ANNOUNCEMENTS = "DELETE FROM outbox WHERE lease = ?1";
     AGED_ANNOUNCEMENTS = "DELETE FROM outbox WHERE at < ?1";
     END_OUTBOX_LEASE = "UPDATE outbox_lease SET until = ?2, failures = ?3 WHERE lease = ?1";
+
+    DATA_KEYS = "SELECT id, wrapped, wrappedby, state, created FROM datakeys ORDER BY created, id";
+    CURRENT_DATA_KEY = "SELECT id FROM datakeys WHERE state = 'current'";
+    AGE_DATA_KEY = "UPDATE datakeys SET state = 'old' WHERE state = 'current'";
+    INSERT_DATA_KEY = "INSERT INTO datakeys (id, wrapped, wrappedby, state, created) VALUES (?1, ?2, ?3, ?4, ?5)";
+    /// Names that a program without encryption has left.
+    NOTE_PLAIN_NAMES = format!("INSERT INTO datakeys (id, wrapped, wrappedby, state, created) \
+        SELECT '{PLAIN}', x'', '', 'old', ?1 WHERE EXISTS (SELECT 1 FROM {PATIENTS})");
+    RETIRE_DATA_KEY = "UPDATE datakeys SET state = 'retired' WHERE id = ?1 AND state = 'old'";
+    REWRAP_DATA_KEY = "UPDATE datakeys SET wrapped = ?2, wrappedby = ?3 WHERE id = ?1 AND wrappedby = ?4";
+    NAMES_NOT_UNDER = {
+        let others: Vec<_> = name_columns().map(|c| format!("substr({}, 1, {SEALED_PREFIX_CHARS}) <> ?2", c.name)).collect();
+        format!("SELECT eid, {} FROM {PATIENTS} WHERE eid > ?1 AND ({}) ORDER BY eid LIMIT ?3",
+            join(name_columns().map(|c| c.name)), others.join(" OR "))
+    };
+    REPLACE_NAME = {
+        let set = name_columns().zip(2..).map(|(c, place)| format!("{} = ?{place}", c.name));
+        let there: Vec<_> = name_columns().zip(5..).map(|(c, place)| format!("{} IS ?{place}", c.name)).collect();
+        format!("UPDATE {PATIENTS} SET {} WHERE eid = ?1 AND {}", join(set), there.join(" AND "))
+    };
+    REWRITE_FILE = "VACUUM";
+    TRUNCATE_LOG = "PRAGMA wal_checkpoint(TRUNCATE)";
 }
 
 /// An empty text stands for any caller, action or outcome.

@@ -7,9 +7,10 @@ use health_data_ai::config::{Secret, SqlConnection, SqlSettings};
 use health_data_ai::domain::anomaly::Survey;
 use health_data_ai::domain::import::{Counts, Part, State};
 use health_data_ai::domain::model::ModelRecord;
-use health_data_ai::domain::{Action, AuditEvent, Facility, facility};
+use health_data_ai::domain::{Action, AuditEvent, Facility, PersonName, facility};
 use health_data_ai::error::Kind;
 use health_data_ai::store::azure_sql::{AzureSql, script};
+use health_data_ai::store::datakeys::{DataKey, KeyState, KeyTable, Renaming};
 use health_data_ai::store::{Admitted, Begun, Discharged, Finish, Leased, PartEnd, PartStep, Step, Store};
 use tiberius::{AuthMethod, Client, Config, EncryptionLevel};
 use tokio::net::TcpStream;
@@ -28,6 +29,7 @@ const MIGRATIONS: &[&str] = &[
     "0005-audit-chain",
     "0006-outbox",
     "0007-import-parts",
+    "0008-datakeys",
 ];
 
 /// A session as a DBA's tool has it.
@@ -180,6 +182,7 @@ async fn prepared(store: &AzureSql) {
     planned(store, 4, &[1]).await;
     let part = take(store, 4, 0).await;
     store.import_batch(&part_batch(4, &part, vec![encounter(60)])).await.unwrap();
+    assert!(store.add_data_key(&data_key("k1", "w1"), None, None).await.unwrap());
 }
 
 /// How many events the trail of [`prepared`] holds.
@@ -200,6 +203,10 @@ const WRITES: &[&str] = &[
     "model",
     "outbox",
     "audit",
+    "data key",
+    "rewrap",
+    "retire",
+    "names",
 ];
 
 /// The writes whose fact is announced.
@@ -208,6 +215,10 @@ const ANNOUNCED: [&str; 5] = ["admit", "discharge", "finish", "part end", "model
 /// An event whose fact is announced under the name of the write.
 fn announced(action: Action, which: &str) -> AuditEvent {
     event(action, 3).announced(Some(which.to_owned()))
+}
+
+fn data_key(id: &str, by: &str) -> DataKey {
+    DataKey { id: id.into(), wrapped: vec![1; 256], wrapped_by: by.into(), state: KeyState::Current, created: at(1) }
 }
 
 async fn write(store: &AzureSql, which: &str) {
@@ -276,6 +287,24 @@ async fn write(store: &AzureSql, which: &str) {
             store.replace_survey(&survey, &event(Action::FindAnomalies, 3)).await.unwrap();
         }
         "model" => store.save_model(&model(), &announced(Action::Train, which)).await.unwrap(),
+        "data key" => {
+            let audit = event(Action::RotateKeys, 3);
+            assert!(store.add_data_key(&data_key("k2", "w1"), Some("k1"), Some(&audit)).await.unwrap());
+        }
+        "rewrap" => {
+            assert!(store.rewrap_data_key(&data_key("k1", "w2"), "w1", &event(Action::RotateKeys, 3)).await.unwrap());
+        }
+        "retire" => {
+            let ids = ["plain".to_owned(), "k1".to_owned()];
+            assert_eq!(store.retire_data_keys(&ids, &event(Action::RotateKeys, 3)).await.unwrap(), 1);
+        }
+        "names" => {
+            let to = PersonName::new("hdai1:0:A", "", "hdai1:0:B");
+            let right = Renaming { id: eid(1), from: open_encounter(1).name, to: to.clone() };
+            // A name that has changed meanwhile stays as it is.
+            let late = Renaming { id: eid(2), from: PersonName::default(), to };
+            assert!(store.replace_names(&[right, late]).await.unwrap() <= 1);
+        }
         _ => store.append_audit(&event(Action::ReadAudit, 3)).await.unwrap(),
     }
 }
@@ -284,7 +313,7 @@ async fn write(store: &AzureSql, which: &str) {
 async fn was_done_once(store: &AzureSql, which: &str) {
     let events = store.audit_events(99).await.unwrap();
     let added = match which {
-        "batch" | "part batch" => 0,
+        "batch" | "part batch" | "names" => 0,
         // The part's, and the import's.
         "part end" | "outbox" => 2,
         _ => 1,
@@ -322,6 +351,25 @@ async fn was_done_once(store: &AzureSql, which: &str) {
         "survey" => assert_eq!(store.survey(9).await.unwrap().unwrap().found, at(5)),
         "model" => assert_eq!(store.champion().await.unwrap(), Some(model())),
         "outbox" => {}
+        "data key" | "rewrap" | "retire" => {
+            let keys: Vec<_> =
+                store.data_keys().await.unwrap().into_iter().map(|key| (key.id, key.wrapped_by, key.state)).collect();
+            let key = |id: &str, by: &str, state| (id.to_owned(), by.to_owned(), state);
+            let (plain, first) = (key("plain", "", KeyState::Old), key("k1", "w1", KeyState::Current));
+            let expected = match which {
+                "data key" => vec![key("k1", "w1", KeyState::Old), key("k2", "w1", KeyState::Current), plain],
+                "rewrap" => vec![key("k1", "w2", KeyState::Current), plain],
+                _ => vec![first, key("plain", "", KeyState::Retired)],
+            };
+            assert_eq!(keys, expected);
+        }
+        "names" => {
+            let name = |id| async move { store.encounter(eid(id)).await.unwrap().unwrap().encounter.name };
+            assert!(name(1).await == PersonName::new("hdai1:0:A", "", "hdai1:0:B"));
+            assert!(name(2).await == open_encounter(2).name);
+            let others = store.names_not_under("hdai1:0000000000000000:", None, 9).await.unwrap();
+            assert_eq!(others.iter().map(|(id, _)| *id).collect::<Vec<_>>(), [eid(1), eid(2), eid(3)]);
+        }
         _ => assert_eq!(events[0], event(Action::ReadAudit, 3)),
     }
 }

@@ -35,7 +35,7 @@ impl Deref for Handle {
 }
 
 mod backends;
-pub(super) use backends::{azure_sql, server, sqlite};
+pub(super) use backends::{azure_sql, sealed, server, sqlite};
 
 /// Makes an empty place.
 pub(super) type NewPlace = fn() -> Place;

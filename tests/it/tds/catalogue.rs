@@ -187,6 +187,12 @@ impl Catalogue {
         })
     }
 
+    /// Gives a column another type.
+    pub(super) fn retype(&self, object: &ObjectName, column: &str, kind: Type) -> Outcome<()> {
+        let sql = format!("UPDATE {}._tds_columns SET type = ?3 WHERE object = ?1 AND name = ?2", object.home());
+        self.run(|c| c.execute(&sql, params![object.stored(), column, kind.name()])).map(drop)
+    }
+
     fn require_schema(&self, object: &ObjectName) -> Outcome<()> {
         if object.is_temporary() || self.schema(&object.schema)?.is_some() {
             return Ok(());

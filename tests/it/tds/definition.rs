@@ -179,6 +179,14 @@ impl Words<'_> {
         }
         self.need("TABLE")?;
         let table = self.object()?;
+        if self.take("ALTER COLUMN") {
+            let (column, constraints) = self.column()?;
+            let stated = column.nullable.is_some() && column.default.is_none() && !column.identity && constraints.is_empty();
+            return match stated {
+                true => Ok(Statement::AlterColumn { table, column }),
+                false => Err(strict("ALTER COLUMN without NULL or NOT NULL (a setting would decide), or with more than its type")),
+            };
+        }
         self.need("ADD")?;
         let (column, constraints) = self.column()?;
         Ok(Statement::AddColumn { table, column, constraints })

@@ -103,6 +103,8 @@ impl Server {
         let authority = folder.path().join("authority.pem");
         std::fs::write(&authority, &certificates.authority).unwrap();
         let database = options.folder.as_deref().unwrap_or(folder.path()).join("database.sqlite");
+        // This switch waits for nobody: two first connections at once would refuse each other.
+        rusqlite::Connection::open(&database).unwrap().pragma_update(None, "journal_mode", "WAL").unwrap();
         let shared = Arc::new(Shared::new(options, database));
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         listener.set_nonblocking(true).unwrap();

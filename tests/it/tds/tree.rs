@@ -33,6 +33,10 @@ pub(super) enum Statement {
         column: NewColumn,
         constraints: Vec<Constraint>,
     },
+    AlterColumn {
+        table: ObjectName,
+        column: NewColumn,
+    },
     CreateIndex {
         name: String,
         table: ObjectName,

@@ -25,6 +25,37 @@ pub(in crate::store_contract) mod sqlite {
     }
 }
 
+/// The embedded record with its names encrypted, as the program opens it.
+pub(in crate::store_contract) mod sealed {
+    use std::sync::Arc;
+
+    use chrono::Utc;
+    use futures_util::future::BoxFuture;
+    use health_data_ai::store::sealed::{KeyFile, Sealed};
+    use health_data_ai::store::sqlite::Sqlite;
+
+    use super::super::{Handle, NewPlace, Place};
+
+    /// Always there.
+    pub(in crate::store_contract) fn new() -> Option<NewPlace> {
+        Some(place)
+    }
+
+    #[expect(clippy::disallowed_methods, reason = "a key's day")]
+    fn place() -> Place {
+        let folder = Arc::new(tempfile::tempdir().unwrap());
+        let open = move || -> BoxFuture<'static, Handle> {
+            let folder = Arc::clone(&folder);
+            Box::pin(async move {
+                let inner = Arc::new(Sqlite::open(folder.path().join("record.db")).unwrap());
+                let key = Arc::new(KeyFile::new(folder.path().join("data.key")));
+                Handle { store: Arc::new(Sealed::new(inner, key, Utc::now)), _kept: folder }
+            })
+        };
+        Place { cases: 20, open: Box::new(open) }
+    }
+}
+
 pub(in crate::store_contract) mod azure_sql {
     use std::collections::BTreeSet;
     use std::ops::Deref;
@@ -72,7 +103,7 @@ pub(in crate::store_contract) mod azure_sql {
             // The driver's own words around a bulk load, which name a table of ours and its columns.
             let bulk = |text: &str| {
                 let rest = text.strip_prefix("SELECT TOP 0 * FROM #").or_else(|| text.strip_prefix("INSERT BULK #"));
-                rest.is_some_and(|rest| ["staging", "rejects", "predictions"].iter().any(|table| rest.starts_with(table)))
+                rest.is_some_and(|rest| ["staging", "rejects", "predictions", "names"].iter().any(|table| rest.starts_with(table)))
             };
             // What a connection begins with: a number out of the settings.
             let opening = |text: &str| text.starts_with("SET XACT_ABORT ON; SET LOCK_TIMEOUT ");
