@@ -17,11 +17,15 @@ GO
 GRANT SELECT, INSERT, UPDATE ON dbo.PatientData TO hdai_app;
 GRANT SELECT, INSERT, UPDATE ON dbo.MetaData_Facilities TO hdai_app;
 GRANT SELECT, INSERT, UPDATE ON dbo.imports TO hdai_app;
+GRANT SELECT, INSERT, UPDATE ON dbo.importparts TO hdai_app;
 GRANT SELECT, INSERT ON dbo.rejects TO hdai_app;
 GRANT SELECT, INSERT ON dbo.models TO hdai_app;
 GRANT SELECT, INSERT ON dbo.audit TO hdai_app;
+GRANT SELECT, UPDATE ON dbo.audithead TO hdai_app;
 GRANT SELECT, INSERT, DELETE ON dbo.survey TO hdai_app;
 GRANT SELECT, INSERT, DELETE ON dbo.findings TO hdai_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON dbo.outbox TO hdai_app;
+GRANT SELECT, UPDATE ON dbo.outbox_lease TO hdai_app;
 GRANT SELECT, INSERT, UPDATE ON dbo.datakeys TO hdai_app;
 GRANT SELECT ON dbo.schema_migrations TO hdai_app;
 DENY UPDATE, DELETE ON dbo.audit TO hdai_app;
@@ -34,6 +38,7 @@ GO
 IF DATABASE_PRINCIPAL_ID(N'hdai_analyst') IS NULL CREATE ROLE hdai_analyst;
 GO
 GRANT SELECT ON dbo.imports TO hdai_analyst;
+GRANT SELECT ON dbo.importparts TO hdai_analyst;
 GRANT SELECT ON dbo.models TO hdai_analyst;
 GRANT SELECT ON dbo.MetaData_Facilities TO hdai_analyst;
 GRANT SELECT ON dbo.schema_migrations TO hdai_analyst;
@@ -67,8 +72,10 @@ GO
 IF DATABASE_PRINCIPAL_ID(N'hdai_auditor') IS NULL CREATE ROLE hdai_auditor;
 GO
 GRANT SELECT ON dbo.audit TO hdai_auditor;
+GRANT SELECT ON dbo.audithead TO hdai_auditor;
 DENY SELECT ON dbo.PatientData TO hdai_auditor;
 DENY INSERT, UPDATE, DELETE ON dbo.audit TO hdai_auditor;
+DENY UPDATE ON dbo.audithead TO hdai_auditor;
 GO
 IF DATABASE_PRINCIPAL_ID(N'$(AuditorName)') IS NULL CREATE USER [$(AuditorName)] FROM EXTERNAL PROVIDER;
 ALTER ROLE hdai_auditor ADD MEMBER [$(AuditorName)];

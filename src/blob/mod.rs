@@ -72,7 +72,7 @@ pub trait Blobs: Send + Sync {
     /// What is known of a blob; `None` if there is none of this name.
     async fn find(&self, container: &str, name: &str) -> Result<Option<Entry>>;
 
-    /// At most `most` blobs of a container; none if there is no such container in a folder. What a folder hides or is still being written
+    /// At most `most` blobs of a container; none if there is no such container in a folder, not found if there is none in an account. What a folder hides or is still being written
     /// (names with a leading dot, or an ending of uploads in progress) and links are left out.
     async fn list(&self, container: &str, most: usize) -> Result<Listing>;
 

@@ -29,7 +29,7 @@ enum Command {
         /// Recompute events before this day or instant
         #[arg(long, value_name = "WHEN", value_parser = when)]
         to: Option<DateTime<Utc>>,
-        /// A checkpoint's file to hold the trail against; repeatable
+        /// A checkpoint's file to hold the trail against, beside those in the container; repeatable
         #[arg(long = "checkpoint", value_name = "FILE")]
         checkpoints: Vec<PathBuf>,
     },
@@ -54,9 +54,6 @@ enum Command {
     /// Write a signed checkpoint of the trail beside the files
     Checkpoint,
 }
-
-/// Largest checkpoint that is read.
-const CHECKPOINT_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Events of one page of an export.
 const PAGE_EVENTS: u32 = 1_000;
@@ -91,7 +88,10 @@ async fn verify(
     to: Option<DateTime<Utc>>,
     checkpoints: &[PathBuf],
 ) -> Result<ExitCode> {
-    let texts = checkpoints.iter().map(|path| read(path)).collect::<Result<Vec<_>>>()?;
+    let mut texts = workflow::audit_checkpoints(hospital).await?;
+    for path in checkpoints {
+        texts.push(read(path)?);
+    }
     let report = workflow::verify_audit(&super::caller(), hospital, from, to, &texts, super::now()).await?;
     for Finding { chain, breach } in &report.findings {
         let chain = chain.map(|chain| format!("chain {chain}: ")).unwrap_or_default();
@@ -121,7 +121,7 @@ fn told(breach: &Breach) -> String {
 
 fn read(path: &Path) -> Result<Bytes> {
     let unread = |cause| Error::not_found(format!("{} cannot be read", path.display())).caused_by(cause);
-    if std::fs::metadata(path).map_err(unread)?.len() > CHECKPOINT_BYTES_MAX {
+    if std::fs::metadata(path).map_err(unread)?.len() > workflow::CHECKPOINT_BYTES_MAX {
         return Err(Error::invalid(format!("{} is larger than any checkpoint", path.display())));
     }
     Ok(std::fs::read(path).map_err(unread)?.into())

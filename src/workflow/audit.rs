@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
+use futures_util::TryStreamExt;
 use serde_json::{Value, json};
 
 use super::Hospital;
@@ -10,8 +11,11 @@ use crate::codec::fhir::audit::audit_event;
 use crate::domain::alert::EXPORT;
 use crate::domain::audit::{Breach, ChainCheck, ChainHead, Unchained};
 use crate::domain::{Action, AuditEvent, Caller, Outcome};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::store::AuditQuery;
+
+/// Largest checkpoint that is read.
+pub const CHECKPOINT_BYTES_MAX: u64 = 1024 * 1024;
 
 /// Events read at once.
 const PAGE_EVENTS: u32 = 5_000;
@@ -50,6 +54,49 @@ pub struct Checkpoint {
     pub at: DateTime<Utc>,
     /// The ends.
     pub heads: Vec<ChainHead>,
+}
+
+/// The most names of checkpoints that are listed: eleven years of hourly ones.
+const CHECKPOINTS_LISTED_MAX: usize = 100_000;
+/// The most of them that are read.
+const CHECKPOINTS_READ_MAX: usize = 500;
+
+/// The checkpoints that lie beside the files: all of them, or as many of them, spread evenly, the oldest and the newest among them.
+///
+/// # Errors
+/// The files are away. That there is no checkpoint is none.
+pub async fn audit_checkpoints(hospital: &Hospital) -> Result<Vec<Bytes>> {
+    let listed = match hospital.blobs.list(CHECKPOINTS_CONTAINER, CHECKPOINTS_LISTED_MAX).await {
+        Err(error) if error.kind() == Kind::NotFound => return Ok(Vec::new()),
+        listed => listed?,
+    };
+    if listed.cut {
+        tracing::warn!(
+            "there are more than {CHECKPOINTS_LISTED_MAX} checkpoints: the trail is held against some of the first ones"
+        );
+    }
+    // Their names begin with their times.
+    let mut names: Vec<String> = listed.entries.into_iter().map(|entry| entry.name).collect();
+    names.sort_unstable();
+    let mut texts = Vec::new();
+    for name in spread(&names, CHECKPOINTS_READ_MAX) {
+        if let Some(opened) = hospital.blobs.open(CHECKPOINTS_CONTAINER, name).await? {
+            if opened.length_bytes > CHECKPOINT_BYTES_MAX {
+                return Err(Error::invalid("a file among the checkpoints is larger than any checkpoint: remove it"));
+            }
+            let chunks: Vec<Bytes> = opened.chunks.try_collect().await?;
+            texts.push(chunks.concat().into());
+        }
+    }
+    Ok(texts)
+}
+
+/// At most `most` of them, evenly, with the first and the last.
+fn spread(names: &[String], most: usize) -> impl Iterator<Item = &String> {
+    let kept = names.len().min(most);
+    (0..kept)
+        .map(move |place| if kept < 2 { place } else { place * (names.len() - 1) / (kept - 1) })
+        .filter_map(|place| names.get(place))
 }
 
 /// Follows every chain from its beginning, makes the hash of each event from `from` to `to` anew, and holds the chains against
@@ -171,4 +218,19 @@ pub async fn note_export(caller: &Caller, hospital: &Hospital, now: DateTime<Utc
 pub async fn exported_audit(hospital: &Hospital, query: &AuditQuery) -> Result<Vec<(u64, Value)>> {
     let events = hospital.store.audit_page(query).await?;
     Ok(events.into_iter().map(|(seq, event)| (seq, audit_event(seq, &event))).collect())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn of_many_checkpoints_the_oldest_and_the_newest_are_read() {
+        let names: Vec<String> = (0..1_000).map(|number| format!("{number:04}")).collect();
+        let read: Vec<&String> = spread(&names, 7).collect();
+        assert_eq!((read.len(), read[0].as_str(), read[6].as_str()), (7, "0000", "0999"));
+        for few in 0..4 {
+            assert!(spread(&names[..few], 7).eq(&names[..few]), "{few}");
+        }
+    }
 }

@@ -19,7 +19,8 @@ mod train;
 pub use admit::{Admission, admit};
 pub use anomalies::{find_anomalies, survey_report};
 pub use audit::{
-    CHECKPOINTS_CONTAINER, Checkpoint, Finding, TrailReport, audit_checkpoint, exported_audit, note_export, verify_audit,
+    CHECKPOINT_BYTES_MAX, CHECKPOINTS_CONTAINER, Checkpoint, Finding, TrailReport, audit_checkpoint, audit_checkpoints,
+    exported_audit, note_export, verify_audit,
 };
 pub use discharge::{Departure, discharge};
 pub use experiment::{Experimented, all_experiment_results, experiment_results, run_experiment};

@@ -131,10 +131,10 @@ SELECT found, firstweek, lastweek, charted, uncharted FROM dbo.survey
 SELECT ordinal, facid, [condition], direction, firstweek, lastweek, stays, meandays, expecteddays, averagedays, limitdays FROM dbo.findings ORDER BY ordinal OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY
 
 -- import
-SELECT id, account, container, name, etag, [state], attempt, [checkpoint], rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, started, finished FROM dbo.imports WHERE id = @P1
+SELECT id, account, container, name, etag, [state], attempt, [checkpoint], rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, firstline, lastline, started, finished FROM dbo.imports WHERE id = @P1
 
 -- imports
-SELECT id, account, container, name, etag, [state], attempt, [checkpoint], rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, started, finished FROM dbo.imports ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY
+SELECT id, account, container, name, etag, [state], attempt, [checkpoint], rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, firstline, lastline, started, finished FROM dbo.imports ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY
 
 -- begin_import
 INSERT INTO dbo.imports (id, filekey, account, container, name, etag, [state], attempt, [checkpoint], rowsread, stored, updated, unchanged, rejected, rejectskept, failure, extracolumns, sha256, started, operation)
@@ -149,7 +149,7 @@ UPDATE dbo.imports SET [state] = N'failed', failure = N'the file was replaced by
 WHERE filekey = @P2 AND id <> @P1 AND [state] = N'running'
 
 -- finish_import
-UPDATE dbo.imports SET [state] = @P3, sha256 = @P4, extracolumns = @P5, failure = @P6, finished = @P7
+UPDATE dbo.imports SET [state] = @P3, sha256 = @P4, extracolumns = @P5, failure = @P6, finished = @P7, firstline = @P8, lastline = @P9
 WHERE id = @P1 AND [state] = N'running' AND attempt = @P2
 
 -- create_staging
@@ -194,7 +194,7 @@ WHERE NOT EXISTS (SELECT 1 FROM dbo.rejects AS k WHERE k.importid = @P1 AND k.li
 ORDER BY r.place OFFSET 0 ROWS FETCH NEXT @P2 ROWS ONLY
 
 -- advance_import
-UPDATE dbo.imports SET [checkpoint] = [checkpoint] + @P2, rowsread = rowsread + @P2, stored = stored + @P3, updated = updated + @P4, unchanged = unchanged + @P5, rejected = rejected + @P6, rejectskept = rejectskept + @P7, operation = @P8 WHERE id = @P1
+UPDATE dbo.imports SET [checkpoint] = [checkpoint] + @P9, rowsread = rowsread + @P2, stored = stored + @P3, updated = updated + @P4, unchanged = unchanged + @P5, rejected = rejected + @P6, rejectskept = rejectskept + @P7, operation = @P8 WHERE id = @P1
 
 -- drop_temporary
 IF OBJECT_ID(N'tempdb..#staging') IS NOT NULL DROP TABLE #staging;
@@ -205,6 +205,46 @@ IF OBJECT_ID(N'tempdb..#names') IS NOT NULL DROP TABLE #names
 -- rejects
 SELECT line, columnname, [rule], remedy FROM dbo.rejects WHERE importid = @P1
 ORDER BY line, ordinal OFFSET @P2 ROWS FETCH NEXT @P3 ROWS ONLY
+
+-- plan_import
+UPDATE dbo.imports SET sha256 = @P2, extracolumns = @P3, firstline = @P4, lastline = @P5 WHERE id = @P1
+
+-- insert_part
+INSERT INTO dbo.importparts (importid, part, headerfrom, headerto, frombyte, tobyte, firstline, datarows, attempt, [checkpoint], done, operation)
+VALUES (@P1, @P2, @P3, @P4, @P5, @P6, @P7, @P8, 0, 0, 0, N'')
+
+-- parts_left
+SELECT part FROM dbo.importparts WHERE importid = @P1 AND done = 0 ORDER BY part
+
+-- part
+SELECT part, headerfrom, headerto, frombyte, tobyte, firstline, datarows, attempt, [checkpoint] FROM dbo.importparts WHERE importid = @P1 AND part = @P2
+
+-- lock_import
+UPDATE dbo.imports SET [checkpoint] = [checkpoint] WHERE id = @P1 AND [state] = N'running'
+
+-- take_part
+UPDATE dbo.importparts SET attempt = attempt + 1 WHERE importid = @P1 AND part = @P2 AND done = 0
+
+-- fence_part
+UPDATE dbo.importparts SET [checkpoint] = [checkpoint]
+WHERE importid = @P1 AND part = @P2 AND attempt = @P3 AND [checkpoint] = @P4 AND done = 0
+
+-- advance_part
+UPDATE dbo.importparts SET [checkpoint] = [checkpoint] + @P3, operation = @P4
+WHERE importid = @P1 AND part = @P2
+
+-- finish_part
+UPDATE dbo.importparts SET done = 1
+WHERE importid = @P1 AND part = @P2 AND attempt = @P3 AND done = 0 AND [checkpoint] = datarows
+
+-- fail_part
+UPDATE dbo.importparts SET done = 0 WHERE importid = @P1 AND part = @P2 AND attempt = @P3 AND done = 0
+
+-- close_import
+UPDATE dbo.imports SET [state] = @P2, failure = @P3, finished = @P4 WHERE id = @P1 AND [state] = N'running'
+
+-- part_witness
+SELECT CAST(1 AS int) AS committed FROM dbo.importparts WHERE operation = @P1
 
 -- import_witness
 SELECT CAST(1 AS int) AS committed FROM dbo.imports WHERE operation = @P1
@@ -225,6 +265,72 @@ ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT 1 ROWS ONLY
 
 -- models
 SELECT [version], trained, trainingrows, schemafingerprint, metrics, promoted, reason FROM dbo.models ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY
+
+-- advance_chain
+UPDATE dbo.audithead SET place = place + 1 OUTPUT INSERTED.place, INSERTED.hash WHERE chain = @P1
+
+-- chain_hash
+UPDATE dbo.audithead SET hash = @P2 WHERE chain = @P1
+
+-- audit_heads
+SELECT chain, place, hash FROM dbo.audithead ORDER BY chain
+
+-- insert_audit
+INSERT INTO dbo.audit ([at], caller, roles, proof, correlation, origin, [action], outcome, encounter, detail, operation, chain, place, hash)
+VALUES (@P1, @P2, @P3, @P4, @P5, @P6, @P7, @P8, @P9, @P10, @P11, @P12, @P13, @P14)
+
+-- audit_page
+SELECT seq, [at], caller, roles, proof, correlation, origin, [action], outcome, encounter, detail FROM dbo.audit
+WHERE seq < @P1 AND (@P2 = N'' OR CONCAT(caller, N'.') COLLATE Latin1_General_BIN2 = CONCAT(@P2, N'.') COLLATE Latin1_General_BIN2) AND (@P3 = N'' OR [action] = @P3)
+  AND (@P4 = N'' OR outcome = @P4) AND [at] >= @P5 AND [at] <= @P6
+ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P7 ROWS ONLY
+
+-- audit_about
+SELECT seq, [at], caller, roles, proof, correlation, origin, [action], outcome, encounter, detail FROM dbo.audit
+WHERE seq < @P1 AND (@P2 = N'' OR CONCAT(caller, N'.') COLLATE Latin1_General_BIN2 = CONCAT(@P2, N'.') COLLATE Latin1_General_BIN2) AND (@P3 = N'' OR [action] = @P3)
+  AND (@P4 = N'' OR outcome = @P4) AND [at] >= @P5 AND [at] <= @P6 AND encounter = @P8
+ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P7 ROWS ONLY
+
+-- audit_chain
+SELECT seq, place, hash, [at], caller, roles, proof, correlation, origin, [action], outcome, encounter, detail FROM dbo.audit
+WHERE chain = @P1 AND place >= @P2 AND (place > @P2 OR seq > @P3)
+ORDER BY place, seq OFFSET 0 ROWS FETCH NEXT @P4 ROWS ONLY
+
+-- audit_unchained
+SELECT CAST(COUNT_BIG(CASE WHEN a.seq < f.firstseq THEN 1 END) AS bigint) AS unchained,
+  CAST(COUNT_BIG(CASE WHEN a.seq > f.firstseq THEN 1 END) AS bigint) AS since,
+  CAST(MIN(CASE WHEN a.seq > f.firstseq THEN a.seq END) AS bigint) AS firstsince
+FROM dbo.audit AS a CROSS JOIN (SELECT COALESCE(MIN(seq), CAST(9223372036854775807 AS bigint)) AS firstseq FROM dbo.audit
+  WHERE place IS NOT NULL) AS f
+WHERE a.place IS NULL OR NOT EXISTS (SELECT 1 FROM dbo.audithead AS h WHERE h.chain = a.chain)
+
+-- insert_announcement
+INSERT INTO dbo.outbox (id, fact, subject, [at], lease) VALUES (@P1, @P2, @P3, @P4, N'')
+
+-- announcement_waits
+SELECT CAST(1 AS int) AS waits FROM dbo.outbox ORDER BY seq OFFSET 0 ROWS FETCH NEXT 1 ROWS ONLY
+
+-- take_outbox_lease
+UPDATE dbo.outbox_lease SET lease = @P1, until = @P3 WHERE until <= @P2 OR lease = @P1
+
+-- outbox_lease
+SELECT until, failures FROM dbo.outbox_lease
+
+-- lease_announcements
+UPDATE dbo.outbox SET lease = @P1
+WHERE seq IN (SELECT seq FROM dbo.outbox ORDER BY seq OFFSET 0 ROWS FETCH NEXT @P2 ROWS ONLY)
+
+-- leased_announcements
+SELECT id, fact, subject, [at] FROM dbo.outbox WHERE lease = @P1 ORDER BY seq
+
+-- published_announcements
+DELETE FROM dbo.outbox WHERE lease = @P1
+
+-- aged_announcements
+DELETE FROM dbo.outbox WHERE [at] < @P1
+
+-- end_outbox_lease
+UPDATE dbo.outbox_lease SET until = @P2, failures = @P3 WHERE lease = @P1
 
 -- data_keys
 SELECT id, wrapped, wrappedby, [state], created FROM dbo.datakeys ORDER BY created, id
@@ -260,14 +366,6 @@ CREATE TABLE #names (eid int NOT NULL PRIMARY KEY, wasFirstName nvarchar(300), w
 UPDATE p SET FirstName = s.nowFirstName, MiddleName = s.nowMiddleName, LastName = s.nowLastName
 FROM dbo.PatientData AS p JOIN #names AS s ON s.eid = p.eid
 WHERE CONCAT(p.FirstName, N'.') COLLATE Latin1_General_BIN2 = CONCAT(s.wasFirstName, N'.') COLLATE Latin1_General_BIN2 AND CONCAT(p.MiddleName, N'.') COLLATE Latin1_General_BIN2 = CONCAT(s.wasMiddleName, N'.') COLLATE Latin1_General_BIN2 AND CONCAT(p.LastName, N'.') COLLATE Latin1_General_BIN2 = CONCAT(s.wasLastName, N'.') COLLATE Latin1_General_BIN2
-
--- insert_audit
-INSERT INTO dbo.audit ([at], caller, roles, proof, correlation, [action], outcome, encounter, detail, operation)
-VALUES (@P1, @P2, @P3, @P4, @P5, @P6, @P7, @P8, @P9, @P10)
-
--- audit_events
-SELECT [at], caller, roles, proof, correlation, [action], outcome, encounter, detail FROM dbo.audit
-ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY
 
 -- audit_witness
 SELECT CAST(1 AS int) AS committed FROM dbo.audit
@@ -453,6 +551,72 @@ GO
 INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
 VALUES (4, N'0004-deidentified', N'57f34877f0185ca1a97d501425f6e56d225f0755c83f92eb29ba12bc6fa6373d', SYSDATETIMEOFFSET());
 GO
+ALTER TABLE dbo.audit ADD origin nvarchar(100) NOT NULL CONSTRAINT DF_audit_origin DEFAULT N''; -- address that the call came from
+ALTER TABLE dbo.audit ADD chain int NULL; -- NULL in events from before the chains
+ALTER TABLE dbo.audit ADD place bigint NULL; -- number in the chain, from 1
+ALTER TABLE dbo.audit ADD hash nvarchar(64) NULL; -- SHA-256 of the event, its place and the hash before it
+
+CREATE TABLE dbo.audithead (
+  chain int NOT NULL CONSTRAINT PK_audithead PRIMARY KEY,
+  place bigint NOT NULL, -- of the newest event
+  hash nvarchar(64) NOT NULL
+);
+
+INSERT INTO dbo.audithead (chain, place, hash)
+VALUES (0, 0, N''), (1, 0, N''), (2, 0, N''), (3, 0, N''), (4, 0, N''), (5, 0, N''), (6, 0, N''), (7, 0, N'');
+GO
+CREATE UNIQUE INDEX audit_chain ON dbo.audit (chain, place) WHERE place IS NOT NULL;
+CREATE INDEX audit_encounter ON dbo.audit (encounter) WHERE encounter IS NOT NULL;
+GO
+INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
+VALUES (5, N'0005-audit-chain', N'7954d6192d8fe7ff1e22d94a2b5c9737f20a0072a4eefa8edd7134e9428f12a0', SYSDATETIMEOFFSET());
+GO
+CREATE TABLE dbo.outbox (
+  seq bigint IDENTITY(1,1) NOT NULL CONSTRAINT PK_outbox PRIMARY KEY, -- the order in which they are published
+  id nvarchar(64) NOT NULL CONSTRAINT UQ_outbox_id UNIQUE,
+  fact nvarchar(50) NOT NULL,
+  subject nvarchar(200) NOT NULL, -- the id of what the fact is about
+  [at] datetimeoffset(7) NOT NULL,
+  lease nvarchar(64) NOT NULL -- the newest lease that took it; empty before the first
+);
+
+CREATE INDEX outbox_leased ON dbo.outbox (lease);
+
+CREATE TABLE dbo.outbox_lease (
+  one int NOT NULL CONSTRAINT PK_outbox_lease PRIMARY KEY CHECK (one = 1), -- there is one
+  lease nvarchar(64) NOT NULL,
+  until datetimeoffset(7) NOT NULL,
+  failures int NOT NULL -- attempts in a row that failed
+);
+
+INSERT INTO dbo.outbox_lease (one, lease, until, failures) VALUES (1, N'', CAST('2000-01-01T00:00:00+00:00' AS datetimeoffset(7)), 0);
+GO
+INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
+VALUES (6, N'0006-outbox', N'2e4f5f0ca5ef5172d0713435868273497ecfc724a5ef51c8cb6ef6710bb91913', SYSDATETIMEOFFSET());
+GO
+ALTER TABLE dbo.imports ADD firstline bigint NOT NULL CONSTRAINT DF_imports_firstline DEFAULT 0; -- of the file's data rows, 0: none or not known
+ALTER TABLE dbo.imports ADD lastline bigint NOT NULL CONSTRAINT DF_imports_lastline DEFAULT 0;
+
+CREATE TABLE dbo.importparts (
+  importid nvarchar(32) NOT NULL REFERENCES dbo.imports (id),
+  part int NOT NULL, -- from 0, in file order
+  headerfrom bigint NOT NULL, -- bytes of the file: from the first of them to the one behind the last
+  headerto bigint NOT NULL,
+  frombyte bigint NOT NULL,
+  tobyte bigint NOT NULL,
+  firstline bigint NOT NULL,
+  datarows bigint NOT NULL,
+  attempt int NOT NULL, -- deliveries that began work; only the newest may commit
+  [checkpoint] bigint NOT NULL, -- rows of the part whose fate is committed
+  done bit NOT NULL,
+  operation nvarchar(32) NOT NULL, -- the newest batch, to ask for when the answer to its commit was lost
+  CONSTRAINT PK_importparts PRIMARY KEY (importid, part),
+  CHECK ([checkpoint] <= datarows)
+);
+GO
+INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
+VALUES (7, N'0007-import-parts', N'837a211cb2d77c46b8082860ac48e6e96c1528fea1df638acaff95ea6638a6c7', SYSDATETIMEOFFSET());
+GO
 CREATE TABLE dbo.datakeys (
   id nvarchar(32) NOT NULL CONSTRAINT PK_datakeys PRIMARY KEY,
   wrapped varbinary(max) NOT NULL,
@@ -468,6 +632,6 @@ ALTER TABLE dbo.PatientData ALTER COLUMN MiddleName nvarchar(300) NULL;
 ALTER TABLE dbo.PatientData ALTER COLUMN LastName nvarchar(300) NULL;
 GO
 INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
-VALUES (5, N'0005-datakeys', N'21b55e4a9ea9edc69fc351b30fe49f58aa5264546a05711672a48acdab0d9a68', SYSDATETIMEOFFSET());
+VALUES (8, N'0008-datakeys', N'21b55e4a9ea9edc69fc351b30fe49f58aa5264546a05711672a48acdab0d9a68', SYSDATETIMEOFFSET());
 GO
 

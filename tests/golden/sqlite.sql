@@ -107,10 +107,10 @@ SELECT found, firstweek, lastweek, charted, uncharted FROM survey
 SELECT ordinal, facid, condition, direction, firstweek, lastweek, stays, meandays, expecteddays, averagedays, limitdays FROM findings ORDER BY ordinal LIMIT ?1
 
 -- IMPORT
-SELECT id, account, container, name, etag, state, attempt, checkpoint, rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, started, finished FROM imports WHERE id = ?1
+SELECT id, account, container, name, etag, state, attempt, checkpoint, rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, firstline, lastline, started, finished FROM imports WHERE id = ?1
 
 -- IMPORTS
-SELECT id, account, container, name, etag, state, attempt, checkpoint, rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, started, finished FROM imports ORDER BY seq DESC LIMIT ?1
+SELECT id, account, container, name, etag, state, attempt, checkpoint, rowsread, stored, updated, unchanged, rejected, failure, extracolumns, sha256, firstline, lastline, started, finished FROM imports ORDER BY seq DESC LIMIT ?1
 
 -- BEGIN_IMPORT
 INSERT INTO imports (id, account, container, name, etag, state, attempt, checkpoint, rowsread, stored, updated, unchanged, rejected, rejectskept, failure, extracolumns, sha256, started) VALUES (?1, ?2, ?3, ?4, ?5, 'running', 1, 0, 0, 0, 0, 0, 0, 0, '', '', '', ?6)
@@ -125,10 +125,37 @@ UPDATE imports SET state = 'failed', failure = 'the file was replaced by a newer
 SELECT state = 'running' AND attempt = ?2, checkpoint, rejectskept FROM imports WHERE id = ?1
 
 -- ADVANCE_IMPORT
-UPDATE imports SET checkpoint = checkpoint + ?2, rowsread = rowsread + ?2, stored = stored + ?3, updated = updated + ?4, unchanged = unchanged + ?5, rejected = rejected + ?6, rejectskept = rejectskept + ?7 WHERE id = ?1
+UPDATE imports SET checkpoint = checkpoint + ?8, rowsread = rowsread + ?2, stored = stored + ?3, updated = updated + ?4, unchanged = unchanged + ?5, rejected = rejected + ?6, rejectskept = rejectskept + ?7 WHERE id = ?1
 
 -- FINISH_IMPORT
-UPDATE imports SET state = ?3, sha256 = ?4, extracolumns = ?5, failure = ?6, finished = ?7 WHERE id = ?1 AND state = 'running' AND attempt = ?2
+UPDATE imports SET state = ?3, sha256 = ?4, extracolumns = ?5, failure = ?6, finished = ?7, firstline = ?8, lastline = ?9 WHERE id = ?1 AND state = 'running' AND attempt = ?2
+
+-- PLAN_IMPORT
+UPDATE imports SET sha256 = ?3, extracolumns = ?4, firstline = ?5, lastline = ?6 WHERE id = ?1 AND state = 'running' AND attempt = ?2 AND checkpoint = 0
+
+-- INSERT_PART
+INSERT INTO importparts (importid, part, headerfrom, headerto, frombyte, tobyte, firstline, datarows, attempt, checkpoint, done) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, 0, 0, 0)
+
+-- PARTS_LEFT
+SELECT part FROM importparts WHERE importid = ?1 AND done = 0 ORDER BY part
+
+-- PART
+SELECT part, headerfrom, headerto, frombyte, tobyte, firstline, datarows, attempt, checkpoint FROM importparts WHERE importid = ?1 AND part = ?2
+
+-- TAKE_PART
+UPDATE importparts SET attempt = attempt + 1 WHERE importid = ?1 AND part = ?2 AND done = 0
+
+-- FENCE_PART
+SELECT coalesce(i.state = 'running' AND p.attempt = ?3 AND p.done = 0, 0), coalesce(p.checkpoint, 0), i.rejectskept FROM imports i LEFT JOIN importparts p ON p.importid = i.id AND p.part = ?2 WHERE i.id = ?1
+
+-- ADVANCE_PART
+UPDATE importparts SET checkpoint = checkpoint + ?3 WHERE importid = ?1 AND part = ?2
+
+-- FINISH_PART
+UPDATE importparts SET done = 1 WHERE importid = ?1 AND part = ?2 AND attempt = ?3 AND done = 0 AND checkpoint = datarows
+
+-- CLOSE_IMPORT
+UPDATE imports SET state = ?2, failure = ?3, finished = ?4 WHERE id = ?1 AND state = 'running'
 
 -- INSERT_REJECT
 INSERT INTO rejects (importid, line, ordinal, columnname, rule, remedy) VALUES (?1, ?2, ?3, ?4, ?5, ?6) ON CONFLICT (importid, line, ordinal) DO NOTHING
@@ -150,6 +177,57 @@ SELECT version, trained, trainingrows, schemafingerprint, metrics, promoted, rea
 
 -- MODELS
 SELECT version, trained, trainingrows, schemafingerprint, metrics, promoted, reason FROM models ORDER BY seq DESC LIMIT ?1
+
+-- ADVANCE_CHAIN
+UPDATE audithead SET place = place + 1 WHERE chain = ?1 RETURNING place, hash
+
+-- CHAIN_HASH
+UPDATE audithead SET hash = ?2 WHERE chain = ?1
+
+-- AUDIT_HEADS
+SELECT chain, place, hash FROM audithead ORDER BY chain
+
+-- INSERT_AUDIT
+INSERT INTO audit (at, caller, roles, proof, correlation, origin, action, outcome, encounter, detail, chain, place, hash) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, ?11, ?12, ?13)
+
+-- AUDIT_PAGE
+SELECT seq, at, caller, roles, proof, correlation, origin, action, outcome, encounter, detail FROM audit WHERE seq < ?1 AND (?2 = '' OR caller = ?2) AND (?3 = '' OR action = ?3) AND (?4 = '' OR outcome = ?4) AND at >= ?5 AND at < ?6 ORDER BY seq DESC LIMIT ?7
+
+-- AUDIT_ABOUT
+SELECT seq, at, caller, roles, proof, correlation, origin, action, outcome, encounter, detail FROM audit WHERE seq < ?1 AND (?2 = '' OR caller = ?2) AND (?3 = '' OR action = ?3) AND (?4 = '' OR outcome = ?4) AND at >= ?5 AND at < ?6 AND encounter = ?8 ORDER BY seq DESC LIMIT ?7
+
+-- AUDIT_CHAIN
+SELECT seq, place, hash, at, caller, roles, proof, correlation, origin, action, outcome, encounter, detail FROM audit WHERE chain = ?1 AND place >= ?2 AND (place > ?2 OR seq > ?3) ORDER BY place, seq LIMIT ?4
+
+-- AUDIT_UNCHAINED
+SELECT count(*) FILTER (WHERE a.seq < f.seq) AS before, count(*) FILTER (WHERE a.seq > f.seq) AS since, min(a.seq) FILTER (WHERE a.seq > f.seq) AS firstsince FROM audit a, (SELECT coalesce(min(seq), 9223372036854775807) AS seq FROM audit WHERE place IS NOT NULL) f WHERE a.place IS NULL OR a.chain NOT IN (SELECT chain FROM audithead)
+
+-- INSERT_ANNOUNCEMENT
+INSERT INTO outbox (id, fact, subject, at, lease) VALUES (?1, ?2, ?3, ?4, '')
+
+-- ANNOUNCEMENT_WAITS
+SELECT 1 FROM outbox LIMIT 1
+
+-- OUTBOX_LEASE
+SELECT lease, until, failures FROM outbox_lease
+
+-- TAKE_OUTBOX_LEASE
+UPDATE outbox_lease SET lease = ?1, until = ?2
+
+-- LEASE_ANNOUNCEMENTS
+UPDATE outbox SET lease = ?1 WHERE seq IN (SELECT seq FROM outbox ORDER BY seq LIMIT ?2)
+
+-- LEASED_ANNOUNCEMENTS
+SELECT id, fact, subject, at FROM outbox WHERE lease = ?1 ORDER BY seq
+
+-- PUBLISHED_ANNOUNCEMENTS
+DELETE FROM outbox WHERE lease = ?1
+
+-- AGED_ANNOUNCEMENTS
+DELETE FROM outbox WHERE at < ?1
+
+-- END_OUTBOX_LEASE
+UPDATE outbox_lease SET until = ?2, failures = ?3 WHERE lease = ?1
 
 -- DATA_KEYS
 SELECT id, wrapped, wrappedby, state, created FROM datakeys ORDER BY created, id
@@ -183,12 +261,6 @@ VACUUM
 
 -- TRUNCATE_LOG
 PRAGMA wal_checkpoint(TRUNCATE)
-
--- INSERT_AUDIT
-INSERT INTO audit (at, caller, roles, proof, correlation, action, outcome, encounter, detail) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9)
-
--- AUDIT_EVENTS
-SELECT at, caller, roles, proof, correlation, action, outcome, encounter, detail FROM audit ORDER BY seq DESC LIMIT ?1
 
 -- SCHEMA
 -- The ledger of migrations.
@@ -356,7 +428,63 @@ CREATE TABLE findings (
   CHECK (firstweek <= lastweek)
 ) STRICT;
 
--- Migration 0004-datakeys
+-- Migration 0004-audit-chain
+ALTER TABLE audit ADD COLUMN origin TEXT NOT NULL DEFAULT ''; -- address that the call came from
+ALTER TABLE audit ADD COLUMN chain INTEGER; -- NULL in events from before the chain
+ALTER TABLE audit ADD COLUMN place INTEGER; -- number in the chain, from 1
+ALTER TABLE audit ADD COLUMN hash TEXT; -- SHA-256 of the event, its place and the hash before it
+
+CREATE UNIQUE INDEX audit_chain ON audit (chain, place) WHERE place IS NOT NULL;
+CREATE INDEX audit_encounter ON audit (encounter) WHERE encounter IS NOT NULL;
+
+CREATE TABLE audithead (
+  chain INTEGER PRIMARY KEY,
+  place INTEGER NOT NULL, -- of the newest event
+  hash TEXT NOT NULL
+) STRICT;
+
+INSERT INTO audithead (chain, place, hash) VALUES (0, 0, '');
+
+-- Migration 0005-outbox
+CREATE TABLE outbox (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT, -- the order in which they are published
+  id TEXT NOT NULL UNIQUE,
+  fact TEXT NOT NULL,
+  subject TEXT NOT NULL, -- the id of what the fact is about
+  at TEXT NOT NULL,
+  lease TEXT NOT NULL -- the newest lease that took it; empty before the first
+) STRICT;
+
+CREATE TABLE outbox_lease (
+  one INTEGER PRIMARY KEY CHECK (one = 1), -- there is one
+  lease TEXT NOT NULL,
+  until TEXT NOT NULL,
+  failures INTEGER NOT NULL -- attempts in a row that failed
+) STRICT;
+
+INSERT INTO outbox_lease (one, lease, until, failures) VALUES (1, '', '2000-01-01T00:00:00.000000000Z', 0);
+
+-- Migration 0006-import-parts
+ALTER TABLE imports ADD COLUMN firstline INTEGER NOT NULL DEFAULT 0; -- of the file's data rows, 0: none or not known
+ALTER TABLE imports ADD COLUMN lastline INTEGER NOT NULL DEFAULT 0;
+
+CREATE TABLE importparts (
+  importid TEXT NOT NULL REFERENCES imports (id),
+  part INTEGER NOT NULL, -- from 0, in file order
+  headerfrom INTEGER NOT NULL, -- bytes of the file: from the first of them to the one behind the last
+  headerto INTEGER NOT NULL,
+  frombyte INTEGER NOT NULL,
+  tobyte INTEGER NOT NULL,
+  firstline INTEGER NOT NULL,
+  datarows INTEGER NOT NULL,
+  attempt INTEGER NOT NULL, -- deliveries that began work; only the newest may commit
+  checkpoint INTEGER NOT NULL, -- rows of the part whose fate is committed
+  done INTEGER NOT NULL CHECK (done IN (0, 1)),
+  PRIMARY KEY (importid, part),
+  CHECK (checkpoint <= datarows)
+) STRICT, WITHOUT ROWID;
+
+-- Migration 0007-datakeys
 CREATE TABLE datakeys (
   id TEXT PRIMARY KEY,
   wrapped BLOB NOT NULL,

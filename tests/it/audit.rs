@@ -61,10 +61,11 @@ fn checkpoint(folder: &Path) -> PathBuf {
 #[test]
 fn a_trail_is_whole_and_says_so() {
     let folder = folder();
+    assert!(said(&audit(folder.path(), &["verify"])).contains("40 events recomputed in 1 chains, 0 checkpoints agree"));
     let checkpoint = checkpoint(folder.path());
     let found = audit(folder.path(), &["verify", "--checkpoint", checkpoint.to_str().unwrap()]);
     assert!(found.status.success(), "{}", said(&found));
-    assert!(said(&found).contains("41 events recomputed in 1 chains, 1 checkpoints agree"), "{}", said(&found));
+    assert!(said(&found).contains("42 events recomputed in 1 chains, 2 checkpoints agree"), "{}", said(&found));
     let part = audit(folder.path(), &["verify", "--from", "1970-01-02", "--to", "1970-01-02T06:00:00Z"]);
     assert!(part.status.success() && said(&part).contains("whole: 6 events"), "{}", said(&part));
     let wrong = audit(folder.path(), &["verify", "--from", "yesterday"]);
@@ -142,15 +143,21 @@ fn forge(folder: &Path, changed: i64) {
 fn a_trail_that_was_forged_whole_contradicts_its_checkpoints() {
     let folder = folder();
     let path = checkpoint(folder.path());
-    let checkpoint = path.to_str().unwrap();
     forge(folder.path(), 12);
+    let with = audit(folder.path(), &["verify"]);
+    let kept = folder.path().join("kept.json");
+    fs::rename(&path, &kept).unwrap();
+    let checkpoint = kept.to_str().unwrap();
     let without = audit(folder.path(), &["verify"]);
-    let with = audit(folder.path(), &["verify", "--checkpoint", checkpoint]);
+    let by_hand = audit(folder.path(), &["verify", "--checkpoint", checkpoint]);
     assert!(without.status.success(), "the forgery is a good one: {}", said(&without));
     assert_eq!(with.status.code(), Some(1), "{}", said(&with));
-    assert!(said(&with).contains("place 40 contradicts what was vouched for"), "{}", said(&with));
+    assert_eq!(by_hand.status.code(), Some(1), "{}", said(&by_hand));
+    for found in [with, by_hand] {
+        assert!(said(&found).contains("place 40 contradicts what was vouched for"), "{}", said(&found));
+    }
 
-    tamper_checkpoint(&path);
+    tamper_checkpoint(&kept);
     let altered = audit(folder.path(), &["verify", "--checkpoint", checkpoint]);
     assert!(!altered.status.success() && said(&altered).contains("altered after it was signed"), "{}", said(&altered));
 }
@@ -163,10 +170,10 @@ fn tamper_checkpoint(path: &Path) {
 #[test]
 fn a_trail_that_was_cut_off_with_its_head_contradicts_its_checkpoints() {
     let folder = folder();
-    let path = checkpoint(folder.path());
+    checkpoint(folder.path());
     let cut = "DELETE FROM audit WHERE seq > 30; UPDATE audithead SET place = 30, hash = (SELECT hash FROM audit WHERE seq = 30);";
     tamper(folder.path(), cut);
-    let found = audit(folder.path(), &["verify", "--checkpoint", path.to_str().unwrap()]);
+    let found = audit(folder.path(), &["verify"]);
     assert!(!found.status.success() && said(&found).contains("missing from place 31"), "{}", said(&found));
 }
 

@@ -117,10 +117,18 @@ fn a_token_lets_the_host_and_its_handler_in_over_https_and_events_lead_to_the_sa
     let args = ["--event-grid", "cloud-events", "--event-time-scale", "0.01"];
     let it = Deployment::start(folder.path(), azurite, &azurite.account_url(), "token", &args, &vars);
     it.upload("a.csv", rows(folder.path(), 60, 1));
-    let import = it.host.await_import("a.csv");
-    assert_eq!(import["state"], "done");
-    assert_eq!(it.receipt(azurite, &import)["rows"]["stored"], 60);
-    assert_eq!(it.ledger(), ["done"]);
+    // Where an identity of Azure's is, nobody signs in with a token of the development issuer: the record itself is asked.
+    let begun = Instant::now();
+    let migrated = || it.host.log().contains("\"ready\"");
+    while !migrated() || it.ledger() != ["done"] {
+        assert!(begun.elapsed() < Duration::from_secs(120), "{}", it.host.log());
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    let id: String = rusqlite::Connection::open(it.host.folder.join("hdai.db"))
+        .unwrap()
+        .query_row("SELECT id FROM imports", [], |row| row.get(0))
+        .unwrap();
+    assert_eq!(it.receipt(azurite, &serde_json::json!({ "importId": id }))["rows"]["stored"], 60);
     assert!(it.host.log().contains("an event was delivered"));
 }
 

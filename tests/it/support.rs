@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 use chrono::Utc;
 use health_data_ai::domain::PersonName;
 use health_data_ai::store::Store;
+use health_data_ai::store::datakeys::KeyTable;
 use health_data_ai::store::sealed::{KeyFile, Sealed};
 use health_data_ai::store::sqlite::Sqlite;
 use serde_json::Value;
@@ -96,9 +97,13 @@ fn runtime() -> tokio::runtime::Runtime {
 }
 
 /// The embedded record in `folder`, as the program opens it.
-#[expect(clippy::disallowed_methods, reason = "a key's day")]
 pub(crate) fn record(folder: &Path) -> Sealed {
-    let inner = Arc::new(Sqlite::open(folder.join("hdai.db")).unwrap());
+    sealed(folder, Arc::new(Sqlite::open(folder.join("hdai.db")).unwrap()))
+}
+
+/// A record whose data keys the key file of `folder` wraps.
+#[expect(clippy::disallowed_methods, reason = "a key's day")]
+pub(crate) fn sealed(folder: &Path, inner: Arc<dyn KeyTable>) -> Sealed {
     Sealed::new(inner, Arc::new(KeyFile::new(folder.join("data.key"))), Utc::now)
 }
 

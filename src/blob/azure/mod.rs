@@ -163,7 +163,13 @@ impl Blobs for AzureBlobs {
     }
 
     async fn list(&self, container: &str, most: usize) -> Result<Listing> {
-        let failed = |error| fault::of(error, container, self.refused).into_error("listed", container);
+        let failed = |error| match fault::of(error, container, self.refused) {
+            // Whoever lists may know what that means.
+            Fault::NoContainer => Error::not_found(format!(
+                "{container} cannot be listed: the storage account has no such container; create it, or correct HDAI_IMPORT_CONTAINER"
+            )),
+            fault => fault.into_error("listed", container),
+        };
         let mut listing = Listing { entries: Vec::new(), cut: false };
         let mut found = self.account.blob_container_client(container).list_blobs(None).map_err(failed)?;
         while let Some(item) = fault::in_time(self.limits.request, found.try_next()).await.map_err(failed)? {

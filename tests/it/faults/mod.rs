@@ -24,13 +24,13 @@ use health_data_ai::codec::csv::Writer;
 use health_data_ai::domain::import::{Counts, Import, ImportId, State};
 use health_data_ai::domain::{Action, Outcome};
 use health_data_ai::store::Store;
-use health_data_ai::store::sqlite::Sqlite;
+use health_data_ai::store::sealed::Sealed;
 use health_data_ai::synthetic;
 use serde_json::{Value, json};
 
 use crate::azurite::{Azurite, impatient};
 use crate::handler::{BLOB, Handler, deferred, sha256};
-use crate::support::hdai;
+use crate::support::{hdai, record};
 
 /// A container of the test's own, and a folder for the record and the key.
 struct Site {
@@ -94,8 +94,8 @@ impl Site {
         deferred(&self.uri(name))
     }
 
-    fn record(&self) -> Sqlite {
-        Sqlite::open(self.state().join("hdai.db")).unwrap()
+    fn record(&self) -> Sealed {
+        record(&self.state())
     }
 
     /// The ledger's entries, newest first.
@@ -147,14 +147,14 @@ impl Site {
     }
 
     /// A record that these contents were imported into, one after the other, by nothing disturbed; and the imports' ids.
-    fn undisturbed<'a>(&self, contents: impl Iterator<Item = &'a [u8]>) -> (Sqlite, Vec<ImportId>) {
+    fn undisturbed<'a>(&self, contents: impl Iterator<Item = &'a [u8]>) -> (Sealed, Vec<ImportId>) {
         let clean = tempfile::tempdir_in(self.folder.path()).unwrap().keep();
         for (number, content) in contents.enumerate() {
             let file = clean.join(format!("{number}.csv"));
             std::fs::write(&file, content).unwrap();
             assert!(hdai(&clean).arg("import").arg(&file).output().unwrap().status.success());
         }
-        let store = Sqlite::open(clean.join("hdai.db")).unwrap();
+        let store = record(&clean);
         let mut ids: Vec<_> = self.ledger(&store).into_iter().map(|entry| entry.id).collect();
         ids.reverse();
         (store, ids)

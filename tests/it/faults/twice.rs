@@ -1,5 +1,6 @@
 //! One blob delivered to two handler processes over one record at the same time.
 
+use std::sync::Arc;
 use std::time::Duration;
 
 use health_data_ai::azure::identity::Identity;
@@ -9,6 +10,7 @@ use health_data_ai::store::azure_sql::AzureSql;
 use super::*;
 use crate::azurite::proxy::{Fate, Proxy};
 use crate::handler::post_raw;
+use crate::support::sealed;
 use crate::tds::{Options, Server};
 
 /// Delivers the same blob to both at nearly the same time; both must count it as done.
@@ -109,6 +111,7 @@ fn two_handlers_over_azure_sql_import_a_blob_once() {
         ..SqlSettings::new(SqlConnection::Text(Secret::new(connection.as_str())))
     };
     let record = site.runtime.block_on(AzureSql::open(&settings, &Identity::from_vars(|_| None))).unwrap();
+    let record = sealed(&site.state(), Arc::new(record));
     let files: Vec<(&str, &[u8])> = files.iter().map(|(name, content)| (name.as_str(), content.as_slice())).collect();
     site.holds_in(&record, &files, 0);
 }

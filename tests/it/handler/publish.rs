@@ -4,21 +4,21 @@ use std::collections::BTreeSet;
 
 use super::*;
 use crate::main_job::blueprint_admission;
-use crate::support::token;
 use crate::topic::{Mood, Topic};
 
 const NAMES: [&str; 3] = ["Zebulonqx", "Quixotedv", "Wyvernjk"];
 
 fn start(folder: &Path, topic: &Topic, more: &[(&str, &str)]) -> Handler {
     let endpoint = topic.endpoint();
-    let own = [("HDAI_TOPIC_ENDPOINT", endpoint.as_str()), ("HDAI_TOPIC_KEY", "k3y+/Canary=")];
+    let own = [("WEBSITE_AUTH_ENABLED", "true"), ("HDAI_TOPIC_ENDPOINT", endpoint.as_str()), ("HDAI_TOPIC_KEY", "k3y+/Canary=")];
     Handler::start(folder, &[&own, more].concat())
 }
 
 impl Handler {
     fn call_api(&self, method: &str, path: &str, body: &Value) -> u16 {
-        let token = token(&self.folder, &["CareLineManager"], &[]);
-        let request = self.client.request(method.parse().unwrap(), self.url(path)).bearer_auth(token);
+        let claims = json!([{ "typ": "oid", "val": "5b54" }, { "typ": "roles", "val": "CareLineManager" }]);
+        let principal = BASE64_STANDARD.encode(json!({ "auth_typ": "aad", "claims": claims }).to_string());
+        let request = self.client.request(method.parse().unwrap(), self.url(path)).header("x-ms-client-principal", principal);
         self.send(request.header("content-type", "application/json").body(body.to_string())).status
     }
 
@@ -117,7 +117,7 @@ fn every_fact_is_published_once_with_ids_only() {
 #[test]
 fn without_a_topic_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
-    let handler = Handler::start(folder.path(), &[]);
+    let handler = Handler::start(folder.path(), &[("WEBSITE_AUTH_ENABLED", "true")]);
     assert_eq!((handler.admit(900_001), handler.discharge(900_001)), (201, 200));
     assert_eq!(handler.waiting(), 0);
     assert_eq!(handler.timer(), "no topic is configured");
