@@ -97,6 +97,12 @@ async fn verify(
         let chain = chain.map(|chain| format!("chain {chain}: ")).unwrap_or_default();
         say!("{chain}{}", told(breach));
     }
+    if report.foreign > 0 {
+        say!(
+            "{} checkpoints were signed with another key and vouch for nothing: verify with the key of their day, too.",
+            report.foreign
+        );
+    }
     if report.before > 0 {
         say!("{} events are from before the chain began: nothing vouches for them.", super::thousands(report.before));
     }

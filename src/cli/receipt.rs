@@ -1,6 +1,5 @@
 //! `hdai receipt`: is a receipt genuine?
 
-use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -8,7 +7,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
 use sha2::{Digest as _, Sha256};
 
-use crate::config::{Config, make_key_file};
+use crate::config::{Config, make_key_file, read_key_file};
 use crate::error::{Error, Result};
 use crate::workflow::{KEY_BYTES_MIN, SigningKey};
 
@@ -113,9 +112,5 @@ pub(super) fn signing_key(config: &Config) -> Result<SigningKey> {
 }
 
 fn read_key(path: &Path) -> Result<Option<SigningKey>> {
-    match std::fs::read_to_string(path) {
-        Ok(text) => SigningKey::from_base64(&text).map(Some),
-        Err(error) if error.kind() == ErrorKind::NotFound => Ok(None),
-        Err(cause) => Err(Error::unavailable(format!("the key {} cannot be read", path.display())).caused_by(cause)),
-    }
+    read_key_file(path)?.map(|text| SigningKey::from_base64(&text)).transpose()
 }

@@ -301,16 +301,16 @@ fn blob_settings(text: &dyn Fn(&str) -> Result<String>, account_url: &str) -> Re
         "" => account_url.starts_with("https://") || signature.is_some(),
         _ => return Err(Error::invalid("the setting HDAI_BLOB_STORE must be azure or local")),
     };
+    if account_url.contains(['?', '#', '@']) {
+        return Err(Error::invalid(
+            "the setting HDAI_BLOB_ACCOUNT_URL must be the account's address alone: a signature goes into HDAI_BLOB_SAS",
+        ));
+    }
     if !azure {
         return Ok(None);
     }
     if !is_plain_on_this_machine(account_url) && !account_url.starts_with("https://") {
         return Err(Error::invalid("the setting HDAI_BLOB_ACCOUNT_URL must be https, unless it is an emulator on this machine"));
-    }
-    if account_url.contains(['?', '#', '@']) {
-        return Err(Error::invalid(
-            "the setting HDAI_BLOB_ACCOUNT_URL must be the account's address alone: a signature goes into HDAI_BLOB_SAS",
-        ));
     }
     Ok(Some(BlobSettings { account_url: account_url.to_owned(), signature }))
 }

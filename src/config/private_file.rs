@@ -26,7 +26,9 @@ pub fn make_key_file(path: &Path, text: &str) -> Result<()> {
     });
     // Whether it was linked or not, its own name goes.
     let removed = std::fs::remove_file(&new);
-    linked.and(removed).map_err(failed)
+    // What the key wraps may be committed next: its name must outlast a power cut, too.
+    let kept = std::fs::File::open(path.parent().unwrap_or(Path::new("."))).and_then(|folder| folder.sync_all());
+    linked.and(removed).and(kept).map_err(failed)
 }
 
 /// The text of a key file; `None` if it is not there.

@@ -102,7 +102,11 @@ fn is_loopback(host: &str) -> bool {
 }
 
 /// What else than [`super::AZURE_MARKS`] tells that this process acts in Azure: the endpoint of a managed identity, a workload's token.
-const IDENTITY_MARKS: [&str; 3] = ["IDENTITY_ENDPOINT", "MSI_ENDPOINT", "AZURE_FEDERATED_TOKEN_FILE"];
+const IDENTITY_MARKS: [&str; 5] =
+    ["IDENTITY_ENDPOINT", "MSI_ENDPOINT", "AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_ID", "AzureWebJobsStorage__accountName"];
+
+/// Our own settings that name something in the cloud when they are https.
+const CLOUD_URLS: [&str; 4] = ["HDAI_BLOB_ACCOUNT_URL", "HDAI_QUEUE_URL", "HDAI_TOPIC_ENDPOINT", "HDAI_DATA_KEY_URL"];
 
 /// Whether the development issuer may be used beside these settings.
 pub(super) fn development(
@@ -115,6 +119,10 @@ pub(super) fn development(
     let marks = super::AZURE_MARKS.into_iter().chain(IDENTITY_MARKS);
     if let Some(mark) = marks.into_iter().find(|mark| lookup(mark).is_some()) {
         return Development::Refused(mark);
+    }
+    let https = |name: &&str| lookup(name).is_some_and(|url| url.trim().to_ascii_lowercase().starts_with("https://"));
+    if let Some(name) = CLOUD_URLS.into_iter().find(https) {
+        return Development::Refused(name);
     }
     let sql_elsewhere = sql.is_some_and(|sql| match &sql.connection {
         SqlConnection::Text(text) => !names_this_machine_only(text.reveal()),

@@ -53,6 +53,8 @@ impl Alert {
 struct Recent {
     touched: VecDeque<DateTime<Utc>>,
     refused: VecDeque<DateTime<Utc>>,
+    /// When work at an unusual hour was told of.
+    unusual: Option<DateTime<Utc>>,
 }
 
 /// The rules at work.
@@ -79,13 +81,15 @@ impl Watch {
             return alerts;
         }
         let cares = matches!(event.action, Action::Admit | Action::Discharge | Action::ReadCensus);
-        if !cares && self.rules.off_hours.is_some_and(|hours| within(hours, event.at.hour())) {
-            alerts.push(Alert::OffHours);
-        }
+        let unusual = !cares && self.rules.off_hours.is_some_and(|hours| within(hours, event.at.hour()));
         if self.recent.len() >= CALLERS_MAX && !self.recent.contains_key(&event.caller.id) {
             self.recent.clear();
         }
         let recent = self.recent.entry(event.caller.id.clone()).or_default();
+        if unusual && recent.unusual.is_none_or(|told| event.at - told > WINDOW) {
+            recent.unusual = Some(event.at);
+            alerts.push(Alert::OffHours);
+        }
         if event.encounter.is_some() && reached(&mut recent.touched, event.at, self.rules.mass_access) {
             alerts.push(Alert::MassAccess);
         }
@@ -164,6 +168,7 @@ mod tests {
         assert_eq!(watch.see(&by("aud", Action::ReadAudit, 0).detail(EXPORT)), [Alert::Export]);
         let night = 14 * 60;
         assert_eq!(watch.see(&by("sue", Action::ReadModel, night)), [Alert::OffHours]);
+        assert_eq!(watch.see(&by("sue", Action::ReadModel, night + 1)), [], "told of once in a while");
         assert_eq!(watch.see(&by("sue", Action::ReadModel, 24 * 60 - 3 * 60 - 1)), [Alert::OffHours], "past midnight");
         assert_eq!(watch.see(&by("sue", Action::ReadModel, 22 * 60)), [], "seven in the morning");
         assert_eq!(watch.see(&admits("nurse", night)), [], "patients come at night, too");

@@ -28,7 +28,7 @@ use warp::http::header::STRICT_TRANSPORT_SECURITY;
 use warp::http::{HeaderMap, HeaderValue, Method, StatusCode};
 use warp::{Filter, Reply};
 
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::sign_in::SignIn;
 use crate::workflow::Hospital;
 
@@ -82,6 +82,10 @@ pub fn routes(app: Arc<App>) -> impl Filter<Extract = (impl Reply,), Error = std
         .and(warp::body::stream())
         .and(with_app.clone())
         .then(|function: String, headers: HeaderMap, body, app: Arc<App>| async move {
+            if !is_from_a_host(&headers) {
+                return problem::of(&Error::new(Kind::Forbidden, "only the Functions host on this machine calls a trigger"))
+                    .into_response();
+            }
             match read_body(body, app.hospital.config.trigger_bytes_max).await {
                 Ok(body) => trigger::answer(&app, &function, &headers, &body).await.into_response(),
                 Err(refused) => problem::body_refused(refused).into_response(),
@@ -118,6 +122,14 @@ pub fn routes(app: Arc<App>) -> impl Filter<Extract = (impl Reply,), Error = std
         }
         response
     })
+}
+
+/// Whether a trigger's call may be a Functions host's: it names the loopback, and no web page sent it. A page in a browser of this machine
+/// could otherwise bring in a file of its own.
+fn is_from_a_host(headers: &HeaderMap) -> bool {
+    let loopback = |host: &str| matches!(host.rsplit_once(':').map_or(host, |(host, _)| host), "127.0.0.1" | "localhost" | "[::1]");
+    let host = headers.get("host").is_none_or(|host| host.to_str().is_ok_and(loopback));
+    host && !headers.contains_key("origin") && !headers.contains_key("sec-fetch-site")
 }
 
 async fn not_found(_: warp::Rejection) -> std::result::Result<warp::reply::Response, std::convert::Infallible> {

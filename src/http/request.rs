@@ -32,7 +32,8 @@ impl ApiRequest {
     /// A query parameter, decoded; `None` if it is absent or empty.
     pub fn text(&self, name: &str) -> Option<String> {
         let (_, value) = self.query.split('&').filter_map(|pair| pair.split_once('=')).find(|(key, _)| *key == name)?;
-        let value = percent_encoding::percent_decode_str(value).decode_utf8().ok()?;
+        // What is no text asks for nothing that is there, and not for everything.
+        let value = percent_encoding::percent_decode_str(value).decode_utf8_lossy();
         (!value.is_empty()).then(|| value.into_owned())
     }
 

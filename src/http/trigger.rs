@@ -234,7 +234,7 @@ fn tell_operators(expiry: &event_grid::VaultExpiry) {
         object,
         object_type,
         ends,
-        "a {} of the Key Vault {}: make a new version of it and restart the app",
+        "a {} of the Key Vault {}: make a new version of it; settings that are Key Vault references want a restart",
         object_type.to_lowercase(),
         if *expired { "has ended" } else { "ends soon" }
     );

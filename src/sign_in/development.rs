@@ -1,7 +1,6 @@
 //! The development issuer: it signs tokens for runs on one machine, with a key that lies in the folder of local state, and they are
 //! validated like Entra's. Whoever may read the folder may sign; where anything speaks of Azure there is no such issuer.
 
-use std::io::{ErrorKind, Write as _};
 use std::path::Path;
 
 use aws_lc_rs::rand::SystemRandom;
@@ -15,6 +14,7 @@ use serde_json::json;
 
 use super::Verifier;
 use super::verifier::Keys;
+use crate::config::{make_key_file, read_key_file};
 use crate::domain::Role;
 use crate::domain::access::Proof;
 use crate::error::{Error, Result};
@@ -47,7 +47,7 @@ impl Key {
         }
         let document = EcdsaKeyPair::generate_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, &SystemRandom::new())
             .map_err(|_| Error::unavailable("no signing key can be made"))?;
-        make(&path, &STANDARD.encode(document.as_ref()))?;
+        make_key_file(&path, &STANDARD.encode(document.as_ref()))?;
         read(&path)?.ok_or_else(|| Error::unavailable(format!("the key {} was taken away as it was made", path.display())))
     }
 
@@ -82,34 +82,9 @@ impl Key {
 }
 
 fn read(path: &Path) -> Result<Option<Key>> {
-    let text = match std::fs::read_to_string(path) {
-        Ok(text) => text,
-        Err(error) if error.kind() == ErrorKind::NotFound => return Ok(None),
-        Err(cause) => return Err(Error::unavailable(format!("the key {} cannot be read", path.display())).caused_by(cause)),
-    };
+    let Some(text) = read_key_file(path)? else { return Ok(None) };
     let key = STANDARD.decode(text.trim()).ok().and_then(|pkcs8| Key::of(&pkcs8));
     key.map(Some).ok_or_else(|| Error::invalid(format!("the key {} is damaged: remove it, and a new one is made", path.display())))
-}
-
-/// Writes the key whole, for its owner alone; one that another process has made meanwhile stays.
-fn make(path: &Path, text: &str) -> Result<()> {
-    let failed = |cause: std::io::Error| Error::unavailable(format!("the key {} cannot be made", path.display())).caused_by(cause);
-    let new = path.with_extension(format!("{}.new", uuid::Uuid::new_v4().simple()));
-    let mut options = std::fs::OpenOptions::new();
-    options.write(true).create_new(true);
-    #[cfg(unix)]
-    std::os::unix::fs::OpenOptionsExt::mode(&mut options, 0o600);
-    let written = options.open(&new).and_then(|mut file| {
-        file.write_all(text.as_bytes())?;
-        file.sync_all()
-    });
-    let linked = written.and_then(|()| match std::fs::hard_link(&new, path) {
-        Err(error) if error.kind() == ErrorKind::AlreadyExists => Ok(()),
-        linked => linked,
-    });
-    // Whether it was linked or not, its own name goes.
-    let removed = std::fs::remove_file(&new);
-    linked.and(removed).map_err(failed)
 }
 
 #[cfg(test)]

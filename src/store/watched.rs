@@ -33,7 +33,8 @@ impl Watched {
 
     /// An event was committed.
     fn tell(&self, event: &AuditEvent) {
-        let AuditEvent { caller, action, outcome, encounter, detail, .. } = event;
+        // Which encounter it is about is in the trail, by the correlation, and not for a log.
+        let AuditEvent { caller, action, outcome, detail, .. } = event;
         tracing::info!(
             event = "audit",
             caller = caller.id,
@@ -43,7 +44,6 @@ impl Watched {
             correlation = caller.correlation,
             action = action.name(),
             outcome = outcome.name(),
-            encounter = encounter.map(EncounterId::get),
             detail,
             "audited"
         );

@@ -48,7 +48,7 @@ async fn predict(hospital: &Hospital, encounter: &Encounter) -> Option<Predictio
     match hospital.champion().await {
         Ok(model) => model.map(|model| model.predict(encounter)),
         Err(error) => {
-            tracing::error!(encounter = encounter.id.get(), %error, "no prediction: the model cannot be used");
+            tracing::error!(%error, "no prediction: the model cannot be used");
             None
         }
     }

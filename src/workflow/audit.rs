@@ -32,6 +32,8 @@ pub struct TrailReport {
     pub chains: usize,
     /// Checkpoints that the chains were held against.
     pub checkpoints: usize,
+    /// Checkpoints that were signed with another key, and so vouch for nothing.
+    pub foreign: usize,
     /// Events from before the chains began, which nothing vouches for.
     pub before: u64,
     /// What is wrong: the first breach of each chain.
@@ -113,8 +115,10 @@ pub async fn verify_audit(
     now: DateTime<Utc>,
 ) -> Result<TrailReport> {
     hospital.allow(caller, Action::ReadAudit, now).await?;
-    let checkpoints = checkpoints.iter().map(|text| open(hospital, text)).collect::<Result<Vec<_>>>()?;
-    let mut report = TrailReport { events: 0, chains: 0, checkpoints: checkpoints.len(), before: 0, findings: Vec::new() };
+    let (foreign, ours): (Vec<_>, Vec<_>) = checkpoints.iter().partition(|text| hospital.receipt_key.is_of_another_key(text));
+    let checkpoints = ours.into_iter().map(|text| open(hospital, text)).collect::<Result<Vec<_>>>()?;
+    let (chains, foreign) = (0, foreign.len());
+    let mut report = TrailReport { events: 0, chains, checkpoints: checkpoints.len(), foreign, before: 0, findings: Vec::new() };
     let in_range = |at: DateTime<Utc>| from.is_none_or(|from| at >= from) && to.is_none_or(|to| at < to);
     for head in heads(hospital, &checkpoints).await? {
         report.chains += 1;

@@ -314,10 +314,18 @@ fn too_large(bytes_max: u64) -> Error {
 }
 
 pub(super) async fn superseded(caller: &Caller, hospital: &Hospital, id: &ImportId, now: DateTime<Utc>) -> Result<Imported> {
-    let audit = AuditEvent::new(caller, Action::Import, Outcome::Success, now).detail(format!("{id} was taken over"));
-    hospital.store.append_audit(&audit).await?;
+    let import = ledger_entry(hospital, id).await?;
+    let note = |what: &str| AuditEvent::new(caller, Action::Import, Outcome::Success, now).detail(format!("{id} {what}"));
+    if import.state != State::Running {
+        // Another delivery has ended it; or this one has, in a commit whose answer was lost.
+        hospital.store.append_audit(&note("was over before")).await?;
+        leave_receipt(hospital, &import).await?;
+        tag(hospital, &import).await;
+        return Ok(Imported { already: true, ..Imported::of(import) });
+    }
+    hospital.store.append_audit(&note("was taken over")).await?;
     tracing::info!(import = %id, "another delivery of the same file has taken over");
-    Ok(Imported { superseded: true, ..Imported::of(ledger_entry(hospital, id).await?) })
+    Ok(Imported { superseded: true, ..Imported::of(import) })
 }
 
 pub(super) async fn ledger_entry(hospital: &Hospital, id: &ImportId) -> Result<Import> {

@@ -19,6 +19,8 @@ const BATCH_MAX: u32 = 500;
 /// How long a lease runs: longer than a token and an answer may take together, and a clock may be wrong. If its holder dies, the next
 /// one waits for so long.
 const LEASE: TimeDelta = TimeDelta::seconds(30);
+/// How much of it a token and a post may take.
+const POSTED_WITHIN: TimeDelta = TimeDelta::seconds(22);
 
 /// The first pause after a failure; the next are twice as long each.
 const PAUSE_MIN: Duration = Duration::from_secs(2);
@@ -75,6 +77,10 @@ pub async fn publish(hospital: &Hospital, now: fn() -> DateTime<Utc>) -> Result<
             Leased::Held(until) => return Ok(Published { again: Some(until), ..published }),
             Leased::Taken { announcements, failures } => (announcements, failures),
         };
+        if now() + POSTED_WITHIN > begun + LEASE {
+            // The record was slow: the lease may end before the topic has answered, and another instance would send the same.
+            return Ok(Published { again: Some(begun + LEASE), ..published });
+        }
         let (error, pause) = match post(topic, &announcements).await {
             Posted::Accepted => {
                 hospital.store.publish_announcements(&lease, now()).await?;

@@ -67,6 +67,12 @@ impl SigningKey {
         Ok(VerifiedReceipt { import, receipt })
     }
 
+    /// Was this text signed, and with another key than this?
+    pub(super) fn is_of_another_key(&self, text: &[u8]) -> bool {
+        let value = serde_json::from_slice::<Value>(text).unwrap_or_default();
+        value["signature"]["keyId"].as_str().is_some_and(|id| id != self.id)
+    }
+
     /// The object that was signed with this key, without its signature.
     pub(super) fn open(&self, text: &[u8]) -> Result<Value> {
         let unsigned = || Error::invalid("this is no receipt and no checkpoint: a JSON object with a signature");

@@ -1,8 +1,6 @@
 //! Rotate the keys of the names: a new data key, every name under it, then the older keys retired. The record stays in use meanwhile. A run that was
 //! killed is gone on with by the next.
 
-use std::time::Duration;
-
 use chrono::{DateTime, Utc};
 
 use super::Hospital;
@@ -66,12 +64,13 @@ pub async fn rotate_keys(
                 look.unreadable
             )));
         }
-        if look.missed == 0 && current(&record.data_keys().await?)? == target {
+        // A look that found nothing to do: a batch that was under way when the key changed may have come in behind the one before.
+        if look.missed == 0 && look.replaced == 0 && current(&record.data_keys().await?)? == target {
             let detail = format!("data keys {} retired, {encounters} encounters encrypted anew with {target}", ids.join(", "));
             record.retire_keys(&ids, &event(Outcome::Success, detail)).await?;
             return Ok(Rotated { current: target, retired: ids, encounters, resumed });
         }
-        tokio::time::sleep(Duration::from_millis(200)).await;
+        tokio::time::sleep(FRESH).await;
     }
     Err(Error::unavailable(
         "names under older keys keep coming: is an older version of this program still running? Stop it and run this again; nothing is lost",
@@ -80,6 +79,7 @@ pub async fn rotate_keys(
 
 #[derive(Default)]
 struct Look {
+    replaced: u64,
     missed: u64,
     unreadable: u64,
 }
@@ -90,6 +90,7 @@ async fn sweep(record: &Sealed, target: &str, encounters: &mut u64, progress: &(
     while let Some(page) = record.reseal(target, after, PAGE_ROWS).await? {
         after = Some(page.last);
         *encounters += page.replaced;
+        look.replaced += page.replaced;
         look.missed += page.missed;
         look.unreadable += page.unreadable;
         progress(*encounters);

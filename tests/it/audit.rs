@@ -37,7 +37,8 @@ fn folder() -> tempfile::TempDir {
 /// What somebody does who can write the file: the triggers are no obstacle.
 fn tamper(folder: &Path, sql: &str) {
     let raw = Connection::open(folder.join("hdai.db")).unwrap();
-    raw.execute_batch("DROP TRIGGER audit_is_never_changed; DROP TRIGGER audit_is_never_deleted;").unwrap();
+    raw.execute_batch("DROP TRIGGER audit_is_never_changed; DROP TRIGGER audit_is_never_deleted; DROP TRIGGER audit_is_chained;")
+        .unwrap();
     raw.execute_batch(sql).unwrap();
 }
 
@@ -80,6 +81,7 @@ fn whatever_is_done_to_the_trail_is_found_and_named() {
                 SELECT at, caller, roles, proof, correlation, action, outcome, encounter, detail, origin,";
     let forged = format!("{copy} NULL, NULL, NULL FROM audit WHERE seq = 12;");
     let doubled = format!("DROP INDEX audit_chain; {copy} chain, place, hash FROM audit WHERE seq = 12;");
+    let before = format!("{copy} 0, -1, hash FROM audit WHERE seq = 12;");
     let elsewhere = format!("{copy} 99, place, hash FROM audit WHERE seq = 12;");
     for (change, words) in [
         ("UPDATE audit SET outcome = 'refused' WHERE seq = 12;", "event 12 was altered"),
@@ -96,6 +98,7 @@ fn whatever_is_done_to_the_trail_is_found_and_named() {
         (&forged, "event 41 was put in"),
         (&doubled, "event 41 was put in"),
         (&elsewhere, "event 41 was put in"),
+        (&before, "event 41 was put in"),
         ("UPDATE audithead SET hash = 'x';", "contradicts"),
         ("DELETE FROM audithead;", "event"),
     ] {

@@ -18,16 +18,11 @@ use crate::store::rules::{audit_event, event_as, head_is_gone};
 /// Chains, from 0: a transaction locks one until it ends.
 pub(super) const CHAINS: u32 = 8;
 
-/// The chain of an operation: any one will do, so long as operations spread over all of them.
-fn chain_of(operation: &str) -> u32 {
-    let digit = operation.chars().next().and_then(|first| first.to_digit(16)).unwrap_or_default();
-    digit % CHAINS
-}
-
-/// Adds `event`. It must come last in its transaction: the chain is locked from here on.
+/// Adds `event`. The chain is locked from here on, so a transaction touches afterwards only what it has locked before. Any chain will do,
+/// but one for all events of a transaction; another attempt takes another, lest a session that hangs hold all of them up.
 pub(super) async fn append(session: &mut Session, sql: &Statements, event: &AuditEvent) -> Outcome<()> {
     let operation = session.operation().to_owned();
-    let chain = chain_of(&operation);
+    let chain = session.draw() % CHAINS;
     let head = session.row(&sql.advance_chain, &[Parameter::Long(Some(chain.into()))]).await?;
     let head = head.ok_or_else(head_is_gone)?;
     let (place, previous) = (count(&head, "place")?, text(&head, "hash")?.to_owned());

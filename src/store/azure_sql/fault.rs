@@ -148,7 +148,7 @@ impl From<Fault> for Error {
                     return Error::unavailable(format!("the database is not available: {meaning} ({numbers}); try again later"));
                 }
                 if matches!(error.code(), 2601 | 2627) {
-                    return Error::conflict(format!("another call stored the same key first ({numbers}); try again"));
+                    return Error::unavailable(format!("another call stored the same key first ({numbers}); try again"));
                 }
                 Error::internal(format!(
                     "the database refused a statement ({numbers}); the number is explained in Microsoft's list of errors"

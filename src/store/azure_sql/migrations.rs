@@ -113,6 +113,9 @@ fn explain(fault: Fault, schema: &str) -> Fault {
     }
 }
 
+/// Run it with `sqlcmd -b`, which stops at the first error. `sqlcmd` itself begins with QUOTED_IDENTIFIER OFF, and filtered indexes want it on.
+const SCRIPT_HEAD: &str = "SET XACT_ABORT ON;\nSET NOCOUNT ON;\nSET QUOTED_IDENTIFIER ON;\nSET ANSI_NULLS ON;\n";
+
 /// Every migration as a script for `sqlcmd` or a query window, for a new database.
 pub fn script(schema: &str) -> String {
     let names: Vec<_> = ddl::migrations(schema).iter().map(|migration| migration.name).collect();
@@ -121,7 +124,7 @@ pub fn script(schema: &str) -> String {
 
 /// The migrations of these names as a script. It leaves the same checksums as [`run`], which then finds nothing to do.
 pub(super) fn script_of(schema: &str, names: &[&str]) -> String {
-    let mut text = String::from("SET XACT_ABORT ON;\nSET NOCOUNT ON;\n");
+    let mut text = String::from(SCRIPT_HEAD);
     for (migration, Numbered { checksum, .. }) in ddl::migrations(schema).iter().zip(known()) {
         if !names.contains(&migration.name) {
             continue;

@@ -46,8 +46,13 @@ pub(super) async fn lease(
     let failures = u32::try_from(number(&row, "failures")?).map_err(|_| unreadable("negative count"))?;
     session.execute(&sql.lease_announcements, &[Parameter::Text(lease), Parameter::Long(Some(limit.into()))]).await?;
     let rows = session.rows(&sql.leased_announcements, &[Parameter::Text(lease)]).await?;
-    let announcements: Outcome<Vec<_>> = rows.iter().map(read).collect();
-    Ok(Leased::Taken { announcements: announcements?, failures })
+    let announcements = rows.iter().map(read).collect::<Outcome<Vec<_>>>()?;
+    if announcements.is_empty() {
+        // Another instance was quicker.
+        end(session, sql, lease, now, failures).await?;
+        return Ok(Leased::Nothing);
+    }
+    Ok(Leased::Taken { announcements, failures })
 }
 
 fn read(row: &Row) -> Outcome<Announcement> {

@@ -101,8 +101,8 @@ pub(super) async fn finish(
     if session.execute(end_part, &key).await? == 0 {
         return Ok(PartStep::Superseded);
     }
-    audit::append(session, sql, event).await?;
     if *end == PartEnd::Done && !left(session, sql, id).await?.is_empty() {
+        audit::append(session, sql, event).await?;
         return Ok(PartStep::Committed);
     }
     let (state, failure) = closing(end);
@@ -112,6 +112,7 @@ pub(super) async fn finish(
     if state == State::Done {
         outbox::announce(session, sql, closing_event, &Fact::ImportCompleted(id.clone())).await?;
     }
+    audit::append(session, sql, event).await?;
     audit::append(session, sql, closing_event).await?;
     Ok(PartStep::Closed)
 }

@@ -197,7 +197,7 @@ statements! { s:
         ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT 1 ROWS ONLY");
     models = format!("SELECT {MODEL_COLUMNS} FROM {s}.models ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY");
 
-    /// Locks the chain until the transaction ends. It is the last thing a transaction waits for, so no two wait for each other.
+    /// Locks the chain until the transaction ends. A transaction that does more afterwards touches only what it has locked before.
     advance_chain = format!("UPDATE {s}.audithead SET place = place + 1 OUTPUT INSERTED.place, INSERTED.hash WHERE chain = @P1");
     chain_hash = format!("UPDATE {s}.audithead SET hash = @P2 WHERE chain = @P1");
     audit_heads = format!("SELECT chain, place, hash FROM {s}.audithead ORDER BY chain");
@@ -209,12 +209,12 @@ statements! { s:
     audit_chain = format!("SELECT seq, place, hash, {AUDIT_COLUMNS} FROM {s}.audit\n\
         WHERE chain = @P1 AND place >= @P2 AND (place > @P2 OR seq > @P3)\n\
         ORDER BY place, seq OFFSET 0 ROWS FETCH NEXT @P4 ROWS ONLY");
-    audit_unchained = format!("SELECT CAST(COUNT_BIG(CASE WHEN a.seq < f.firstseq THEN 1 END) AS bigint) AS unchained,\n  \
-          CAST(COUNT_BIG(CASE WHEN a.seq > f.firstseq THEN 1 END) AS bigint) AS since,\n  \
-          CAST(MIN(CASE WHEN a.seq > f.firstseq THEN a.seq END) AS bigint) AS firstsince\n\
+    audit_unchained = format!("SELECT CAST(COUNT_BIG(CASE WHEN a.place IS NULL AND a.seq < f.firstseq THEN 1 END) AS bigint) AS unchained,\n  \
+          CAST(COUNT_BIG(CASE WHEN a.place IS NOT NULL OR a.seq > f.firstseq THEN 1 END) AS bigint) AS since,\n  \
+          CAST(MIN(CASE WHEN a.place IS NOT NULL OR a.seq > f.firstseq THEN a.seq END) AS bigint) AS firstsince\n\
         FROM {s}.audit AS a CROSS JOIN (SELECT COALESCE(MIN(seq), CAST(9223372036854775807 AS bigint)) AS firstseq FROM {s}.audit\n  \
-          WHERE place IS NOT NULL) AS f\n\
-        WHERE a.place IS NULL OR NOT EXISTS (SELECT 1 FROM {s}.audithead AS h WHERE h.chain = a.chain)");
+          WHERE place >= 1) AS f\n\
+        WHERE a.place IS NULL OR a.place < 1 OR NOT EXISTS (SELECT 1 FROM {s}.audithead AS h WHERE h.chain = a.chain)");
 
     insert_announcement = format!("INSERT INTO {s}.outbox (id, fact, subject, [at], lease) VALUES (@P1, @P2, @P3, @P4, N'')");
     announcement_waits = format!("SELECT CAST(1 AS int) AS waits FROM {s}.outbox ORDER BY seq OFFSET 0 ROWS FETCH NEXT 1 ROWS ONLY");
@@ -225,7 +225,8 @@ statements! { s:
         WHERE seq IN (SELECT seq FROM {s}.outbox ORDER BY seq OFFSET 0 ROWS FETCH NEXT @P2 ROWS ONLY)");
     leased_announcements = format!("SELECT id, fact, subject, [at] FROM {s}.outbox WHERE lease = @P1 ORDER BY seq");
     published_announcements = format!("DELETE FROM {s}.outbox WHERE lease = @P1");
-    aged_announcements = format!("DELETE FROM {s}.outbox WHERE [at] < @P1");
+    /// Those that were never on their way are not given up.
+    aged_announcements = format!("DELETE FROM {s}.outbox WHERE [at] < @P1 AND lease <> N''");
     end_outbox_lease = format!("UPDATE {s}.outbox_lease SET until = @P2, failures = @P3 WHERE lease = @P1");
 
     data_keys = format!("SELECT id, wrapped, wrappedby, [state], created FROM {s}.datakeys ORDER BY created, id");

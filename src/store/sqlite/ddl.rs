@@ -208,6 +208,10 @@ ALTER TABLE audit ADD COLUMN chain INTEGER; -- NULL in events from before the ch
 ALTER TABLE audit ADD COLUMN place INTEGER; -- number in the chain, from 1
 ALTER TABLE audit ADD COLUMN hash TEXT; -- SHA-256 of the event, its place and the hash before it
 
+CREATE TRIGGER audit_is_chained BEFORE INSERT ON audit WHEN NEW.place IS NULL OR NEW.place < 1 OR NEW.hash IS NULL BEGIN
+  SELECT RAISE(ABORT, 'an audit event must stand in the chain: is an older version of the program at work?');
+END;
+
 CREATE UNIQUE INDEX audit_chain ON audit (chain, place) WHERE place IS NOT NULL;
 CREATE INDEX audit_encounter ON audit (encounter) WHERE encounter IS NOT NULL;
 

@@ -171,10 +171,11 @@ statements! {
     AUDIT_ABOUT = audit_page(" AND encounter = ?8");
     AUDIT_CHAIN = format!("SELECT seq, place, hash, {AUDIT_COLUMNS} FROM audit \
         WHERE chain = ?1 AND place >= ?2 AND (place > ?2 OR seq > ?3) ORDER BY place, seq LIMIT ?4");
-    AUDIT_UNCHAINED = "SELECT count(*) FILTER (WHERE a.seq < f.seq) AS before, count(*) FILTER (WHERE a.seq > f.seq) AS since, \
-        min(a.seq) FILTER (WHERE a.seq > f.seq) AS firstsince \
-        FROM audit a, (SELECT coalesce(min(seq), 9223372036854775807) AS seq FROM audit WHERE place IS NOT NULL) f \
-        WHERE a.place IS NULL OR a.chain NOT IN (SELECT chain FROM audithead)";
+    AUDIT_UNCHAINED = "SELECT count(*) FILTER (WHERE a.place IS NULL AND a.seq < f.seq) AS before, \
+        count(*) FILTER (WHERE a.place IS NOT NULL OR a.seq > f.seq) AS since, \
+        min(a.seq) FILTER (WHERE a.place IS NOT NULL OR a.seq > f.seq) AS firstsince \
+        FROM audit a, (SELECT coalesce(min(seq), 9223372036854775807) AS seq FROM audit WHERE place >= 1) f \
+        WHERE a.place IS NULL OR a.place < 1 OR a.chain NOT IN (SELECT chain FROM audithead)";
 
     INSERT_ANNOUNCEMENT = "INSERT INTO outbox (id, fact, subject, at, lease) VALUES (?1, ?2, ?3, ?4, '')";
     ANNOUNCEMENT_WAITS = "SELECT 1 FROM outbox LIMIT 1";
@@ -183,7 +184,8 @@ statements! {
     LEASE_ANNOUNCEMENTS = "UPDATE outbox SET lease = ?1 WHERE seq IN (SELECT seq FROM outbox ORDER BY seq LIMIT ?2)";
     LEASED_ANNOUNCEMENTS = "SELECT id, fact, subject, at FROM outbox WHERE lease = ?1 ORDER BY seq";
     PUBLISHED_ANNOUNCEMENTS = "DELETE FROM outbox WHERE lease = ?1";
-    AGED_ANNOUNCEMENTS = "DELETE FROM outbox WHERE at < ?1";
+    /// Those that were never on their way are not given up.
+    AGED_ANNOUNCEMENTS = "DELETE FROM outbox WHERE at < ?1 AND lease <> ''";
     END_OUTBOX_LEASE = "UPDATE outbox_lease SET until = ?2, failures = ?3 WHERE lease = ?1";
 
     DATA_KEYS = "SELECT id, wrapped, wrappedby, state, created FROM datakeys ORDER BY created, id";

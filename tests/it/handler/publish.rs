@@ -248,8 +248,12 @@ fn two_handlers_over_one_sql_database_do_so_too() {
     let topic = Topic::start(Mood::Slow(150));
     let (connection, authority) = (server.connection_string(), server.ca_file().display().to_string());
     let vars = [("HDAI_SQL_CONNECTION", connection.as_str()), ("HDAI_SQL_CA_FILE", authority.as_str())];
-    let handlers = ["one", "other"].map(|name| start(&folder.path().join(name), &topic, &vars));
-    two_handlers(&topic, handlers);
+    let one = start(&folder.path().join("one"), &topic, &vars);
+    // Names are encrypted with keys that one key file wraps.
+    std::fs::create_dir_all(folder.path().join("other")).unwrap();
+    std::fs::copy(folder.path().join("one/data.key"), folder.path().join("other/data.key")).unwrap();
+    let other = start(&folder.path().join("other"), &topic, &vars);
+    two_handlers(&topic, [one, other]);
     assert_eq!(server.refusals(), Vec::<String>::new());
 }
 

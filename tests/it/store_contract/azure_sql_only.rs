@@ -377,7 +377,7 @@ async fn was_done_once(store: &AzureSql, which: &str) {
 /// Runs `check` for every method that writes, side by side: most of the time is spent waiting between attempts.
 fn for_every_write<W: Future<Output = ()> + Send + 'static>(check: impl Fn(&'static str) -> W) {
     runtime().block_on(async {
-        let running: Vec<_> = WRITES.into_iter().map(|which| tokio::spawn(check(which))).collect();
+        let running: Vec<_> = WRITES.iter().map(|which| tokio::spawn(check(which))).collect();
         for check in running {
             check.await.unwrap();
         }

@@ -103,7 +103,8 @@ impl Pool {
         if work != Work::Reading {
             connection.begin().await?;
         }
-        Ok(Session { connection, slot, operation: operation.to_owned() })
+        let draw = Uuid::new_v4().as_u64_pair().1 as u32;
+        Ok(Session { connection, slot, operation: operation.to_owned(), draw })
     }
 
     /// Was the operation committed?
@@ -259,12 +260,18 @@ pub(super) struct Session {
     connection: Connection,
     slot: PooledConnection<'static, Slots>,
     operation: String,
+    draw: u32,
 }
 
 impl Session {
     /// The id of the operation, 32 hex digits, the same in all its attempts.
     pub(super) fn operation(&self) -> &str {
         &self.operation
+    }
+
+    /// A number by chance, another one in each attempt.
+    pub(super) fn draw(&self) -> u32 {
+        self.draw
     }
 
     fn give_back(self) {
