@@ -64,7 +64,7 @@ pub(super) async fn run(config: &Config, args: &Args) -> Result<ExitCode> {
     let stores = Stores::open(&scratch).await?;
     let patients = patients(1)?;
     let mut parts = signing_in(&scratch, args.admissions).await?;
-    parts.push(Part::alone("authorisation: role and scopes", role_check(args.admissions)));
+    parts.push(Part::alone("authorisation: role check", role_check(args.admissions)));
     parts.push(Part::beside("encryption: names sealed", stores.sealing(&patients).await?));
     let admitted = stores.admissions(&patients).await?;
     let at = scratch.path();
@@ -90,7 +90,7 @@ fn print(args: &Args, whole: f64, parts: &[Part], admitted: (f64, f64), event_al
     for Part { what, with_us, without_us, cost_us, share } in parts {
         say!("{what:<46} {:>9} {:>9} {cost_us:>9.2} {:>7.2} %", cell(*with_us), cell(*without_us), share * 1e2);
     }
-    // A token is of one issuer: the first line is the one that the measured admissions have paid.
+    // A call brings one token; the measured admissions brought the development issuer's, the second line.
     let paid: f64 = parts.iter().skip(1).map(|part| part.share).sum();
     say!("{:<46} {:>9} {:>9} {:>9.2} {:>7.2} %", "all four, with the development issuer's token", "", "", paid * whole, paid * 1e2);
     say!("{:<46} {whole:>9.1} {:>9} {:>9} {:>7.2} %", "the whole admission over HTTP", "-", "-", 1e2);
