@@ -212,6 +212,35 @@ async fn an_altered_or_exchanged_name_is_told_by_encounter_and_part_and_never_by
     assert!(done.contains("gone on with") && done.contains(" 0 encounters"), "{done}");
 }
 
+/// A fact that is committed is never answered as a failure: the caller would believe that the patient is still in.
+#[test]
+fn a_discharge_of_an_altered_name_is_answered_without_the_name_and_logged() {
+    let folder = tempfile::tempdir().unwrap();
+    let host = Host::start(&folder.path().join("state"), &[]);
+    assert_eq!(host.call("POST", "/api/PatientAdmissionFunc", &bundle(900_041)).0, 201);
+    let raw = Connection::open(host.folder.join("hdai.db")).unwrap();
+    raw.busy_timeout(Duration::from_secs(20)).unwrap();
+    let altered = "UPDATE PatientData SET MiddleName = (SELECT FirstName FROM PatientData)";
+    assert_eq!(raw.execute(altered, []).unwrap(), 1);
+    let discharge = json!({ "encounter": { "resourceType": "Encounter", "id": 900_041, "period": { "end": "2026-10-08" } } });
+    for _ in 0..2 {
+        let (status, answer) = host.call("PUT", "/api/PatientDischargeFunc", &discharge);
+        assert_eq!((status, &answer["name"], &answer["result"]), (200, &json!(""), &json!("success")), "{answer}");
+    }
+    let days: i64 = raw.query_row("SELECT count(discharged) FROM PatientData", [], |row| row.get(0)).unwrap();
+    assert_eq!(days, 1);
+    let outcomes = "SELECT group_concat(outcome) FROM audit WHERE action = 'discharge'";
+    assert_eq!(raw.query_row(outcomes, [], |row| row.get::<_, String>(0)).unwrap(), "success,success");
+    // Whether the same admission is there nobody can tell, and none was committed.
+    let (found, answer) = host.call("POST", "/api/PatientAdmissionFunc", &bundle(900_041));
+    assert_eq!(found, 500, "{answer}");
+    let outcomes = "SELECT group_concat(outcome) FROM audit WHERE action = 'admit'";
+    assert_eq!(raw.query_row(outcomes, [], |row| row.get::<_, String>(0)).unwrap(), "success,failure");
+    let log = host.log();
+    assert!(log.lines().filter(|line| line.contains("middle name of encounter 900041 ")).count() >= 2, "{log}");
+    assert_eq!(name_in(log.as_bytes()), None);
+}
+
 #[tokio::test]
 async fn without_the_right_key_file_nothing_starts_and_nothing_is_overwritten() {
     let folder = tempfile::tempdir().unwrap();

@@ -1,4 +1,5 @@
-//! `hdai doctor`, `hdai migrate-data` and `hdai bench sql` over the wire: the real binary against the tests' TDS server.
+//! `hdai doctor`, `hdai migrate-data` and `hdai bench sql` over the wire: the real binary against the tests' TDS server; and
+//! `hdai bench security`.
 
 use std::io::Write;
 use std::path::Path;
@@ -157,4 +158,29 @@ fn the_benchmark_measures_in_a_schema_of_its_own_and_removes_it() {
     assert!(said.contains("freebcp left out") && said.contains("python-tds left out"), "{said}");
     assert!(!said.contains("could not be removed"), "{said}");
     assert_eq!(server.refusals(), Vec::<String>::new());
+}
+
+#[test]
+fn the_benchmark_of_security_measures_each_part_beside_the_whole_admission() {
+    let place = tempfile::tempdir().unwrap();
+    let said = went_well(&hdai(place.path()).args(["bench", "security", "--admissions", "40"]).output().unwrap());
+    let report: Value = serde_json::from_str(said.lines().find(|line| line.starts_with('{')).unwrap()).unwrap();
+    assert_eq!(report["admissions"], 40, "{said}");
+    let whole = report["whole_us"].as_f64().unwrap();
+    let parts = report["parts"].as_array().unwrap();
+    let words =
+        ["authentication: a token of Entra's kind", "authentication: a development token", "authorisation", "encryption", "audit"];
+    assert_eq!(parts.len(), words.len(), "{said}");
+    for (part, words) in parts.iter().zip(words) {
+        assert!(part["what"].as_str().unwrap().starts_with(words) && said.contains(words), "{said}");
+        let (cost, share) = (part["cost_us"].as_f64().unwrap(), part["share"].as_f64().unwrap());
+        assert!((share - cost / whole).abs() < 1e-9, "{said}");
+        if let (Some(with), Some(without)) = (part["with_us"].as_f64(), part["without_us"].as_f64()) {
+            assert!(with > 0.0 && without > 0.0 && (with - without - cost).abs() < 1e-6, "{said}");
+        } else {
+            assert!(cost > 0.0, "{said}");
+        }
+    }
+    assert!(report["event_alone_us"].as_f64().unwrap() > 0.0, "{said}");
+    assert_eq!(std::fs::read_dir(place.path()).unwrap().count(), 0, "a benchmark leaves the folder of local state alone");
 }

@@ -61,7 +61,7 @@ pub(super) async fn run(config: &Config, args: &Args) -> Result<ExitCode> {
 }
 
 /// The handler itself.
-fn direct(running: &crate::host::Running, token: String) -> Result<Client> {
+pub(super) fn direct(running: &crate::host::Running, token: String) -> Result<Client> {
     let url = Url::parse(&format!("http://127.0.0.1:{}", running.handler_port()))
         .map_err(|cause| Error::internal("the handler's address is no URL").caused_by(cause))?;
     Client::new(url, Some(token), None)

@@ -5,6 +5,7 @@ mod download;
 mod import;
 mod names;
 mod prediction;
+mod security;
 mod sql;
 
 use std::process::ExitCode;
@@ -30,6 +31,8 @@ enum What {
     Download(download::Args),
     /// Rows and admissions with names encrypted, beside the same with names as they are
     Names(names::Args),
+    /// What authentication, authorisation, encryption and audit cost of an admission
+    Security(security::Args),
     /// Import and admissions in the database that `HDAI_TEST_SQL` names, beside bulk loads by other clients
     Sql(sql::Args),
 }
@@ -40,6 +43,7 @@ pub(super) async fn run(config: &Config, args: Args) -> Result<ExitCode> {
         What::Download(args) => download::run(config, &args).await,
         What::Sql(args) => sql::run(config, &args).await,
         What::Names(args) => names::run(&args).await,
+        What::Security(args) => security::run(config, &args).await,
         What::Prediction(args) => prediction::run(&args),
         What::Admission(args) => admission::run(config, &args).await,
     }

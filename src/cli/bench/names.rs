@@ -50,7 +50,7 @@ pub(super) async fn run(args: &Args) -> Result<ExitCode> {
 }
 
 /// Encounters whose names have three parts.
-fn named(seed: u64, first_id: i32, rows: u32) -> Result<Vec<Encounter>> {
+pub(super) fn named(seed: u64, first_id: i32, rows: u32) -> Result<Vec<Encounter>> {
     let name =
         |id: i32| PersonName::new(format!("Given{}", id % 997), format!("Middle{}", id % 89), format!("Family{}", id % 4_999));
     Ok(generate::patients(seed, first_id, rows)?.map(|patient| Encounter { name: name(patient.id.get()), ..patient }).collect())

@@ -60,6 +60,22 @@ impl Sealed {
         Ok(Stored { encounter: self.open_all(vec![stored.encounter]).await?.swap_remove(0), ..stored })
     }
 
+    /// `stored` as the answer to a fact that is committed: a name that does not open is left empty, for an error would say that nothing
+    /// was done.
+    async fn answered(&self, mut stored: Stored) -> Stored {
+        let id = stored.encounter.id;
+        let opened = match self.keyring.of(key_ids(&stored.encounter.name)).await {
+            Ok(ciphers) => open_name(&ciphers, id, &stored.encounter.name),
+            Err(error) => Err(error),
+        };
+        // Never a part of a name alone: it might pass for another patient's.
+        stored.encounter.name = opened.unwrap_or_else(|error| {
+            tracing::error!(encounter = id.get(), %error, "committed, and answered without the name");
+            PersonName::default()
+        });
+        stored
+    }
+
     /// The encounters with their names in plain text.
     async fn open_all(&self, mut encounters: Vec<Encounter>) -> Result<Vec<Encounter>> {
         let ciphers = self.keyring.of(encounters.iter().flat_map(|encounter| key_ids(&encounter.name))).await?;
@@ -155,22 +171,23 @@ impl Store for Sealed {
         if admitted == Admitted::Conflict
             && let Some(Stored { encounter: there, .. }) = self.inner.encounter(encounter.id).await?
         {
-            // The same admission may be there under a key that another instance has just made current.
+            // The same admission may be there under a key that another instance has just made current. Where its name does not open nobody
+            // can tell: that is an error, and nothing was admitted.
             let like = self.sealed_like(encounter, Some(&there), &current).await?;
             if is_same_admission(&like, &there) {
                 admitted = self.inner.admit(&like, prediction, audit).await?;
             }
         }
         Ok(match admitted {
-            Admitted::Before(stored) => Admitted::Before(Box::new(self.opened(*stored).await?)),
+            Admitted::Before(stored) => Admitted::Before(Box::new(self.answered(*stored).await)),
             other => other,
         })
     }
 
     async fn discharge(&self, id: EncounterId, on: NaiveDate, audit: &AuditEvent) -> Result<Discharged> {
         Ok(match self.inner.discharge(id, on, audit).await? {
-            Discharged::Now(stored) => Discharged::Now(Box::new(self.opened(*stored).await?)),
-            Discharged::Before(stored) => Discharged::Before(Box::new(self.opened(*stored).await?)),
+            Discharged::Now(stored) => Discharged::Now(Box::new(self.answered(*stored).await)),
+            Discharged::Before(stored) => Discharged::Before(Box::new(self.answered(*stored).await)),
             other => other,
         })
     }
