@@ -131,7 +131,7 @@ fn an_envelope_gives_what_the_host_put_in_or_is_refused_without_its_values() {
     ];
     seeds.extend(events().into_iter().map(|event| delivery::event_grid(&sys(), "event", event)));
     let seeds = seeds.iter().map(|seed| seed.to_string().into_bytes()).collect();
-    let target = Target { name: "envelope", inputs: 3_000, seeds, words: words(&URLS) };
+    let target = Target { name: "envelope", inputs: 8_000, seeds, words: words(&URLS) };
     target.hold(|input| {
         wrapped(input)?;
         let mut call = match Invocation::decode(input) {
@@ -220,7 +220,7 @@ fn steady(address: &BlobUrl) -> Verdict {
 fn a_delivery_of_events_loses_none_and_its_blobs_have_steady_addresses() {
     let mut seeds: Vec<Vec<u8>> = events().iter().map(|event| event.to_string().into_bytes()).collect();
     seeds.push(format!("[{CANARY_NUMBER},\"{CANARY}\"]").into_bytes());
-    let target = Target { name: "events", inputs: 6_000, seeds, words: words(&URLS) };
+    let target = Target { name: "events", inputs: 20_000, seeds, words: words(&URLS) };
     target.hold(|input| {
         let (events, rejects) = event_grid::decode_slice(input);
         must(

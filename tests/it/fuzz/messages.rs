@@ -82,7 +82,7 @@ fn reads_as(message: &Value, encounter: &Encounter) -> Verdict {
 
 #[test]
 fn an_admission_is_read_the_same_again_or_refused_without_its_values() {
-    let target = Target { name: "admission", inputs: 1_500, seeds: seeds(true), words: words() };
+    let target = Target { name: "admission", inputs: 4_000, seeds: seeds(true), words: words() };
     target.hold(|input| match admission(input, &facilities()) {
         Err(faults) => must(!faults.is_empty(), "refused without a reason").and_then(|()| told(&faults, &[])),
         Ok(read) => {
@@ -98,7 +98,7 @@ fn an_admission_is_read_the_same_again_or_refused_without_its_values() {
 
 #[test]
 fn a_discharge_is_read_the_same_again_or_refused_without_its_values() {
-    let target = Target { name: "discharge", inputs: 3_000, seeds: seeds(false), words: words() };
+    let target = Target { name: "discharge", inputs: 8_000, seeds: seeds(false), words: words() };
     target.hold(|input| match discharge(input) {
         Err(faults) => must(!faults.is_empty(), "refused without a reason").and_then(|()| told(&faults, &[])),
         Ok(read) => {

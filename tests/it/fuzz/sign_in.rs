@@ -125,7 +125,7 @@ fn a_bearer_header_that_nobody_signed_lets_nobody_in() {
     ];
     let seeds = seeds.map(String::into_bytes).to_vec();
     let signed = format!("{}.{}", parts[0], parts[1]);
-    let target = Target { name: "bearer", inputs: 4_000, seeds, words: words() };
+    let target = Target { name: "bearer", inputs: 10_000, seeds, words: words() };
     target.hold(move |input| match door.ask(&[input], &[]) {
         Err(why) => refused(why),
         Ok(caller) => {
@@ -147,7 +147,7 @@ fn a_signed_token_grants_what_its_claims_say_and_nothing_more() {
     let more = format!("{{\"groups\":[\"{CANARY}\"],\"appid\":\"{CANARY}\",");
     let seeds = vec![parts.join("\n"), parts.join("\n").replacen("\n{", &format!("\n{more}"), 1)];
     let seeds = seeds.into_iter().map(String::into_bytes).collect();
-    let target = Target { name: "claims", inputs: 2_500, seeds, words: words() };
+    let target = Target { name: "claims", inputs: 6_000, seeds, words: words() };
     target.hold(move |input| {
         let (header, claims) = input.split_at(input.iter().position(|byte| *byte == b'\n').unwrap_or(input.len()));
         let claims = claims.strip_prefix(b"\n").unwrap_or(claims);
@@ -188,7 +188,7 @@ fn a_principal_that_can_be_read_is_the_one_it_names() {
     let mut seeds: Vec<Vec<u8>> = [person, program].iter().map(|principal| principal.to_string().into_bytes()).collect();
     // Encoded already: mutations then strike the base64.
     seeds.push(BASE64_STANDARD.encode(&seeds[0]).into_bytes());
-    let target = Target { name: "principal", inputs: 2_500, seeds, words: words() };
+    let target = Target { name: "principal", inputs: 6_000, seeds, words: words() };
     target.hold(move |input| {
         let (padded, bare) = (BASE64_STANDARD.encode(input), BASE64_URL_SAFE_NO_PAD.encode(input));
         let one = door.ask(&[], &[padded.as_bytes()]);
