@@ -60,7 +60,7 @@ pub fn is_plain_csv(head: &[u8]) -> bool {
 }
 
 fn is_packed(head: &[u8]) -> bool {
-    matches!(head, [0x1f, 0x8b, ..] | [b'P', b'K', 3 | 5, 4 | 6, ..])
+    matches!(head, [0x1f, 0x8b, ..] | [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..])
 }
 
 /// Unpacks `input` if it is packed (gzip, or a zip archive of one file), and hands the text to `work`, with what it is.
@@ -271,6 +271,7 @@ mod tests {
             (b"\x0bMSH|^~\\&|A", Content::Hl7v2),
             (b"FHS|^~\\&|", Content::Hl7v2),
             (b"\nBHS|^~\\&|", Content::Hl7v2),
+            (b"PK\x05\x04", Content::Csv),
         ] {
             assert_eq!(recognise(head), content, "{}", String::from_utf8_lossy(head));
             assert_eq!(read(head).unwrap(), (content, head.to_vec()));
