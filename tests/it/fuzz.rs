@@ -43,7 +43,7 @@ enum Told {
 
 impl Target {
     /// Holds `property` against every input, and panics with the seed of the first that it does not hold for.
-    #[allow(clippy::disallowed_methods, reason = "how long a run is, is the test's own matter and no setting of the app")]
+    #[expect(clippy::disallowed_methods, reason = "how long a run is, is the test's own matter and no setting of the app")]
     fn hold(self, property: impl Fn(&[u8]) -> Verdict + Send + 'static) {
         let setting = |name: &str| std::env::var(name).ok().map(|text| text.parse::<u64>().unwrap());
         let first = setting("HDAI_FUZZ_SEED").unwrap_or_default();
