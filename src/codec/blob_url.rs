@@ -52,10 +52,15 @@ impl BlobUrl {
         if authority.is_empty() || !authority.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"-.:[]".contains(&byte)) {
             return None;
         }
-        let authority = authority.to_ascii_lowercase().replacen(".dfs.core.", ".blob.core.", 1);
+        let authority = authority.to_ascii_lowercase();
+        // Only right behind the account: an address that is written and read again must stay the same.
+        let authority = match authority.split_once('.').map(|(account, zone)| (account, zone.strip_prefix("dfs.core."))) {
+            Some((account, Some(zone))) => format!("{account}.blob.core.{zone}"),
+            _ => authority,
+        };
         let (account_url, path) = if has_account_in_path(&authority) {
             let (account, path) = path.split_once('/')?;
-            if account.is_empty() {
+            if account.is_empty() || !account.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
                 return None;
             }
             (format!("{scheme}://{authority}/{account}"), path)
@@ -109,6 +114,8 @@ mod tests {
     fn the_dfs_endpoint_of_an_event_is_the_same_account() {
         let url = BlobUrl::parse("https://acct.dfs.core.windows.net/incoming/a.csv").unwrap();
         assert_eq!(url.account_url, "https://acct.blob.core.windows.net");
+        let twice = BlobUrl::parse("https://acct.dfs.core.dfs.core.windows.net/incoming/a.csv").unwrap();
+        assert_eq!(BlobUrl::parse(&twice.to_string()), Some(twice));
     }
 
     #[test]
@@ -125,6 +132,8 @@ mod tests {
             "https://acct.blob.core.windows.net/incoming/%ff",
             "https://acct.blob.core.windows.net/incoming/a%00b",
             "http://127.0.0.1:10000/trainingdata/a.csv",
+            "http://127.0.0.1:10000/dev\nstore/trainingdata/a.csv",
+            "http://[::1]/dev%0astore/trainingdata/a.csv",
         ] {
             assert_eq!(BlobUrl::parse(url), None, "{url}");
         }

@@ -7,6 +7,7 @@ use std::rc::Rc;
 
 use flate2::read::MultiGzDecoder;
 use zip::read::read_zipfile_from_stream;
+use zip::result::ZipError;
 
 use crate::error::{Error, Result};
 
@@ -36,6 +37,7 @@ pub const HEAD_BYTES: usize = 4096;
 const RATIO_MAX: u64 = 200;
 /// Below this, no ratio is suspicious.
 const UNSUSPICIOUS_BYTES: u64 = 1024 * 1024;
+const UNUSUAL_ARCHIVE: &str = "the archive cannot be unpacked: it is damaged, encrypted, or packed in an unusual way; pack one CSV file with plain zip or gzip";
 
 /// Tells what the first bytes of a file (unpacked) are.
 pub fn recognise(head: &[u8]) -> Content {
@@ -58,7 +60,7 @@ pub fn is_plain_csv(head: &[u8]) -> bool {
 }
 
 fn is_packed(head: &[u8]) -> bool {
-    matches!(head, [0x1f, 0x8b, ..] | [b'P', b'K', 3 | 5, 4 | 6, ..])
+    matches!(head, [0x1f, 0x8b, ..] | [b'P', b'K', 3, 4, ..] | [b'P', b'K', 5, 6, ..])
 }
 
 /// Unpacks `input` if it is packed (gzip, or a zip archive of one file), and hands the text to `work`, with what it is.
@@ -97,11 +99,7 @@ fn one_of_archive<T>(
 ) -> Result<T> {
     let mut work = Some(work);
     let mut answer = None;
-    while let Some(entry) = read_zipfile_from_stream(archive).map_err(|_| {
-        Error::invalid(
-            "the archive cannot be unpacked: it is damaged, encrypted, or packed in an unusual way; pack one CSV file with plain zip or gzip",
-        )
-    })? {
+    while let Some(entry) = read_zipfile_from_stream(archive).map_err(|_| Error::invalid(UNUSUAL_ARCHIVE))? {
         let Some(name) = entry.name().ok().filter(|name| is_inside(name) && !entry.is_symlink()) else {
             return Err(Error::invalid("the archive holds a name that leads out of it: pack one CSV file without folders"));
         };
@@ -186,6 +184,12 @@ impl<R: Read> Read for Guarded<R> {
         }
         let read = match self.unpacker.read(buffer) {
             Ok(read) => read,
+            // The archive's reader tells a method that it does not know only here.
+            Err(error)
+                if error.kind() == io::ErrorKind::Unsupported && error.get_ref().is_some_and(|cause| cause.is::<ZipError>()) =>
+            {
+                return Err(self.fail(Error::invalid(UNUSUAL_ARCHIVE)));
+            }
             // Decompressors tell damage by these kinds; any other is the input's own.
             Err(error)
                 if matches!(
@@ -267,6 +271,7 @@ mod tests {
             (b"\x0bMSH|^~\\&|A", Content::Hl7v2),
             (b"FHS|^~\\&|", Content::Hl7v2),
             (b"\nBHS|^~\\&|", Content::Hl7v2),
+            (b"PK\x05\x04", Content::Csv),
         ] {
             assert_eq!(recognise(head), content, "{}", String::from_utf8_lossy(head));
             assert_eq!(read(head).unwrap(), (content, head.to_vec()));
@@ -324,6 +329,16 @@ mod tests {
             let mut altered = whole.clone();
             altered[whole.len() / 2] ^= 0x55;
             assert!(refusal(&altered).contains("damaged"));
+        }
+    }
+
+    /// Windows packs what is larger than 2 GiB by Deflate64.
+    #[test]
+    fn an_archive_packed_by_a_method_that_is_not_read_is_refused_for_good() {
+        for method in [1_u8, 6, 9, 10, 12, 14, 93, 95, 98] {
+            let mut bytes = archive(&[("a.csv", b"eid,vdate\n")]);
+            bytes[8] = method;
+            assert!(refusal(&bytes).contains("unusual way"), "method {method}");
         }
     }
 

@@ -17,6 +17,7 @@ mod doctor;
 mod events;
 mod experiment;
 mod faults;
+mod fuzz;
 mod generated;
 mod handler;
 mod host;
