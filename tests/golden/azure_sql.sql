@@ -297,12 +297,12 @@ WHERE chain = @P1 AND place >= @P2 AND (place > @P2 OR seq > @P3)
 ORDER BY place, seq OFFSET 0 ROWS FETCH NEXT @P4 ROWS ONLY
 
 -- audit_unchained
-SELECT CAST(COUNT_BIG(CASE WHEN a.seq < f.firstseq THEN 1 END) AS bigint) AS unchained,
-  CAST(COUNT_BIG(CASE WHEN a.seq > f.firstseq THEN 1 END) AS bigint) AS since,
-  CAST(MIN(CASE WHEN a.seq > f.firstseq THEN a.seq END) AS bigint) AS firstsince
+SELECT CAST(COUNT_BIG(CASE WHEN a.place IS NULL AND a.seq < f.firstseq THEN 1 END) AS bigint) AS unchained,
+  CAST(COUNT_BIG(CASE WHEN a.place IS NOT NULL OR a.seq > f.firstseq THEN 1 END) AS bigint) AS since,
+  CAST(MIN(CASE WHEN a.place IS NOT NULL OR a.seq > f.firstseq THEN a.seq END) AS bigint) AS firstsince
 FROM dbo.audit AS a CROSS JOIN (SELECT COALESCE(MIN(seq), CAST(9223372036854775807 AS bigint)) AS firstseq FROM dbo.audit
-  WHERE place IS NOT NULL) AS f
-WHERE a.place IS NULL OR NOT EXISTS (SELECT 1 FROM dbo.audithead AS h WHERE h.chain = a.chain)
+  WHERE place >= 1) AS f
+WHERE a.place IS NULL OR a.place < 1 OR NOT EXISTS (SELECT 1 FROM dbo.audithead AS h WHERE h.chain = a.chain)
 
 -- insert_announcement
 INSERT INTO dbo.outbox (id, fact, subject, [at], lease) VALUES (@P1, @P2, @P3, @P4, N'')
@@ -327,7 +327,7 @@ SELECT id, fact, subject, [at] FROM dbo.outbox WHERE lease = @P1 ORDER BY seq
 DELETE FROM dbo.outbox WHERE lease = @P1
 
 -- aged_announcements
-DELETE FROM dbo.outbox WHERE [at] < @P1
+DELETE FROM dbo.outbox WHERE [at] < @P1 AND lease <> N''
 
 -- end_outbox_lease
 UPDATE dbo.outbox_lease SET until = @P2, failures = @P3 WHERE lease = @P1
@@ -374,6 +374,8 @@ WHERE seq > COALESCE((SELECT MAX(seq) FROM dbo.audit), 0) - 100000 AND operation
 -- script
 SET XACT_ABORT ON;
 SET NOCOUNT ON;
+SET QUOTED_IDENTIFIER ON;
+SET ANSI_NULLS ON;
 GO
 CREATE TABLE dbo.schema_migrations (
   number int NOT NULL CONSTRAINT PK_schema_migrations PRIMARY KEY,

@@ -200,7 +200,7 @@ SELECT seq, at, caller, roles, proof, correlation, origin, action, outcome, enco
 SELECT seq, place, hash, at, caller, roles, proof, correlation, origin, action, outcome, encounter, detail FROM audit WHERE chain = ?1 AND place >= ?2 AND (place > ?2 OR seq > ?3) ORDER BY place, seq LIMIT ?4
 
 -- AUDIT_UNCHAINED
-SELECT count(*) FILTER (WHERE a.seq < f.seq) AS before, count(*) FILTER (WHERE a.seq > f.seq) AS since, min(a.seq) FILTER (WHERE a.seq > f.seq) AS firstsince FROM audit a, (SELECT coalesce(min(seq), 9223372036854775807) AS seq FROM audit WHERE place IS NOT NULL) f WHERE a.place IS NULL OR a.chain NOT IN (SELECT chain FROM audithead)
+SELECT count(*) FILTER (WHERE a.place IS NULL AND a.seq < f.seq) AS before, count(*) FILTER (WHERE a.place IS NOT NULL OR a.seq > f.seq) AS since, min(a.seq) FILTER (WHERE a.place IS NOT NULL OR a.seq > f.seq) AS firstsince FROM audit a, (SELECT coalesce(min(seq), 9223372036854775807) AS seq FROM audit WHERE place >= 1) f WHERE a.place IS NULL OR a.place < 1 OR a.chain NOT IN (SELECT chain FROM audithead)
 
 -- INSERT_ANNOUNCEMENT
 INSERT INTO outbox (id, fact, subject, at, lease) VALUES (?1, ?2, ?3, ?4, '')
@@ -224,7 +224,7 @@ SELECT id, fact, subject, at FROM outbox WHERE lease = ?1 ORDER BY seq
 DELETE FROM outbox WHERE lease = ?1
 
 -- AGED_ANNOUNCEMENTS
-DELETE FROM outbox WHERE at < ?1
+DELETE FROM outbox WHERE at < ?1 AND lease <> ''
 
 -- END_OUTBOX_LEASE
 UPDATE outbox_lease SET until = ?2, failures = ?3 WHERE lease = ?1
@@ -433,6 +433,10 @@ ALTER TABLE audit ADD COLUMN origin TEXT NOT NULL DEFAULT ''; -- address that th
 ALTER TABLE audit ADD COLUMN chain INTEGER; -- NULL in events from before the chain
 ALTER TABLE audit ADD COLUMN place INTEGER; -- number in the chain, from 1
 ALTER TABLE audit ADD COLUMN hash TEXT; -- SHA-256 of the event, its place and the hash before it
+
+CREATE TRIGGER audit_is_chained BEFORE INSERT ON audit WHEN NEW.place IS NULL OR NEW.place < 1 OR NEW.hash IS NULL BEGIN
+  SELECT RAISE(ABORT, 'an audit event must stand in the chain: is an older version of the program at work?');
+END;
 
 CREATE UNIQUE INDEX audit_chain ON audit (chain, place) WHERE place IS NOT NULL;
 CREATE INDEX audit_encounter ON audit (encounter) WHERE encounter IS NOT NULL;

@@ -212,7 +212,8 @@ fn raw(port: u16, request: &[u8]) -> String {
 
 /// A call in a thread's own connection; the empty text if the handler went away.
 pub(crate) fn post_raw(port: u16, function: &str, body: &str) -> String {
-    let head = format!("POST /{function} HTTP/1.1\r\nHost: h\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
+    let head =
+        format!("POST /{function} HTTP/1.1\r\nHost: 127.0.0.1\r\nConnection: close\r\nContent-Length: {}\r\n\r\n", body.len());
     raw(port, format!("{head}{body}").as_bytes())
 }
 

@@ -113,7 +113,7 @@ fn explain(fault: Fault, schema: &str) -> Fault {
     }
 }
 
-/// Run it with `sqlcmd -b`, which stops at the first error. `sqlcmd` itself begins with QUOTED_IDENTIFIER OFF, and filtered indexes want it on.
+/// Run it with `sqlcmd -b`, which stops at the first error. `sqlcmd` itself begins with `QUOTED_IDENTIFIER OFF`, and filtered indexes want it on.
 const SCRIPT_HEAD: &str = "SET XACT_ABORT ON;\nSET NOCOUNT ON;\nSET QUOTED_IDENTIFIER ON;\nSET ANSI_NULLS ON;\n";
 
 /// Every migration as a script for `sqlcmd` or a query window, for a new database.

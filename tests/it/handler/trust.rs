@@ -107,3 +107,25 @@ fn an_unresolved_key_vault_reference_stops_the_start() {
         assert!(!state.exists(), "{name}: something was made before the settings were read");
     }
 }
+
+/// A page in a browser of this machine can send a body anywhere; it cannot hide that it does.
+#[test]
+fn a_trigger_is_not_called_by_a_web_page_or_under_another_name() {
+    let folder = tempfile::tempdir().unwrap();
+    let handler = Handler::start(folder.path(), &[]);
+    let body = json!({ "Data": { "timer": { "IsPastDue": false } } }).to_string();
+    for (headers, expected) in [
+        ("Host: 127.0.0.1:80", "HTTP/1.1 200"),
+        ("Host: localhost", "HTTP/1.1 200"),
+        ("Host: evil.example", "HTTP/1.1 403"),
+        ("Host: 127.0.0.1.evil.example", "HTTP/1.1 403"),
+        ("Host: 127.0.0.1\r\nOrigin: https://evil.example", "HTTP/1.1 403"),
+        ("Host: 127.0.0.1\r\nSec-Fetch-Site: cross-site", "HTTP/1.1 403"),
+    ] {
+        let length = body.len();
+        let request =
+            format!("POST /PublishEvents HTTP/1.1\r\n{headers}\r\nConnection: close\r\nContent-Length: {length}\r\n\r\n{body}");
+        let answer = raw(handler.port, request.as_bytes());
+        assert!(answer.starts_with(expected), "{headers}: {answer}");
+    }
+}

@@ -83,7 +83,7 @@ async fn a_commit_that_the_server_refuses_for_good_is_an_error() {
 async fn a_lost_race_for_a_key_is_run_three_times_and_each_on_a_new_connection() {
     let stub = Stub::start([("work", Accident::Refused(2627)); 3]).await;
     let (answer, times) = work(pool(&stub).writing(None)).await;
-    assert_eq!((answer.unwrap_err().kind(), times, stub.count("login")), (Kind::Conflict, 3, 3));
+    assert_eq!((answer.unwrap_err().kind(), times, stub.count("login")), (Kind::Unavailable, 3, 3));
     let stub = Stub::start([("work", Accident::Refused(2601))]).await;
     let (answer, times) = work(pool(&stub).writing(None)).await;
     assert_eq!((answer.unwrap(), times, stub.count("commit")), ("done", 2, 1));
