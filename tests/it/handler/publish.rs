@@ -133,7 +133,7 @@ fn a_topic_that_is_ill_gets_exactly_what_was_committed_later_and_in_order() {
         for id in 900_001..900_004 {
             assert_eq!((handler.admit(id), handler.discharge(id)), (201, 200));
         }
-        assert!(begun.elapsed() < Duration::from_secs(5), "{mood:?} held admissions up for {:?}", begun.elapsed());
+        assert!(begun.elapsed() < Duration::from_secs(15), "{mood:?} held admissions up for {:?}", begun.elapsed());
         topic.await_posts(1);
         let first = topic.posts()[0].at;
         topic.be(Mood::Accepts);
@@ -200,7 +200,7 @@ fn a_handler_that_is_killed_before_it_published_leaves_it_to_the_next() {
     assert_eq!(next.admit(900_002), 201);
     assert!(next.timer().contains("more at"));
     topic.await_facts(2);
-    assert!(begun.elapsed() < Duration::from_secs(40), "{:?}", begun.elapsed());
+    assert!(begun.elapsed() < Duration::from_secs(75), "{:?}", begun.elapsed());
     assert_eq!(topic.facts(), ["patient.admitted encounters/900001", "patient.admitted encounters/900002"]);
     topic.until(|_| (next.waiting() == 0).then_some(()));
 }
