@@ -197,7 +197,7 @@ async fn what_another_try_does_not_cure_is_said_once_and_without_the_servers_wor
     for (number, class, kind, words, attempts) in [
         (229, 14, Kind::Internal, "grants", 1),
         (208, 16, Kind::Internal, "hdai migrate", 1),
-        (2627, 14, Kind::Conflict, "same key", 3),
+        (2627, 14, Kind::Unavailable, "same key", 3),
         (4711, 16, Kind::Internal, "SQL error 4711", 1),
     ] {
         let (script, guard) = Script::new([refusal(number, class)]);
