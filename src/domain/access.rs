@@ -2,6 +2,9 @@
 
 use std::fmt;
 
+use super::facility::FacilityId;
+use super::patient::Phi;
+
 /// The blueprint's six personas, as Microsoft Entra app roles.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Role {
@@ -95,6 +98,12 @@ pub enum Action {
     ReadModel,
     /// Read the census: counts by facility.
     ReadCensus,
+    /// Read the patients of one's facilities, with their names.
+    ReadPatients,
+    /// Read predictions of stays, and how far they were off.
+    ReadPredictions,
+    /// Read encounters without direct identifiers.
+    ReadRows,
     /// Look for average stays that rise or decline.
     FindAnomalies,
     /// Read what was found of them: aggregates.
@@ -107,6 +116,10 @@ pub enum Action {
     Migrate,
     /// Change the keys that names are encrypted with.
     RotateKeys,
+    /// Say which facilities a care line manager answers for.
+    AssignFacilities,
+    /// Reach patients beyond one's facilities or role for a short time, for a stated reason.
+    BreakGlass,
 }
 
 impl Action {
@@ -119,12 +132,17 @@ impl Action {
         Action::Train,
         Action::ReadModel,
         Action::ReadCensus,
+        Action::ReadPatients,
+        Action::ReadPredictions,
+        Action::ReadRows,
         Action::FindAnomalies,
         Action::ReadAnomalies,
         Action::ReadAudit,
         Action::CheckpointAudit,
         Action::Migrate,
         Action::RotateKeys,
+        Action::AssignFacilities,
+        Action::BreakGlass,
     ];
 
     /// The action's name in the audit trail.
@@ -137,12 +155,17 @@ impl Action {
             Action::Train => "train",
             Action::ReadModel => "read-model",
             Action::ReadCensus => "read-census",
+            Action::ReadPatients => "read-patients",
+            Action::ReadPredictions => "read-predictions",
+            Action::ReadRows => "read-rows",
             Action::FindAnomalies => "find-anomalies",
             Action::ReadAnomalies => "read-anomalies",
             Action::ReadAudit => "read-audit",
             Action::CheckpointAudit => "checkpoint-audit",
             Action::Migrate => "migrate",
             Action::RotateKeys => "rotate-keys",
+            Action::AssignFacilities => "assign-facilities",
+            Action::BreakGlass => "break-glass",
         }
     }
 
@@ -156,12 +179,17 @@ impl Action {
             Action::Train => "train a model",
             Action::ReadModel => "read a model's quality",
             Action::ReadCensus => "read beds and patients by facility: counts",
+            Action::ReadPatients => "read the patients of one's facilities, with names",
+            Action::ReadPredictions => "read predictions of stays, and how far they were off",
+            Action::ReadRows => "read encounters without direct identifiers",
             Action::FindAnomalies => "look for average stays that rise or decline",
             Action::ReadAnomalies => "read what was found of them: aggregates",
             Action::ReadAudit => "read the audit trail",
             Action::CheckpointAudit => "write a signed checkpoint of the audit trail",
             Action::Migrate => "change the schema of the record",
             Action::RotateKeys => "change the keys that names are encrypted with",
+            Action::AssignFacilities => "say which facilities a care line manager answers for",
+            Action::BreakGlass => "reach patients beyond one's facilities or role for a short time, for a stated reason",
         }
     }
 }
@@ -170,11 +198,18 @@ impl Action {
 pub const fn may(role: Role, action: Action) -> bool {
     use Action as A;
     match role {
-        Role::SiteAdministrator => matches!(action, A::ReadImports | A::Migrate | A::RotateKeys),
+        Role::SiteAdministrator => matches!(action, A::ReadImports | A::Migrate | A::RotateKeys | A::AssignFacilities),
         Role::DatabaseAnalyst => matches!(action, A::ReadImports | A::Migrate),
-        Role::DataScientist => matches!(action, A::Train | A::ReadModel | A::ReadImports | A::FindAnomalies | A::ReadAnomalies),
-        Role::ChiefMedicalInformationOfficer => matches!(action, A::ReadModel | A::ReadCensus | A::ReadAnomalies),
-        Role::CareLineManager => matches!(action, A::Admit | A::Discharge | A::ReadCensus | A::ReadModel | A::ReadAnomalies),
+        Role::DataScientist => {
+            matches!(action, A::Train | A::ReadModel | A::ReadRows | A::ReadImports | A::FindAnomalies | A::ReadAnomalies)
+        }
+        Role::ChiefMedicalInformationOfficer => {
+            matches!(action, A::ReadModel | A::ReadCensus | A::ReadPredictions | A::ReadAnomalies | A::BreakGlass)
+        }
+        Role::CareLineManager => matches!(
+            action,
+            A::Admit | A::Discharge | A::ReadPatients | A::ReadCensus | A::ReadModel | A::ReadAnomalies | A::BreakGlass
+        ),
         Role::Auditor => matches!(action, A::ReadAudit | A::CheckpointAudit | A::ReadImports),
     }
 }
@@ -215,6 +250,8 @@ impl Proof {
 pub struct Caller {
     /// Entra object id, or a function's name for the platform itself.
     pub id: String,
+    /// What the person is called, where the proof says so: for those who review, never for a log.
+    pub name: Option<Phi<String>>,
     /// The Entra tenant that vouches for the id, where one does.
     pub tenant: Option<String>,
     /// The roles that the proof carries.
@@ -242,7 +279,16 @@ impl Caller {
 
     /// A caller of no tenant whose roles no scope narrows.
     pub fn of(id: impl Into<String>, roles: Vec<Role>, proof: Proof, correlation: impl Into<String>) -> Self {
-        Self { id: id.into(), tenant: None, roles, within: None, proof, correlation: correlation.into(), origin: String::new() }
+        Self {
+            id: id.into(),
+            name: None,
+            tenant: None,
+            roles,
+            within: None,
+            proof,
+            correlation: correlation.into(),
+            origin: String::new(),
+        }
     }
 
     /// Does one of the caller's roles allow `action`, whatever the scopes say?
@@ -258,6 +304,25 @@ impl Caller {
             Proof::Entra | Proof::Token | Proof::Local => {
                 self.has_role_for(action) && self.within.as_ref().is_none_or(|actions| actions.contains(&action))
             }
+        }
+    }
+}
+
+/// Whose patients a caller reaches, by facility.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reach {
+    /// Those of every facility.
+    All,
+    /// Those of these, in order; perhaps none.
+    Only(Vec<FacilityId>),
+}
+
+impl Reach {
+    /// Is `facility` within it?
+    pub fn holds(&self, facility: FacilityId) -> bool {
+        match self {
+            Reach::All => true,
+            Reach::Only(facilities) => facilities.contains(&facility),
         }
     }
 }

@@ -80,7 +80,7 @@ impl Watch {
         if matches!(event.caller.proof, Proof::Platform | Proof::CommandLine) {
             return alerts;
         }
-        let cares = matches!(event.action, Action::Admit | Action::Discharge | Action::ReadCensus);
+        let cares = matches!(event.action, Action::Admit | Action::Discharge | Action::ReadCensus | Action::ReadPatients);
         let unusual = !cares && self.rules.off_hours.is_some_and(|hours| within(hours, event.at.hour()));
         if self.recent.len() >= CALLERS_MAX && !self.recent.contains_key(&event.caller.id) {
             self.recent.clear();

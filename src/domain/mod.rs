@@ -14,7 +14,7 @@ pub mod model;
 pub mod patient;
 pub mod scopes;
 
-pub use access::{Action, Caller, Role};
+pub use access::{Action, Caller, Reach, Role};
 pub use announcement::{Announcement, Fact};
 pub use audit::{AuditEvent, AuditRow, Outcome};
 pub use encounter::{Clinical, Encounter, EncounterId};

@@ -29,13 +29,21 @@ pub const fn asks(action: Action) -> Option<(&'static str, char)> {
         Action::Admit => Some(("Encounter", 'c')),
         Action::Discharge => Some(("Encounter", 'u')),
         Action::ReadCensus => Some(("Encounter", 's')),
+        Action::ReadPatients => Some(("Patient", 's')),
+        Action::ReadPredictions => Some(("RiskAssessment", 's')),
+        Action::ReadRows => Some(("Observation", 's')),
+        Action::AssignFacilities => Some(("PractitionerRole", 'u')),
         Action::ReadAnomalies => Some(("MeasureReport", 's')),
         Action::ReadModel => Some(("Library", 'r')),
         Action::ReadImports => Some(("Task", 's')),
         Action::ReadAudit => Some(("AuditEvent", 's')),
-        Action::Import | Action::Train | Action::FindAnomalies | Action::CheckpointAudit | Action::Migrate | Action::RotateKeys => {
-            None
-        }
+        Action::Import
+        | Action::Train
+        | Action::FindAnomalies
+        | Action::CheckpointAudit
+        | Action::Migrate
+        | Action::RotateKeys
+        | Action::BreakGlass => None,
     }
 }
 
@@ -93,7 +101,7 @@ mod tests {
 
     #[test]
     fn a_scope_leaves_what_its_resource_and_letters_say() {
-        let reads = vec![ReadImports, ReadModel, ReadCensus, ReadAnomalies, ReadAudit];
+        let reads = vec![ReadImports, ReadModel, ReadCensus, ReadPatients, ReadPredictions, ReadRows, ReadAnomalies, ReadAudit];
         for all in ["user/*.rs", "user.all.rs", "user-*.read", "user/*.rs openid profile"] {
             assert_eq!(person(all), Some(reads.clone()), "{all}");
         }

@@ -110,7 +110,7 @@ impl SignIn {
         if roles.is_empty() && unread_groups {
             tracing::info!(correlation, "a caller without app roles has groups: groups are not read, assign app roles to them");
         }
-        Ok(Caller { id, tenant, roles, within, proof, correlation, origin: String::new() })
+        Ok(Caller { id, name: None, tenant, roles, within, proof, correlation, origin: String::new() })
     }
 }
 

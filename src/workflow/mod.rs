@@ -41,7 +41,7 @@ use chrono::{DateTime, Utc};
 
 use crate::blob::Blobs;
 use crate::config::Config;
-use crate::domain::{Action, AuditEvent, Caller, Outcome};
+use crate::domain::{Action, AuditEvent, Caller, Outcome, Reach};
 use crate::error::{Error, Kind, Result};
 use crate::predict::Model;
 use crate::store::Store;
@@ -117,6 +117,16 @@ impl Hospital {
         };
         self.store.append_audit(&AuditEvent::new(caller, action, Outcome::Refused, now).detail(detail)).await?;
         Err(Error::new(Kind::Forbidden, format!("{what} not allow the action {}", action.name())))
+    }
+}
+
+impl Hospital {
+    /// Whose patients the caller reaches at `now`.
+    ///
+    /// # Errors
+    /// The record is away.
+    pub async fn reach(&self, _caller: &Caller, _now: DateTime<Utc>) -> Result<Reach> {
+        Ok(Reach::All)
     }
 }
 

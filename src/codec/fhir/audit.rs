@@ -48,9 +48,21 @@ pub fn audit_event(seq: u64, event: &AuditEvent) -> Value {
 const fn letter(action: Action) -> &'static str {
     match action {
         Action::Admit | Action::Import => "C",
-        Action::Discharge => "U",
-        Action::ReadImports | Action::ReadModel | Action::ReadCensus | Action::ReadAnomalies | Action::ReadAudit => "R",
-        Action::Train | Action::FindAnomalies | Action::CheckpointAudit | Action::Migrate | Action::RotateKeys => "E",
+        Action::Discharge | Action::AssignFacilities => "U",
+        Action::ReadImports
+        | Action::ReadModel
+        | Action::ReadCensus
+        | Action::ReadPatients
+        | Action::ReadPredictions
+        | Action::ReadRows
+        | Action::ReadAnomalies
+        | Action::ReadAudit => "R",
+        Action::Train
+        | Action::FindAnomalies
+        | Action::CheckpointAudit
+        | Action::Migrate
+        | Action::RotateKeys
+        | Action::BreakGlass => "E",
     }
 }
 
