@@ -64,10 +64,11 @@ impl Error {
         Self::new(Kind::Internal, message)
     }
 
-    /// Keeps what caused this error, for the log.
+    /// Keeps what caused this error, for the log. Of causes that quote what they met (a panic's message, a JSON text's values) only what kind
+    /// they are is kept.
     #[must_use]
     pub fn caused_by(mut self, source: impl Into<Box<dyn StdError + Send + Sync>>) -> Self {
-        self.source = Some(source.into());
+        self.source = Some(without_values(source.into()));
         self
     }
 
@@ -85,6 +86,16 @@ impl Error {
     pub fn is_transient(&self) -> bool {
         self.kind == Kind::Unavailable
     }
+}
+
+fn without_values(cause: Box<dyn StdError + Send + Sync>) -> Box<dyn StdError + Send + Sync> {
+    if let Some(stopped) = cause.downcast_ref::<tokio::task::JoinError>() {
+        return if stopped.is_panic() { "a task panicked" } else { "a task was cancelled" }.into();
+    }
+    if let Some(json) = cause.downcast_ref::<serde_json::Error>() {
+        return format!("the JSON does not fit at line {} column {}", json.line(), json.column()).into();
+    }
+    cause
 }
 
 impl fmt::Display for Error {
@@ -116,5 +127,16 @@ mod tests {
         assert_eq!(outer.to_string(), "the import stopped: the disk is away");
         assert_eq!(outer.message(), "the import stopped");
         assert!(!outer.is_transient());
+    }
+
+    #[tokio::test]
+    async fn what_a_cause_quotes_is_not_kept() {
+        let json = serde_json::from_str::<i32>("\"Zebulonqx\"").unwrap_err();
+        assert!(json.to_string().contains("Zebulonqx"));
+        let panicked = tokio::spawn(async { panic!("{}", "Zebulonqx") }).await.map(|()| ()).unwrap_err();
+        assert!(panicked.to_string().contains("Zebulonqx"));
+        for error in [Error::invalid("no number").caused_by(json), Error::internal("broken off").caused_by(panicked)] {
+            assert!(error.source().is_some() && !format!("{error} {error:?}").contains("Zebulonqx"), "{error:?}");
+        }
     }
 }

@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use chrono::{Duration, NaiveDate};
 
 use crate::codec::{csv, fhir};
-use crate::domain::{Encounter, facility};
+use crate::domain::{Encounter, facility, Phi};
 use crate::error::{Error, Result};
 use crate::synthetic;
 
@@ -71,14 +71,15 @@ pub(super) fn run(args: &Args) -> Result<ExitCode> {
                     Shape::Blueprint => fhir::encode_blueprint_admission(&encounter),
                     Shape::Bundle => fhir::encode_bundle_admission(&encounter),
                 };
-                to_json(&args.out, &format!("admit_{}.json", encounter.id), &message)?;
+                to_json(&args.out, &format!("admit_{}.json", encounter.id.get()), &message)?;
             }
         }
         What::Discharges => {
             for patient in patients(args.seed, args.first_id, args.rows)? {
-                let discharged = Encounter { admitted, discharged: admitted.checked_add_signed(stay(&patient)), ..patient };
+                let left = Phi::new(admitted.checked_add_signed(stay(&patient)));
+                let discharged = Encounter { admitted: Phi::new(admitted), discharged: left, ..patient };
                 let Some(message) = fhir::encode_discharge(&discharged) else { continue };
-                to_json(&args.out, &format!("discharge_{}.json", discharged.id), &message)?;
+                to_json(&args.out, &format!("discharge_{}.json", discharged.id.get()), &message)?;
             }
         }
     }
@@ -95,7 +96,7 @@ pub(super) fn patients(seed: u64, first_id: i32, rows: u32) -> Result<impl Itera
 
 /// The same patient on the day of admission.
 pub(super) fn admit(patient: Encounter, admitted: NaiveDate) -> Encounter {
-    Encounter { admitted, discharged: None, ..patient }
+    Encounter { admitted: Phi::new(admitted), discharged: Phi::new(None), ..patient }
 }
 
 /// How long the patient stays.

@@ -160,7 +160,7 @@ fn tell_comparison(compared: &Compared) {
         thousands(compared.rows)
     );
     for range in &compared.differences {
-        say!("  encounters {} to {}: {} rows", range.first, range.last, thousands(range.rows));
+        say!("  encounters {} to {}: {} rows", range.first.get(), range.last.get(), thousands(range.rows));
     }
     say!("If the record has moved on since the copy, that is why; else set these rows right in the table and run this again.");
 }

@@ -60,14 +60,14 @@ async fn score(hospital: &Hospital, data: &Path, args: &Args) -> Result<()> {
             if args.learned_features {
                 for encounter in &rows.encounters {
                     let features = model.learned_features(encounter).iter().map(f64::to_string).collect::<Vec<_>>().join(",");
-                    writeln!(out, "{},{features}", encounter.id).map_err(failed)?;
+                    writeln!(out, "{},{features}", encounter.id.get()).map_err(failed)?;
                 }
                 continue;
             }
             for (encounter, said) in rows.encounters.iter().zip(model.predict_all(&rows.encounters)) {
                 let (narrow, wide) = (said.interval80, said.interval90);
                 let line = [said.days, narrow.low, narrow.high, wide.low, wide.high].map(|days| days.to_string()).join(",");
-                writeln!(out, "{},{line},{}", encounter.id, said.model_version).map_err(failed)?;
+                writeln!(out, "{},{line},{}", encounter.id.get(), said.model_version).map_err(failed)?;
             }
         }
         Ok(())

@@ -18,11 +18,6 @@ pub(super) struct Args {
 }
 
 pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
-    // A panic's message may quote what it met.
-    std::panic::set_hook(Box::new(|panic| {
-        let place = panic.location().map(|place| format!("{}:{}", place.file(), place.line())).unwrap_or_default();
-        tracing::error!(place, "a part of the program stopped by a fault of ours");
-    }));
     let port = config.port.unwrap_or(args.port);
     // The port opens only once the record is usable: an accepting socket is the host's only sign of readiness.
     let hospital = super::open(config).await?;

@@ -34,7 +34,7 @@ impl Fact {
         match self {
             Fact::ImportCompleted(id) => id.0.clone(),
             Fact::ModelTrained(version) => version.clone(),
-            Fact::PatientAdmitted(id) | Fact::PatientDischarged(id) => id.to_string(),
+            Fact::PatientAdmitted(id) | Fact::PatientDischarged(id) => id.get().to_string(),
         }
     }
 

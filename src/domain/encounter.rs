@@ -5,11 +5,12 @@ use std::fmt;
 use chrono::NaiveDate;
 
 use super::facility::FacilityId;
-use super::patient::{Gender, PersonName};
+use super::patient::{Gender, PersonName, Phi};
 use crate::schema::{FEATURE_COUNT, Feature};
 
-/// An encounter's id: the blueprint's `eid`, an SQL `int`, from 1 on.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+/// An encounter's id: the blueprint's `eid`, an SQL `int`, from 1 on. It names a patient's stay, so `Debug` prints a placeholder and there is
+/// no `Display`: the record, the trail and an answer call [`EncounterId::get`], a log and an error never do.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub struct EncounterId(i32);
 
 impl EncounterId {
@@ -24,9 +25,9 @@ impl EncounterId {
     }
 }
 
-impl fmt::Display for EncounterId {
+impl fmt::Debug for EncounterId {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        self.0.fmt(f)
+        f.write_str("EncounterId([phi])")
     }
 }
 
@@ -83,23 +84,23 @@ pub struct Encounter {
     /// Where.
     pub facility: FacilityId,
     /// Day of admission, in the facility's own time zone.
-    pub admitted: NaiveDate,
+    pub admitted: Phi<NaiveDate>,
     /// What was measured.
     pub clinical: Clinical,
     /// Day of discharge, in the facility's own time zone; never before `admitted`.
-    pub discharged: Option<NaiveDate>,
+    pub discharged: Phi<Option<NaiveDate>>,
 }
 
 impl Encounter {
     /// Whole days from admission to discharge, once discharged: the blueprint's `lengthofstay`, `DATEDIFF(day, vdate, discharged)`.
     pub fn stay_days(&self) -> Option<i32> {
-        let days = (self.discharged? - self.admitted).num_days();
+        let days = ((*self.discharged.reveal())? - *self.admitted.reveal()).num_days();
         i32::try_from(days).ok()
     }
 }
 
 impl fmt::Debug for Encounter {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Encounter").field("id", &self.id).field("facility", &self.facility).finish_non_exhaustive()
+        f.debug_struct("Encounter").field("facility", &self.facility).finish_non_exhaustive()
     }
 }

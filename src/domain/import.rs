@@ -1,11 +1,13 @@
 //! A file of encounters on its way into the record: its identity, its ledger entry and its rejects.
 
+use std::fmt;
 use std::ops::Range;
 
 use chrono::{DateTime, Utc};
 
-/// What one file is: the same four make the same import, however often it is delivered.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+/// What one file is: the same four make the same import, however often it is delivered. Hospitals name files after patients, so `Debug`
+/// leaves the name out; a log names the import by its id.
+#[derive(Clone, PartialEq, Eq, Hash)]
 pub struct Source {
     /// The account's URL, without a trailing slash.
     pub account: String,
@@ -15,6 +17,12 @@ pub struct Source {
     pub name: String,
     /// The blob's entity tag, without quotes.
     pub etag: String,
+}
+
+impl fmt::Debug for Source {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Source").field("container", &self.container).field("etag", &self.etag).finish_non_exhaustive()
+    }
 }
 
 /// An import's id: 32 hex digits derived from its [`Source`], so that a redelivery has the same id.
@@ -29,8 +37,8 @@ impl ImportId {
     }
 }
 
-impl std::fmt::Display for ImportId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl fmt::Display for ImportId {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(&self.0)
     }
 }

@@ -2,9 +2,19 @@
 
 use std::fmt;
 
-/// A personal value. `Debug` prints a placeholder, there is no `Display`, and it is not serialisable as it stands: whoever shows it must
-/// call [`Phi::reveal`], which a reviewer can search for.
-#[derive(Clone, PartialEq, Eq, Hash, Default)]
+/// A personal value: a name, a day of a stay, an identifier. `Debug` prints a placeholder; there is no `Display`, no `Serialize` and no
+/// `Deref`, so that whoever shows, sends or stores it must call [`Phi::reveal`]. That word is what a reviewer greps for, and
+/// `tests/it/phi.rs` holds the list of files that may say it.
+///
+/// ```compile_fail
+/// # use health_data_ai::domain::Phi;
+/// println!("{}", Phi::new("a name"));
+/// ```
+/// ```compile_fail
+/// # use health_data_ai::domain::Phi;
+/// serde_json::to_string(&Phi::new("a name"));
+/// ```
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub struct Phi<T>(T);
 
 impl<T> Phi<T> {
@@ -16,6 +26,16 @@ impl<T> Phi<T> {
     /// The value itself, for the record or for a caller who may see it.
     pub const fn reveal(&self) -> &T {
         &self.0
+    }
+
+    /// What `f` makes of the value, which is as personal.
+    pub fn map<U>(self, f: impl FnOnce(T) -> U) -> Phi<U> {
+        Phi(f(self.0))
+    }
+
+    /// The value by reference, still wrapped.
+    pub const fn as_ref(&self) -> Phi<&T> {
+        Phi(&self.0)
     }
 }
 
@@ -58,8 +78,8 @@ impl PersonName {
     }
 }
 
-/// Administrative gender (FHIR `administrative-gender`). `Unknown` is also the absent one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Default)]
+/// Administrative gender (FHIR `administrative-gender`). `Unknown` is also the absent one. `Debug` prints a placeholder.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Default)]
 pub enum Gender {
     /// `female`, `F`
     Female,
@@ -106,6 +126,12 @@ impl Gender {
     }
 }
 
+impl fmt::Debug for Gender {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("Gender([phi])")
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -116,6 +142,8 @@ mod tests {
         assert_eq!(format!("{name:?}"), "PersonName { first: [phi], middle: [phi], last: [phi] }");
         assert_eq!(name.display().reveal(), "Canary Q Planted");
         assert_eq!(PersonName::new("A", "", "B").display().reveal(), "A B");
+        assert_eq!(format!("{:?}", Some(Phi::new(7).as_ref().map(|value| value + 1))), "Some([phi])");
+        assert_eq!(format!("{:?}", Gender::ALL), format!("{:?}", [Gender::Unknown; 4]));
     }
 
     #[test]

@@ -4,6 +4,7 @@ use chrono::SecondsFormat;
 use serde_json::{Value, json};
 use warp::http::StatusCode;
 
+use super::guard::guarded;
 use super::routes::{self, Found, Operation};
 use super::{ApiReply, ApiRequest, App, audit, auth, openapi, problem};
 use crate::codec::fhir::reply::{self, Refusal};
@@ -23,6 +24,10 @@ const JSON_TYPES: [&str; 4] = ["application/json", "application/fhir+json", "tex
 
 /// Answers one call.
 pub(super) async fn answer(app: &App, request: &ApiRequest) -> ApiReply {
+    guarded(routed(app, request)).await
+}
+
+async fn routed(app: &App, request: &ApiRequest) -> ApiReply {
     let (route, id) = match routes::find(&request.method, &request.path) {
         Found::Route(route, id) => (route, id),
         Found::Method(allowed) => return problem::method_not_allowed(allowed),

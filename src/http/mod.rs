@@ -4,6 +4,7 @@
 mod api;
 mod audit;
 mod auth;
+mod guard;
 mod openapi;
 mod problem;
 mod request;

@@ -14,6 +14,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+use super::guard::guarded;
 use super::{ApiReply, ApiRequest, App, api, auth, problem};
 use crate::codec::blob_url::BlobUrl;
 use crate::codec::envelope::{BlobContent, Invocation, Reply};
@@ -55,6 +56,10 @@ const FUNCTIONS: &[(&str, Answer)] = &[
 
 /// Answers the host's call of `function`.
 pub(super) async fn answer(app: &App, function: &str, headers: &HeaderMap, body: &[u8]) -> ApiReply {
+    guarded(delivered(app, function, headers, body)).await
+}
+
+async fn delivered(app: &App, function: &str, headers: &HeaderMap, body: &[u8]) -> ApiReply {
     let Some(answer) = FUNCTIONS.iter().find(|(name, _)| *name == function).map(|(_, answer)| *answer) else {
         return problem::not_found("there is no such function: compare the folder names with this binary's version");
     };

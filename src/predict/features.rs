@@ -91,7 +91,7 @@ impl Row {
         let value = |feature: Feature| encounter.clinical.get(feature).filter(|value| feature.spec().check(*value).is_ok());
         let mut row = Row {
             numbers: MEASUREMENTS.map(|feature| value(feature).map_or(f32::NAN, |value| value as f32)),
-            admitted: encounter.admitted.num_days_from_ce(),
+            admitted: encounter.admitted.reveal().num_days_from_ce(),
             known: 0,
             present: 0,
             stay: NO_STAY,

@@ -6,7 +6,7 @@ use sha2::{Digest, Sha256};
 
 use super::features::mix;
 use super::model::Model;
-use crate::domain::{Clinical, Encounter, EncounterId, FacilityId, Gender, PersonName};
+use crate::domain::{Clinical, Encounter, EncounterId, FacilityId, Gender, PersonName, Phi};
 use crate::schema::{FEATURES, READMISSIONS_TOP, Shape};
 
 const PROBES: i64 = 320;
@@ -56,8 +56,8 @@ fn encounter(n: i64) -> Option<Encounter> {
         name: PersonName::default(),
         gender: Gender::ALL[draw(4) as usize % Gender::ALL.len()],
         facility: FacilityId::parse(["A", "B", "C", "D", "E", "Z", "7"][draw(7) as usize % 7])?,
-        admitted: NaiveDate::from_ymd_opt(2012, 1, 1)?,
+        admitted: Phi::new(NaiveDate::from_ymd_opt(2012, 1, 1)?),
         clinical,
-        discharged: None,
+        discharged: Phi::new(None),
     })
 }

@@ -143,12 +143,12 @@ pub(crate) fn value(column: Column, encounter: &Encounter) -> Result<Value<'_>> 
         Column::Middle => name_part(&encounter.name.middle)?,
         Column::Last => name_part(&encounter.name.last)?,
         Column::EncounterId => Value::Integer(encounter.id.get().into()),
-        Column::Admitted => Value::Date(encounter.admitted),
+        Column::Admitted => Value::Date(*encounter.admitted.reveal()),
         Column::Gender => Value::Text(encounter.gender.code()),
-        Column::Discharged if encounter.discharged.is_some_and(|day| day < encounter.admitted) => {
+        Column::Discharged if encounter.discharged.reveal().is_some_and(|day| day < *encounter.admitted.reveal()) => {
             return Err(Error::invalid("a discharge lies before its admission; check the row against the schema first"));
         }
-        Column::Discharged => encounter.discharged.map_or(Value::Null, Value::Date),
+        Column::Discharged => encounter.discharged.reveal().map_or(Value::Null, Value::Date),
         Column::Facility => Value::Text(facility_text(encounter.facility)),
         Column::LengthOfStay => encounter.stay_days().map_or(Value::Null, |days| Value::Integer(days.into())),
         Column::Clinical(feature) => match encounter.clinical.get(feature) {
@@ -236,9 +236,9 @@ pub(crate) fn encounter<'r, E: From<Error>>(
         name: PersonName::new(first, middle, last),
         gender: gender.ok_or_else(|| unreadable("gender"))?,
         facility: facility.ok_or_else(|| unreadable("facility"))?,
-        admitted: admitted.ok_or_else(|| unreadable("admission date"))?,
+        admitted: Phi::new(admitted.ok_or_else(|| unreadable("admission date"))?),
         clinical,
-        discharged,
+        discharged: Phi::new(discharged),
     })
 }
 

@@ -12,15 +12,15 @@ use crate::domain::anomaly::{Direction, Finding, Group};
 use crate::domain::encounter::STAY_DAYS_MAX;
 use crate::domain::import::{ImportId, LineSpan, Reject, State};
 use crate::domain::model::ModelRecord;
-use crate::domain::{Action, AuditEvent, AuditRow, Caller, Encounter, EncounterId, FacilityId, Outcome, Role};
+use crate::domain::{Action, AuditEvent, AuditRow, Caller, Encounter, EncounterId, FacilityId, Outcome, Role, Phi};
 use crate::error::{Error, Result};
 use crate::schema::Feature;
 
 /// An admission says nothing of a discharge, so one that came since does not make a repeated admission another one.
 pub(super) fn is_same_admission(new: &Encounter, stored: &Encounter) -> bool {
-    match new.discharged {
+    match new.discharged.reveal() {
         Some(_) => new == stored,
-        None => *new == Encounter { discharged: None, ..stored.clone() },
+        None => *new == Encounter { discharged: Phi::new(None), ..stored.clone() },
     }
 }
 
@@ -35,8 +35,8 @@ pub(super) enum Departure {
 /// Decides on a discharge of what was `found`.
 pub(super) fn departure(found: Option<Stored>, on: NaiveDate) -> Departure {
     let Some(stored) = found else { return Departure::Answer(Discharged::Unknown) };
-    let admitted = stored.encounter.admitted;
-    match stored.encounter.discharged {
+    let admitted = *stored.encounter.admitted.reveal();
+    match *stored.encounter.discharged.reveal() {
         Some(day) if day == on => Departure::Answer(Discharged::Before(Box::new(stored))),
         Some(_) => Departure::Answer(Discharged::Conflict),
         None if on < admitted => Departure::Answer(Discharged::BeforeAdmission),

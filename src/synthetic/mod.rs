@@ -8,7 +8,7 @@ mod model;
 
 use chrono::NaiveDate;
 
-use crate::domain::{Encounter, EncounterId};
+use crate::domain::{Encounter, EncounterId, Phi};
 use crate::error::{Error, Result};
 
 /// What to generate.
@@ -50,7 +50,7 @@ pub fn encounter(seed: u64, id: EncounterId) -> Encounter {
 
 /// The same patient as [`encounter`], admitted on `admitted` and still in the hospital. The stay to come is that of [`encounter`].
 pub fn admission(seed: u64, id: EncounterId, admitted: NaiveDate) -> Encounter {
-    Encounter { admitted, discharged: None, ..encounter(seed, id) }
+    Encounter { admitted: Phi::new(admitted), discharged: Phi::new(None), ..encounter(seed, id) }
 }
 
 impl Iterator for Encounters {

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use chrono::{Days, NaiveDate};
 
 use super::draw::{Draw, Quantiles, round};
-use crate::domain::{Clinical, Encounter, EncounterId, FacilityId, Gender, PersonName, facility};
+use crate::domain::{Clinical, Encounter, EncounterId, FacilityId, Gender, PersonName, facility, Phi};
 use crate::schema::{FEATURE_COUNT, Feature, Feature as F};
 
 /// A facility's patients.
@@ -193,9 +193,9 @@ pub(super) fn encounter(seed: u64, id: EncounterId) -> Encounter {
         name: name(draw),
         gender,
         facility: FACILITIES[place],
-        admitted,
+        admitted: Phi::new(admitted),
         clinical,
-        discharged: Some(admitted + Days::new(days)),
+        discharged: Phi::new(Some(admitted + Days::new(days))),
     }
 }
 

@@ -28,7 +28,7 @@ pub async fn admit(caller: &Caller, hospital: &Hospital, encounter: Encounter, n
     hospital.allow(caller, Action::Admit, now).await?;
     let audit = hospital.announced(AuditEvent::new(caller, Action::Admit, Outcome::Success, now).about(encounter.id));
     // The facility's calendar may be a day ahead of UTC's.
-    if encounter.admitted > now.date_naive().succ_opt().unwrap_or(encounter.admitted) {
+    if now.date_naive().succ_opt().is_some_and(|tomorrow| *encounter.admitted.reveal() > tomorrow) {
         let failure = AuditEvent { outcome: Outcome::Failure, ..audit }.detail("admission lies in the future");
         hospital.store.append_audit(&failure).await?;
         return Ok(Admission::InFuture);

@@ -1,5 +1,10 @@
 //! Recognisable names, ids and dates are planted in every input; none may appear in a log, an error, a receipt, a reject or the audit trail.
 
+mod cli;
+mod handler;
+mod inputs;
+mod planted;
+
 use std::fs;
 use std::path::Path;
 
@@ -16,7 +21,7 @@ const ODD_DATE: &str = "1931-03-07";
 fn no_planted_value_leaves_the_record() {
     let folder = tempfile::tempdir().unwrap();
     let state = folder.path().join("state");
-    let host = Host::start(&state, &[]);
+    let host = Host::start_with(&state, &[], &[("HDAI_LOG", "trace"), ("RUST_LOG", "trace")]);
 
     // A file whose rows carry the canaries: good ones, and ones that break rules in the cells that hold them.
     let csv = generate(folder.path(), 300, 9);

@@ -10,7 +10,7 @@ use chrono::NaiveDate;
 use health_data_ai::codec::csv::{REJECTS_PER_ROW_MAX, ROW_BYTES_MAX, Reader, Rows, Writer, read_facilities, write_facilities};
 use health_data_ai::domain::encounter::STAY_DAYS_MAX;
 use health_data_ai::domain::import::Reject;
-use health_data_ai::domain::{Clinical, Encounter, FacilityId, Gender, PersonName, facility};
+use health_data_ai::domain::{Clinical, Encounter, FacilityId, Gender, PersonName, facility, Phi};
 use health_data_ai::error::{Kind, Result};
 use health_data_ai::schema::{Column, FEATURES, Feature, Shape, csv_columns};
 use health_data_ai::synthetic;
@@ -105,7 +105,7 @@ fn a_row_is_read_by_the_names_of_its_columns() {
     assert_eq!(found.id.get(), 42);
     assert_eq!(found.name, PersonName::new("Velo1", "Q", "Tamiro2"));
     assert_eq!((found.gender, found.facility.letter()), (Gender::Female, 'B'));
-    assert_eq!((found.admitted, found.discharged), (day(2012, 5, 25), Some(day(2012, 5, 31))));
+    assert_eq!((*found.admitted.reveal(), *found.discharged.reveal()), (day(2012, 5, 25), Some(day(2012, 5, 31))));
     assert_eq!(found.clinical.missing().count(), 0);
     for feature in Feature::all() {
         assert_eq!(found.clinical.get(feature), good(Column::Clinical(feature)).parse().ok(), "{feature:?}");
@@ -146,7 +146,7 @@ fn a_header_that_misses_or_repeats_columns_is_one_error_that_names_them_all() {
     let optional: Vec<_> = columns.iter().filter(|column| column.required).map(|column| column.header).collect();
     let cells: Vec<_> = columns.iter().filter(|column| column.required).map(|column| good(column.column)).collect();
     let rows = read(format!("{}\n{}", optional.join(","), cells.join(",")).as_bytes()).unwrap();
-    assert_eq!((rows.encounters[0].name.clone(), rows.encounters[0].discharged), (PersonName::default(), None));
+    assert_eq!((rows.encounters[0].name.clone(), rows.encounters[0].discharged), (PersonName::default(), Phi::new(None)));
 }
 
 #[test]
@@ -320,7 +320,7 @@ fn a_missing_clinical_value_stays_missing() {
         assert_eq!(accepted(&cells).clinical, Clinical::default(), "{word:?}");
         assert_eq!(accepted(&[(Column::Gender, word)]).gender, Gender::Unknown);
         let open = accepted(&[(Column::Discharged, word), (Column::LengthOfStay, word)]);
-        assert_eq!(open.discharged, None);
+        assert_eq!(open.discharged, Phi::new(None));
     }
     assert_eq!(accepted(&[(Column::Last, "Null")]).name.last.reveal(), "Null", "a surname, not a missing value");
 }
@@ -347,7 +347,7 @@ fn values_are_understood_in_the_ways_hospitals_write_them() {
 fn the_discharge_date_and_the_days_are_derived_from_each_other() {
     let from = |discharged, days| accepted(&[(Column::Discharged, discharged), (Column::LengthOfStay, days)]);
     for encounter in [from("2012-05-31", ""), from("", "6"), from("NA", "6.0"), from("5/31/12", "6")] {
-        assert_eq!((encounter.discharged, encounter.stay_days()), (Some(day(2012, 5, 31)), Some(6)));
+        assert_eq!((encounter.discharged, encounter.stay_days()), (Phi::new(Some(day(2012, 5, 31))), Some(6)));
     }
     assert_eq!(from("5/25/2012", "").stay_days(), Some(0));
     assert_eq!(i64::from(from("", "3650").stay_days().unwrap()), STAY_DAYS_MAX);

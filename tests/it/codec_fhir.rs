@@ -9,7 +9,7 @@ use health_data_ai::codec::fhir::{
     self, Admission, Discharge, Fault, Issue, READMISSION_COUNT_URL, Shape, admission, discharge, encode_bundle_admission,
 };
 use health_data_ai::domain::facility::seed;
-use health_data_ai::domain::{Clinical, Encounter, EncounterId, FacilityId, Gender, PersonName};
+use health_data_ai::domain::{Clinical, Phi, Encounter, EncounterId, FacilityId, Gender, PersonName};
 use health_data_ai::schema::{Feature, Shape as Kind, System};
 use serde_json::{Value, json};
 
@@ -96,9 +96,9 @@ fn the_demo_clients_admission_is_read() {
     let read = admit(&message).unwrap();
     let e = &read.encounter;
     assert_eq!((e.id.get(), e.facility.letter(), e.gender, read.shape), (100_001, 'B', Gender::Male, Shape::Blueprint));
-    assert_eq!(e.admitted, NaiveDate::from_ymd_opt(2026, 1, 24).unwrap(), "the day as written, not in UTC");
+    assert_eq!(e.admitted, Phi::new(NaiveDate::from_ymd_opt(2026, 1, 24).unwrap()), "the day as written, not in UTC");
     assert_eq!(e.name, PersonName::new("Firsta", "Amiddle", "Lasta"));
-    assert_eq!(e.discharged, None);
+    assert_eq!(e.discharged, Phi::new(None));
     assert_eq!(e.clinical.get(Feature::Glucose), Some(60.0));
     assert_eq!(e.clinical.get(Feature::Readmissions), None, "a missing count is missing, never 1");
     assert_eq!(e.clinical.get(Feature::SecondaryDiagnoses), None);
@@ -283,7 +283,7 @@ fn an_end_at_admission_is_a_warning() {
     let mut message = demo_message();
     message["encounter"]["period"]["end"] = json!("2026-02-01");
     let read = admit(&message).unwrap();
-    assert_eq!(read.encounter.discharged, None);
+    assert_eq!(read.encounter.discharged, Phi::new(None));
     assert!(paths(&read.warnings).contains(&"encounter.period.end"));
 }
 
@@ -337,9 +337,9 @@ fn sample() -> Encounter {
         name: PersonName::new("Ann", "Bea Cy", "Lee"),
         gender: Gender::Other,
         facility: FacilityId::parse("C").unwrap(),
-        admitted: NaiveDate::from_ymd_opt(2026, 1, 31).unwrap(),
+        admitted: Phi::new(NaiveDate::from_ymd_opt(2026, 1, 31).unwrap()),
         clinical,
-        discharged: None,
+        discharged: Phi::new(None),
     }
 }
 

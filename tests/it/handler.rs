@@ -13,7 +13,7 @@ mod wire;
 use std::io::{Read, Write};
 use std::net::{TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, Command};
 use std::time::{Duration, Instant};
 
 use base64::prelude::{BASE64_STANDARD, Engine};
@@ -48,13 +48,19 @@ impl Handler {
 
     /// Starts what `command` makes, which must come to be `hdai serve` in `folder`.
     pub(crate) fn launch(folder: &Path, command: impl Fn() -> Command) -> Self {
+        Self::launch_with_errors(folder, Path::new("/dev/null"), command)
+    }
+
+    /// Its standard error goes to `errors`.
+    pub(crate) fn launch_with_errors(folder: &Path, errors: &Path, command: impl Fn() -> Command) -> Self {
         // Another process may take the port between our look and the handler's.
         std::fs::create_dir_all(folder).unwrap();
         for _ in 0..5 {
             let log = std::fs::File::create(folder.join("handler.log")).unwrap();
             let port = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+            let errors = std::fs::OpenOptions::new().create(true).append(true).open(errors).unwrap();
             let mut child =
-                command().env("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string()).stdout(log).stderr(Stdio::null()).spawn().unwrap();
+                command().env("FUNCTIONS_CUSTOMHANDLER_PORT", port.to_string()).stdout(log).stderr(errors).spawn().unwrap();
             let begun = Instant::now();
             while child.try_wait().unwrap().is_none() {
                 if TcpStream::connect(("127.0.0.1", port)).is_ok() {
@@ -85,6 +91,16 @@ impl Handler {
     fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
         let request = headers.iter().fold(self.client.get(self.url(path)), |request, (name, value)| request.header(*name, *value));
         self.send(request)
+    }
+
+    /// A call of any kind: the status, the headers and the text of its answer.
+    pub(crate) fn ask(&self, method: reqwest::Method, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> (u16, reqwest::header::HeaderMap, String) {
+        let request = self.client.request(method, self.url(path.trim_start_matches('/'))).body(body);
+        let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
+        self.runtime.block_on(async {
+            let response = request.send().await.unwrap();
+            (response.status().as_u16(), response.headers().clone(), response.text().await.unwrap())
+        })
     }
 
     /// A call as the host makes it: chunked, without a length.

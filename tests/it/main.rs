@@ -29,6 +29,7 @@ mod main_job;
 mod migrate_data;
 mod packed;
 mod parity;
+mod phi;
 mod predict;
 mod receipt;
 mod replay;

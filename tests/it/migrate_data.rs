@@ -5,7 +5,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, Instant};
 
 use health_data_ai::codec::csv::Writer;
-use health_data_ai::domain::{Encounter, PersonName};
+use health_data_ai::domain::{Encounter, PersonName, Phi};
 use health_data_ai::schema::{FEATURES, csv_columns};
 use health_data_ai::synthetic;
 use rusqlite::Connection;
@@ -23,7 +23,7 @@ fn encounters() -> Vec<Encounter> {
         let (first, middle, last) = names[place % names.len()];
         encounter.name = PersonName::new(first, middle, last);
         if place % 7 == 0 {
-            encounter.discharged = None;
+            encounter.discharged = Phi::new(None);
         }
         for (feature, spec) in FEATURES.iter().enumerate() {
             if (place + feature) % 11 == 0 {

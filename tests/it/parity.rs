@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use health_data_ai::codec::{csv, fhir};
-use health_data_ai::domain::{Encounter, Prediction, facility};
+use health_data_ai::domain::{Encounter, Prediction, facility, Phi};
 use health_data_ai::predict::Model;
 use health_data_ai::store::{Store, sqlite::Sqlite};
 use health_data_ai::synthetic;
@@ -67,7 +67,7 @@ fn served_predictions_are_the_offline_ones_bit_for_bit() {
         let offline = shown(&model.predict(encounter));
         let id = encounter.id.get();
         assert_eq!(from_csv[&id], offline, "{id} from CSV");
-        let open = Encounter { discharged: None, ..encounter.clone() };
+        let open = Encounter { discharged: Phi::new(None), ..encounter.clone() };
         let message = if index % 2 == 0 { fhir::encode_bundle_admission(&open) } else { fhir::encode_blueprint_admission(&open) };
         let (status, answer) = host.call("POST", "/api/PatientAdmissionFunc", &message);
         assert_eq!(status, 201, "{answer}");

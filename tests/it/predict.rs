@@ -5,7 +5,7 @@
 use std::sync::OnceLock;
 
 use chrono::{Days, NaiveDate};
-use health_data_ai::domain::{Clinical, Encounter, EncounterId, FacilityId, Gender, PersonName};
+use health_data_ai::domain::{Clinical, Encounter, EncounterId, FacilityId, Gender, PersonName, Phi};
 use health_data_ai::error::Kind;
 use health_data_ai::predict::{Model, TRAINING_ROWS_MIN, TrainOptions, Trained, TrainingSet, blank, blank_cells, evaluate, train};
 use health_data_ai::schema::{FEATURES, Feature, Shape};
@@ -60,9 +60,9 @@ pub(super) fn patients(n: usize, seed: u64) -> Vec<Encounter> {
                 name: PersonName::new("Made", "Up", format!("Person {i}")),
                 gender: [Gender::Female, Gender::Male][draw.below(2) as usize],
                 facility: FacilityId::parse(["A", "B", "C"][draw.below(3) as usize]).unwrap(),
-                admitted,
+                admitted: Phi::new(admitted),
                 clinical,
-                discharged: Some(admitted + Days::new(stay)),
+                discharged: Phi::new(Some(admitted + Days::new(stay))),
             }
         })
         .collect()
@@ -152,8 +152,8 @@ fn identity_and_discharge_can_never_change_an_answer() {
         let mut other = patient.clone();
         other.id = EncounterId::new(2_000_000_000).unwrap();
         other.name = PersonName::new("Another", "", "Name");
-        other.discharged = None;
-        other.admitted = patient.admitted + Days::new(400);
+        other.discharged = Phi::new(None);
+        other.admitted = patient.admitted.map(|day| day + Days::new(400));
         assert_eq!(trained().model.predict(&patient), trained().model.predict(&other));
     }
 }
@@ -302,7 +302,7 @@ fn data_without_a_pattern_is_refused_promotion() {
     let mut noise = patients(400, 11);
     let mut draw = Draw(12);
     for patient in &mut noise {
-        patient.discharged = Some(patient.admitted + Days::new(u64::from(draw.below(12)) + 1));
+        patient.discharged = patient.admitted.map(|day| Some(day + Days::new(u64::from(draw.below(12)) + 1)));
     }
     let trained = train(&set(&noise), &options(), None).unwrap();
     assert!(!trained.promoted, "{}", trained.reason);
@@ -315,7 +315,7 @@ fn too_little_equal_or_leaking_data_is_refused_in_words() {
     assert!(few.message().contains(&TRAINING_ROWS_MIN.to_string()) && few.message().contains("has 10"), "{few}");
 
     let mut equal = patients(200, 14);
-    equal.iter_mut().for_each(|p| p.discharged = Some(p.admitted + Days::new(3)));
+    equal.iter_mut().for_each(|p| p.discharged = p.admitted.map(|day| Some(day + Days::new(3))));
     let equal = train(&set(&equal), &options(), None).err().unwrap();
     assert!(equal.message().contains("same length"), "{equal}");
 
@@ -364,7 +364,7 @@ fn boosted_trees_serve_where_inputs_act_on_one_another() {
         };
         let again = patient.clinical.get(Feature::Readmissions).unwrap();
         let days = 2.0 + 6.0 * (again + 1.0) * place(pair[0]) * place(pair[1]);
-        patient.discharged = Some(patient.admitted + Days::new(days.round() as u64));
+        patient.discharged = patient.admitted.map(|day| Some(day + Days::new(days.round() as u64)));
     }
     let rows = set(&crossed[..900]);
     let trained = train(&rows, &options(), None).unwrap();
@@ -399,11 +399,11 @@ fn few_rows_fall_back_to_the_elastic_net_and_say_so() {
 fn open_or_unbelievable_stays_are_not_rows_and_duplicates_are_counted() {
     let mut rows = TrainingSet::new();
     let mut patient = patients(1, 20).remove(0);
-    patient.discharged = None;
+    patient.discharged = Phi::new(None);
     assert!(!rows.push(&patient));
-    patient.discharged = Some(patient.admitted + Days::new(5000));
+    patient.discharged = patient.admitted.map(|day| Some(day + Days::new(5000)));
     assert!(!rows.push(&patient));
-    patient.discharged = Some(patient.admitted - Days::new(1));
+    patient.discharged = patient.admitted.map(|day| Some(day - Days::new(1)));
     assert!(!rows.push(&patient));
     assert!(rows.is_empty());
 

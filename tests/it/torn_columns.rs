@@ -77,7 +77,7 @@ fn a_refused_candidate_also_says_that_quality_fell() {
     let mut noise = patients(ROWS, 33);
     let mut draw = Draw(34);
     for patient in &mut noise {
-        patient.discharged = Some(patient.admitted + Days::new(u64::from(draw.below(30)) + 1));
+        patient.discharged = patient.admitted.map(|day| Some(day + Days::new(u64::from(draw.below(30)) + 1)));
     }
     let refused = train(&set(&noise), &TrainOptions { version: "test-2".into(), ..options() }, Some(&first.model)).unwrap();
     assert!(!refused.promoted && refused.reason.contains("Quality fell"), "{}", refused.reason);

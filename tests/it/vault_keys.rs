@@ -15,7 +15,7 @@ use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::Utc;
 use health_data_ai::azure::keys::{VaultKey, Wrapped};
-use health_data_ai::domain::{Action, AuditEvent, Caller, EncounterId, Outcome, PersonName};
+use health_data_ai::domain::{Action, AuditEvent, Caller, EncounterId, Outcome, PersonName, Phi};
 use health_data_ai::error::Kind;
 use health_data_ai::store::sealed::{FRESH, KeyFile, Sealed};
 use health_data_ai::store::sqlite::Sqlite;
@@ -305,7 +305,7 @@ async fn admit(record: &Sealed, id: i64) -> Admitted {
     let options = health_data_ai::synthetic::Options { rows: 1, seed: 1, first_id: i32::try_from(id).unwrap() };
     let mut encounter = health_data_ai::synthetic::encounters(&options).unwrap().next().unwrap();
     encounter.name = PersonName::new("Ada", "", format!("Nameof{id}"));
-    encounter.discharged = None;
+    encounter.discharged = Phi::new(None);
     record.admit(&encounter, None, &event("")).await.unwrap()
 }
 

@@ -13,7 +13,7 @@ use super::report::Answered;
 use super::{ADMISSIONS, Args, DISCHARGES};
 use crate::cli::generate;
 use crate::codec::fhir;
-use crate::domain::Encounter;
+use crate::domain::{Encounter, Phi};
 use crate::error::{Error, Result};
 use crate::synthetic;
 
@@ -142,7 +142,7 @@ pub(super) async fn admit(client: &Client, args: &Args, today: NaiveDate, progre
         Some(folder) => messages(folder)?,
         None => {
             let admitted = patients(args, today)?.into_iter().map(|patient| {
-                let day = patient.admitted;
+                let day = *patient.admitted.reveal();
                 fhir::encode_blueprint_admission(&generate::admit(patient, day)).to_string().into_bytes()
             });
             admitted.collect()
@@ -172,7 +172,7 @@ fn patients(args: &Args, today: NaiveDate) -> Result<Vec<Encounter>> {
         let stay = generate::stay(&patient);
         let leaves_today = index < DISCHARGES;
         let admitted = if leaves_today { today.checked_sub_signed(stay).unwrap_or(today) } else { today };
-        Encounter { admitted, discharged: leaves_today.then_some(today), ..patient }
+        Encounter { admitted: Phi::new(admitted), discharged: Phi::new(leaves_today.then_some(today)), ..patient }
     });
     Ok(on_time.collect())
 }

@@ -11,7 +11,7 @@ use super::header::Layout;
 use crate::domain::encounter::{STAY_DAYS_MAX, is_believable};
 use crate::domain::import::Reject;
 use crate::domain::patient::{NAME_CHARS_MAX, name_fits};
-use crate::domain::{Clinical, Encounter, EncounterId, FacilityId, Gender, PersonName};
+use crate::domain::{Clinical, Encounter, EncounterId, FacilityId, Gender, PersonName, Phi};
 use crate::schema::{Column, Feature, READMISSIONS_TOP, Shape, Spec, Violation, csv_columns};
 
 /// How a missing value is written, whatever its case; an empty cell is missing too.
@@ -58,9 +58,9 @@ pub(super) fn encounter(
         name: PersonName::new(first?, middle?, last?),
         gender: gender?,
         facility: facility?,
-        admitted: admitted?,
+        admitted: Phi::new(admitted?),
         clinical,
-        discharged,
+        discharged: Phi::new(discharged),
     })
 }
 

@@ -57,9 +57,9 @@ impl<W: Write> Writer<W> {
 fn append(text: &mut String, encounter: &Encounter, column: Column) {
     // Writing to a String cannot fail.
     let _ = match column {
-        Column::EncounterId => write!(text, "{}", encounter.id),
-        Column::Admitted => date(text, encounter.admitted),
-        Column::Discharged => encounter.discharged.map_or(Ok(()), |day| date(text, day)),
+        Column::EncounterId => write!(text, "{}", encounter.id.get()),
+        Column::Admitted => date(text, *encounter.admitted.reveal()),
+        Column::Discharged => encounter.discharged.reveal().map_or(Ok(()), |day| date(text, day)),
         Column::Facility => write!(text, "{}", encounter.facility),
         Column::LengthOfStay => encounter.stay_days().map_or(Ok(()), |days| write!(text, "{days}")),
         Column::Clinical(feature) => clinical(text, feature, encounter.clinical.get(feature)),

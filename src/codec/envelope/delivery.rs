@@ -6,7 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Map, Value, json};
 
 /// A value as the real host holds it in a binding, before it is written.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub enum Bound {
     /// `byte[]`.
     Bytes(Vec<u8>),
@@ -76,7 +76,7 @@ pub fn envelope(sys: &Sys<'_>, name: &str, trigger: Bound, binding_data: Vec<(St
 }
 
 /// A blob as the storage account describes it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct BlobFacts {
     /// Its address, percent-encoded.
     pub uri: String,
@@ -146,7 +146,7 @@ fn blob_properties(facts: &BlobFacts) -> Value {
 }
 
 /// A queue message as the storage account describes it.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct QueueMessage {
     /// The message's id.
     pub id: String,
@@ -205,7 +205,7 @@ pub fn event_grid(sys: &Sys<'_>, name: &str, event: Value) -> Value {
 }
 
 /// An HTTP request that is delivered in default mode.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Clone, PartialEq)]
 pub struct HttpCall {
     /// The caller's URL, query included.
     pub url: String,

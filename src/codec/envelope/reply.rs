@@ -54,7 +54,7 @@ impl fmt::Debug for Reply {
 }
 
 /// What came back over HTTP from a handler in default mode.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Answer<'a> {
     /// The status code.
     pub status: u16,

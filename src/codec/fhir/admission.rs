@@ -3,7 +3,7 @@
 use super::fault::{Fault, Findings};
 use super::message::{Message, Shape};
 use super::{condition, encounter, observation, patient, text};
-use crate::domain::{Clinical, Encounter, FacilityId};
+use crate::domain::{Clinical, Encounter, FacilityId, Phi};
 use crate::schema::Feature;
 
 /// An admission as its message says it.
@@ -48,6 +48,6 @@ pub fn admission(body: &[u8], facilities: &[FacilityId]) -> Result<Admission, Ve
     });
     let (Some((name, gender)), Some(Some((id, admitted, facility)))) = (named, placed) else { return Err(findings.refuse()) };
     let warnings = findings.close()?;
-    let encounter = Encounter { id, name, gender, facility, admitted, clinical, discharged: None };
+    let encounter = Encounter { id, name, gender, facility, admitted: Phi::new(admitted), clinical, discharged: Phi::new(None) };
     Ok(Admission { encounter, warnings, shape: message.shape })
 }

@@ -38,7 +38,7 @@ pub fn audit_event(seq: u64, event: &AuditEvent) -> Value {
     }
     let mut entities = vec![json!({ "detail": [{ "type": "correlation", "valueString": caller.correlation }] })];
     if let Some(encounter) = event.encounter {
-        entities.insert(0, json!({ "what": { "reference": format!("Encounter/{encounter}") } }));
+        entities.insert(0, json!({ "what": { "reference": format!("Encounter/{}", encounter.get()) } }));
     }
     resource["entity"] = entities.into();
     resource

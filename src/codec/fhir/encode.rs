@@ -35,7 +35,7 @@ pub fn encode_blueprint_admission(encounter: &Encounter) -> Value {
 /// An admission as a FHIR R4 transaction Bundle. Missing values as in [`encode_blueprint_admission`]; without any known condition there is
 /// no Condition entry.
 pub fn encode_bundle_admission(encounter: &Encounter) -> Value {
-    let subject = format!("admission-{}", encounter.id);
+    let subject = format!("admission-{}", encounter.id.get());
     let resources = [patient(encounter, &subject), admitted(encounter, Dialect::R4)]
         .into_iter()
         .chain(observations(encounter, &subject))
@@ -49,7 +49,7 @@ pub fn encode_bundle_admission(encounter: &Encounter) -> Value {
 
 /// A discharge in the blueprint's parts, `{patient, encounter}`; `None` while the encounter is open.
 pub fn encode_discharge(encounter: &Encounter) -> Option<Value> {
-    let on = encounter.discharged?;
+    let on = (*encounter.discharged.reveal())?;
     let mut closed = admitted(encounter, Dialect::Blueprint);
     closed["status"] = json!("finished");
     closed["period"]["end"] = json!(on.to_string());
@@ -95,7 +95,7 @@ fn admitted(encounter: &Encounter, dialect: Dialect) -> Value {
         "resourceType": "Encounter",
         "status": "in-progress",
         "class": {"system": class_system, "code": "IMP", "display": "inpatient encounter"},
-        "period": {"start": encounter.admitted.to_string()},
+        "period": {"start": encounter.admitted.reveal().to_string()},
         "serviceProvider": {"reference": format!("Organization/{facility}"), "display": facility},
     });
     match dialect {
@@ -104,8 +104,8 @@ fn admitted(encounter: &Encounter, dialect: Dialect) -> Value {
             resource["subject"] = json!({"reference": "Patient/1"});
         }
         Dialect::R4 => {
-            resource["id"] = json!(encounter.id.to_string());
-            resource["subject"] = json!({"reference": format!("Patient/admission-{}", encounter.id)});
+            resource["id"] = json!(encounter.id.get().to_string());
+            resource["subject"] = json!({"reference": format!("Patient/admission-{}", encounter.id.get())});
         }
     }
     if let Some(count) = encounter.clinical.get(Feature::Readmissions) {
@@ -127,7 +127,7 @@ fn observations(encounter: &Encounter, subject: &str) -> Vec<Value> {
     let write = |(at, (spec, measurement, value)): (usize, (&Spec, Measurement, f64))| {
         json!({
             "resourceType": "Observation",
-            "id": format!("{}-o{}", encounter.id, at + 1),
+            "id": format!("{}-o{}", encounter.id.get(), at + 1),
             "status": "final",
             "code": concept(spec),
             "subject": {"reference": format!("Patient/{subject}")},
@@ -150,7 +150,7 @@ fn conditions(encounter: &Encounter, dialect: Dialect, subject: &str) -> Vec<Val
     let write = |(at, feature): (usize, Feature)| {
         let mut resource = json!({
             "resourceType": "Condition",
-            "id": format!("{}-c{}", encounter.id, at + 1),
+            "id": format!("{}-c{}", encounter.id.get(), at + 1),
             "code": concept(feature.spec()),
             "subject": {"reference": format!("Patient/{subject}")},
         });

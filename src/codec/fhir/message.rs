@@ -45,7 +45,7 @@ pub fn shape_of(body: &[u8]) -> Shape {
 }
 
 /// A resource and the URL it is known by inside its Bundle.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub(super) struct Resource<'a> {
     pub(super) node: Node<'a>,
     full_url: Option<&'a str>,
@@ -76,7 +76,6 @@ pub(super) fn last_part(reference: &str) -> &str {
 }
 
 /// The resources of a message by type, in message order. Types that an admission has no use for are left out.
-#[derive(Debug)]
 pub(super) struct Message<'a> {
     pub(super) shape: Shape,
     /// Where the resources are, for faults about their number.

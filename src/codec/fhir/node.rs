@@ -6,8 +6,9 @@ use super::fault::{Findings, Issue};
 
 static ABSENT: Value = Value::Null;
 
-/// A JSON value and where it is. An absent member is a node too: it can be asked on, and it knows its path.
-#[derive(Debug, Clone)]
+/// A JSON value and where it is. An absent member is a node too: it can be asked on, and it knows its path. It holds patient data and so has
+/// no `Debug`.
+#[derive(Clone)]
 pub(super) struct Node<'a> {
     value: &'a Value,
     path: String,

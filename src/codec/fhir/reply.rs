@@ -54,9 +54,9 @@ pub fn admitted(encounter: &Encounter, prediction: Option<&Prediction>, warnings
         "encounterId": encounter.id.get(),
         "name": encounter.name.display().reveal(),
         "gender": encounter.gender.fhir(),
-        "admittedOn": encounter.admitted.to_string(),
+        "admittedOn": encounter.admitted.reveal().to_string(),
         "result": "success",
-        "prediction": prediction.map(|prediction| predicted(prediction, encounter.admitted)),
+        "prediction": prediction.map(|prediction| predicted(prediction, *encounter.admitted.reveal())),
         "predictionUnavailable": prediction.is_none(),
         "warnings": warnings.iter().map(fault).collect::<Vec<_>>(),
     })
@@ -70,10 +70,10 @@ pub fn discharged(encounter: &Encounter, prediction: Option<&Prediction>, warnin
     json!({
         "encounterId": encounter.id.get(),
         "name": encounter.name.display().reveal(),
-        "dischargedOn": encounter.discharged.map(|day| day.to_string()),
+        "dischargedOn": encounter.discharged.reveal().map(|day| day.to_string()),
         "daysStayed": stayed,
         "result": "success",
-        "prediction": prediction.map(|prediction| predicted(prediction, encounter.admitted)),
+        "prediction": prediction.map(|prediction| predicted(prediction, *encounter.admitted.reveal())),
         "predictionErrorDays": error_days,
         "warnings": warnings.iter().map(fault).collect::<Vec<_>>(),
     })

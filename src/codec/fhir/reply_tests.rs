@@ -1,7 +1,7 @@
 //! Tests of the answers: the blueprint's members, what its demo script counts, and that predictions are told.
 
 use super::*;
-use crate::domain::{Clinical, Contribution, EncounterId, FacilityId, Gender, Interval, PersonName};
+use crate::domain::{Clinical, Contribution, EncounterId, FacilityId, Gender, Interval, PersonName, Phi};
 
 fn encounter() -> Encounter {
     Encounter {
@@ -9,9 +9,9 @@ fn encounter() -> Encounter {
         name: PersonName::new("Ann", "", "Lee"),
         gender: Gender::Female,
         facility: FacilityId::parse("B").unwrap(),
-        admitted: NaiveDate::from_ymd_opt(2026, 1, 30).unwrap(),
+        admitted: Phi::new(NaiveDate::from_ymd_opt(2026, 1, 30).unwrap()),
         clinical: Clinical::default(),
-        discharged: NaiveDate::from_ymd_opt(2026, 2, 4),
+        discharged: Phi::new(NaiveDate::from_ymd_opt(2026, 2, 4)),
     }
 }
 
@@ -105,8 +105,8 @@ fn a_refusal_is_a_problem_or_an_operation_outcome() {
 #[test]
 fn a_predicted_discharge_beyond_the_calendar_is_left_open() {
     let mut last = encounter();
-    last.admitted = NaiveDate::MAX;
-    last.discharged = None;
+    last.admitted = Phi::new(NaiveDate::MAX);
+    last.discharged = Phi::new(None);
     let body = admitted(&last, Some(&prediction()), &[]);
     assert_eq!(body["prediction"]["predictedDischarge"], Value::Null);
     assert_eq!(discharged(&last, None, &[])["daysStayed"], Value::Null);

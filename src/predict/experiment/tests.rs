@@ -6,7 +6,7 @@ use super::design::Design;
 use super::input::Input;
 use super::spec::Experiment;
 use super::{ExperimentReport, run};
-use crate::domain::{Clinical, Encounter, EncounterId, FacilityId, Gender, PersonName};
+use crate::domain::{Clinical, Encounter, EncounterId, FacilityId, Gender, PersonName, Phi};
 use crate::predict::features::{Row, mix, unit};
 use crate::predict::set::TrainingSet;
 use crate::schema::{FEATURES, Feature, Shape};
@@ -38,9 +38,9 @@ fn encounter(id: u64) -> Encounter {
         name: PersonName::default(),
         gender: [Gender::Female, Gender::Male][(draw(2) < 0.5) as usize],
         facility: FacilityId::parse(["A", "B", "C"][(draw(3) * 3.0) as usize]).unwrap(),
-        admitted,
+        admitted: Phi::new(admitted),
         clinical,
-        discharged: Some(admitted + Days::new(stay as u64)),
+        discharged: Phi::new(Some(admitted + Days::new(stay as u64))),
     }
 }
 

@@ -11,7 +11,7 @@ use super::pool::Session;
 use super::sql::{PREDICTIONS, Statements};
 use super::values::{Bound, bind_encounter, cell, count, day, number, optional_text, parameter, read_encounter, text};
 use super::{audit, outbox};
-use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, FacilityId, Fact, Prediction};
+use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, FacilityId, Fact, Prediction, Phi};
 use crate::error::{Error, Result};
 use crate::store::columns::{
     EncounterColumn, PREDICTION_COLUMNS, Value, encounter_columns, prediction_from_json, prediction_json, prediction_values,
@@ -81,10 +81,10 @@ async fn decide(session: &mut Session, sql: &Statements, id: EncounterId, on: Na
             Departure::Answer(answer) => return Ok(answer),
             Departure::Close(stored) => stored,
         };
-        let admitted = day(stored.encounter.admitted)?;
+        let admitted = day(*stored.encounter.admitted.reveal())?;
         let values = [Parameter::Int(Some(id.get())), Parameter::Day(day(on)?), Parameter::Day(admitted)];
         if session.execute(&sql.discharge, &values).await? > 0 {
-            stored.encounter.discharged = Some(on);
+            stored.encounter.discharged = Phi::new(Some(on));
             return Ok(Discharged::Now(stored));
         }
     }

@@ -106,7 +106,7 @@ impl Cipher {
 
     /// The stored form of `text`.
     pub(super) fn seal(&self, encounter: EncounterId, field: Field, text: &str) -> Result<String> {
-        let failed = || Error::internal(format!("the {} of encounter {encounter} cannot be encrypted", field.words()));
+        let failed = || Error::internal(format!("the {} of an encounter cannot be encrypted", field.words()));
         let place = self.place(encounter, field);
         let mut context = hmac::Context::with_key(&self.nonces);
         context.update(&place);
@@ -131,11 +131,11 @@ impl Cipher {
     /// The text of `stored`, a form under this key.
     ///
     /// # Errors
-    /// Internal, naming encounter and field, if it was altered or belongs elsewhere.
+    /// Internal, naming the field, if it was altered or belongs elsewhere.
     pub(super) fn open(&self, encounter: EncounterId, field: Field, stored: &str) -> Result<String> {
         let altered = || {
             Error::internal(format!(
-                "the stored {} of encounter {encounter} does not open with the data key {}: it was altered, or it is another row's; restore \
+                "the stored {} of an encounter does not open with the data key {}: it was altered, or it is another row's; restore \
                  it from a backup",
                 field.words(),
                 self.id

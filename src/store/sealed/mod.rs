@@ -70,7 +70,7 @@ impl Sealed {
         };
         // Never a part of a name alone: it might pass for another patient's.
         stored.encounter.name = opened.unwrap_or_else(|error| {
-            tracing::error!(encounter = id.get(), %error, "committed, and answered without the name");
+            tracing::error!(%error, "committed, and answered without the name");
             PersonName::default()
         });
         stored

@@ -55,7 +55,7 @@ impl Sealed {
             };
             match opened {
                 Ok(to) => renamings.push(Renaming { id, from, to }),
-                Err(error) => tracing::error!(encounter = id.get(), %error, "a name stays under its key"),
+                Err(error) => tracing::error!(%error, "a name stays under its key"),
             }
         }
         let unreadable = (met - renamings.len()) as u64;

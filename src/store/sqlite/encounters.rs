@@ -6,7 +6,7 @@ use rusqlite::{Connection, Row, Transaction};
 use super::fault::Outcome;
 use super::values::{Day, bind, bind_encounter, read_encounter};
 use super::{audit, outbox, sql};
-use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, FacilityId, Fact, Prediction};
+use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, FacilityId, Fact, Prediction, Phi};
 use crate::store::columns::{
     PREDICTION_COLUMNS, encounter_columns, nameless_columns, prediction_from_json, prediction_json, prediction_values, unreadable,
 };
@@ -69,7 +69,7 @@ pub(super) fn discharge(transaction: &Transaction<'_>, id: EncounterId, on: Naiv
 }
 
 fn close(transaction: &Transaction<'_>, mut stored: Stored, on: NaiveDate) -> Outcome<Stored> {
-    stored.encounter.discharged = Some(on);
+    stored.encounter.discharged = Phi::new(Some(on));
     let (id, stay_days) = (stored.encounter.id.get(), stored.encounter.stay_days());
     transaction.prepare_cached(&sql::DISCHARGE)?.execute((id, Day::of(on)?.as_str()?, stay_days))?;
     Ok(stored)

@@ -72,7 +72,8 @@ impl Fault {
             }
             _ => Error::internal(format!("the database {file} refused a statement")),
         };
-        outer.caused_by(error)
+        // The others quote the value that did not fit.
+        if matches!(error, rusqlite::Error::SqliteFailure(..)) { outer.caused_by(error) } else { outer }
     }
 }
 

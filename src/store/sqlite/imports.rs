@@ -111,7 +111,7 @@ fn upsert_one(transaction: &Transaction<'_>, upsert: &mut CachedStatement<'_>, e
 
 fn is_another_admission(transaction: &Transaction<'_>, encounter: &Encounter) -> Outcome<bool> {
     let facility = encounter.facility.to_string();
-    let admitted = Day::of(encounter.admitted)?;
+    let admitted = Day::of(*encounter.admitted.reveal())?;
     let key = (encounter.id.get(), admitted.as_str()?, facility, encounter.gender.code());
     Ok(transaction.prepare_cached(&sql::ADMITTED_ANOTHER)?.exists(key)?)
 }

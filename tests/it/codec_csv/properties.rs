@@ -8,7 +8,7 @@ use health_data_ai::codec::csv::{REJECTS_PER_ROW_MAX, Reader, Rows, split};
 use health_data_ai::domain::encounter::STAY_DAYS_MAX;
 use health_data_ai::domain::import::LineSpan;
 use health_data_ai::domain::patient::name_fits;
-use health_data_ai::domain::{Clinical, Encounter, EncounterId, Gender, PersonName, facility};
+use health_data_ai::domain::{Clinical, Encounter, EncounterId, Gender, PersonName, facility, Phi};
 use health_data_ai::schema::{Feature, Shape, csv_columns};
 use proptest::prelude::*;
 
@@ -64,9 +64,9 @@ fn encounter() -> impl Strategy<Value = Encounter> {
             name: PersonName::new(names.0, names.1, names.2),
             gender: Gender::ALL[place.0],
             facility: facilities()[place.1],
-            admitted,
+            admitted: Phi::new(admitted),
             clinical,
-            discharged: stay.map(|days| admitted + Days::new(days)),
+            discharged: Phi::new(stay.map(|days| admitted + Days::new(days))),
         }
     })
 }

@@ -6,7 +6,7 @@ use chrono::{Duration, NaiveDate};
 use health_data_ai::codec::fhir::{
     self, Fault, Shape, admission, discharge, encode_blueprint_admission, encode_bundle_admission, encode_discharge,
 };
-use health_data_ai::domain::{Clinical, Encounter, EncounterId, Gender, PersonName};
+use health_data_ai::domain::{Clinical, Encounter, EncounterId, Gender, PersonName, Phi};
 use health_data_ai::schema::{Feature, SHARED_CODES, Shape as Kind};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -46,9 +46,9 @@ fn encounter() -> impl Strategy<Value = Encounter> {
                 name: PersonName::new(first, middle, last),
                 gender,
                 facility,
-                admitted,
+                admitted: Phi::new(admitted),
                 clinical,
-                discharged: stay.map(|days| admitted + Duration::days(days)),
+                discharged: Phi::new(stay.map(|days| admitted + Duration::days(days))),
             }
         },
     )
@@ -204,7 +204,7 @@ proptest! {
 
     #[test]
     fn an_encoded_admission_reads_back_as_it_was(encounter in encounter()) {
-        let open = Encounter { discharged: None, ..encounter.clone() };
+        let open = Encounter { discharged: Phi::new(None), ..encounter.clone() };
         for (message, shape) in [
             (encode_blueprint_admission(&encounter), Shape::Blueprint),
             (encode_bundle_admission(&encounter), Shape::FhirBundle),
@@ -221,7 +221,7 @@ proptest! {
 
     #[test]
     fn an_encoded_discharge_reads_back_as_it_was(encounter in encounter()) {
-        match (encode_discharge(&encounter), encounter.discharged) {
+        match (encode_discharge(&encounter), *encounter.discharged.reveal()) {
             (Some(message), Some(on)) => {
                 let read = end(&message).unwrap();
                 prop_assert_eq!((read.id, read.on), (encounter.id, on));

@@ -5,7 +5,7 @@ use health_data_ai::codec::fhir::{
     self, FAULTS_MAX, Fault, admission, discharge, encode_blueprint_admission, encode_bundle_admission, encode_discharge,
 };
 use health_data_ai::domain::facility;
-use health_data_ai::domain::{Clinical, Encounter, FacilityId, Gender, PersonName};
+use health_data_ai::domain::{Clinical, Encounter, FacilityId, Gender, PersonName, Phi};
 use health_data_ai::schema::Feature;
 use serde_json::Value;
 
@@ -88,7 +88,7 @@ fn an_admission_is_read_the_same_again_or_refused_without_its_values() {
         Ok(read) => {
             told(&[], &read.warnings)?;
             quiet(&format!("{:?}", read.encounter))?;
-            must(read.encounter.discharged.is_none(), "an admission that ends a stay")?;
+            must(read.encounter.discharged.reveal().is_none(), "an admission that ends a stay")?;
             must(fhir::shape_of(input) == read.shape, "two shapes of one message")?;
             reads_as(&encode_blueprint_admission(&read.encounter), &read.encounter)?;
             reads_as(&encode_bundle_admission(&read.encounter), &read.encounter)
@@ -108,9 +108,9 @@ fn a_discharge_is_read_the_same_again_or_refused_without_its_values() {
                 name: PersonName::default(),
                 gender: Gender::Female,
                 facility: facilities()[0],
-                admitted: NaiveDate::from_ymd_opt(1900, 1, 1).unwrap(),
+                admitted: Phi::new(NaiveDate::from_ymd_opt(1900, 1, 1).unwrap()),
                 clinical: Clinical::default(),
-                discharged: Some(read.on),
+                discharged: Phi::new(Some(read.on)),
             };
             let message = encode_discharge(&ended).ok_or("a closed encounter has no discharge")?.to_string();
             let again = discharge(message.as_bytes()).map_err(|faults| format!("what was encoded is refused: {faults:?}"))?;

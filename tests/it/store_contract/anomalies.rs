@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use chrono::{Days, NaiveDate};
 use health_data_ai::domain::anomaly::{Direction, Finding, Group, Survey, WeekOfStays, week_of};
-use health_data_ai::domain::{Action, Encounter, FacilityId};
+use health_data_ai::domain::{Action, Encounter, FacilityId, Phi};
 use health_data_ai::error::Kind;
 use health_data_ai::schema::Feature;
 
@@ -14,8 +14,8 @@ use super::place::*;
 fn expected(encounters: &[Encounter], today: NaiveDate, from: NaiveDate) -> Vec<WeekOfStays> {
     let mut cells: BTreeMap<(Group, NaiveDate), (u64, u64, u64)> = BTreeMap::new();
     for encounter in encounters {
-        let Some(discharged) = encounter.discharged.filter(|day| *day <= today && week_of(*day) >= from) else { continue };
-        let days = u64::try_from((discharged - encounter.admitted).num_days()).unwrap();
+        let Some(discharged) = encounter.discharged.reveal().filter(|day| *day <= today && week_of(*day) >= from) else { continue };
+        let days = u64::try_from((discharged - *encounter.admitted.reveal()).num_days()).unwrap();
         let present = Feature::conditions().filter(|condition| encounter.clinical.get(*condition) == Some(1.0));
         for condition in present.map(Some).chain([None]) {
             let group = Group { facility: encounter.facility, condition };
@@ -35,22 +35,22 @@ pub(super) async fn the_stay_history_is_what_the_encounters_say(new_place: NewPl
     let mut encounters: Vec<Encounter> = (1..=300).map(encounter).collect();
     encounters.push(bare_encounter(301));
     // Nothing is known of this one's conditions, and it was discharged on the day of its admission.
-    encounters.push(Encounter { discharged: Some(bare_encounter(302).admitted), ..bare_encounter(302) });
+    encounters.push(Encounter { discharged: bare_encounter(302).admitted.map(Some), ..bare_encounter(302) });
     // Not admitted, and not discharged, by today.
-    encounters.push(Encounter { admitted: today + Days::new(1), discharged: Some(today + Days::new(3)), ..encounter(303) });
-    encounters.push(Encounter { admitted: today, discharged: Some(today + Days::new(1)), ..encounter(304) });
+    encounters.push(Encounter { admitted: Phi::new(today + Days::new(1)), discharged: Phi::new(Some(today + Days::new(3))), ..encounter(303) });
+    encounters.push(Encounter { admitted: Phi::new(today), discharged: Phi::new(Some(today + Days::new(1))), ..encounter(304) });
     import(&*store, 1, encounters.clone()).await;
 
     let history = store.stay_history(today, 1000).await.unwrap();
     assert_eq!(history.stays, expected(&encounters, today, NaiveDate::MIN));
     let mut admissions: BTreeMap<NaiveDate, u64> = BTreeMap::new();
-    for encounter in encounters.iter().filter(|encounter| encounter.admitted <= today) {
-        *admissions.entry(week_of(encounter.admitted)).or_default() += 1;
+    for encounter in encounters.iter().filter(|encounter| *encounter.admitted.reveal() <= today) {
+        *admissions.entry(week_of(*encounter.admitted.reveal())).or_default() += 1;
     }
     assert_eq!(history.admissions, admissions.into_iter().collect::<Vec<_>>());
     // Every encounter discharged by today counts once among "every patient" of its facility.
     let everyone = history.stays.iter().filter(|week| week.group.condition.is_none()).map(|week| week.stays).sum::<u64>();
-    assert_eq!(everyone, encounters.iter().filter(|encounter| encounter.discharged.is_some_and(|day| day <= today)).count() as u64);
+    assert_eq!(everyone, encounters.iter().filter(|encounter| encounter.discharged.reveal().is_some_and(|day| day <= today)).count() as u64);
 }
 
 pub(super) async fn the_newest_weeks_are_kept(new_place: NewPlace) {

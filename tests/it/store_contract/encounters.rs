@@ -4,7 +4,7 @@ use std::sync::Arc;
 use std::thread;
 
 use chrono::{Days, NaiveDate};
-use health_data_ai::domain::{Clinical, Encounter, EncounterId, FacilityId, Gender, Outcome, PersonName};
+use health_data_ai::domain::{Clinical, Encounter, EncounterId, FacilityId, Gender, Outcome, PersonName, Phi};
 use health_data_ai::error::Kind;
 use health_data_ai::schema::{Feature, Shape};
 use health_data_ai::store::{Admitted, Census, Discharged, Store, Stored, Totals};
@@ -51,8 +51,8 @@ fn variants(encounter: &Encounter) -> Vec<Encounter> {
         with(&|e| e.name = PersonName::new(e.name.first.reveal().clone(), e.name.middle.reveal().clone(), "other")),
         with(&|e| e.gender = if e.gender == Gender::Female { Gender::Male } else { Gender::Female }),
         with(&|e| e.facility = FacilityId::parse("9").unwrap()),
-        with(&|e| e.admitted = e.admitted.pred_opt().unwrap()),
-        with(&|e| e.discharged = Some(e.admitted)),
+        with(&|e| e.admitted = e.admitted.map(|day| day.pred_opt().unwrap())),
+        with(&|e| e.discharged = e.admitted.map(Some)),
     ];
     for feature in Feature::all() {
         all.push(with(&|e| e.clinical.set(feature, None)));
@@ -89,12 +89,12 @@ pub(super) async fn a_repeated_admission_after_the_discharge_is_the_same_admissi
     let store = new_place().migrated().await;
     let (encounter, said) = (open_encounter(1), prediction(2.5));
     admit(&*store, &encounter, Some(&said)).await;
-    let on = encounter.admitted + Days::new(3);
+    let on = *encounter.admitted.reveal() + Days::new(3);
     discharge(&*store, eid(1), on).await;
-    let stored = Stored { encounter: Encounter { discharged: Some(on), ..encounter.clone() }, prediction: Some(said) };
+    let stored = Stored { encounter: Encounter { discharged: Phi::new(Some(on)), ..encounter.clone() }, prediction: Some(said) };
     assert_eq!(admit(&*store, &encounter, None).await, Admitted::Before(Box::new(stored.clone())));
     assert_eq!(admit(&*store, &stored.encounter, None).await, Admitted::Before(Box::new(stored)));
-    let other_day = Encounter { discharged: Some(on + Days::new(1)), ..encounter };
+    let other_day = Encounter { discharged: Phi::new(Some(on + Days::new(1))), ..encounter };
     assert_eq!(admit(&*store, &other_day, None).await, Admitted::Conflict);
 }
 
@@ -141,7 +141,7 @@ pub(super) async fn of_many_discharges_at_once_one_wins(new_place: NewPlace) {
     let store = place.migrated().await;
     let encounter = open_encounter(1);
     admit(&*store, &encounter, None).await;
-    let (racing, admitted) = (Arc::clone(&place), encounter.admitted);
+    let (racing, admitted) = (Arc::clone(&place), *encounter.admitted.reveal());
     let discharged = tokio::task::spawn_blocking(move || {
         race(&racing, |store, number| async move { discharge(&*store, eid(1), admitted + Days::new(number)).await })
     });
@@ -155,12 +155,12 @@ pub(super) async fn of_many_discharges_at_once_one_wins(new_place: NewPlace) {
 pub(super) async fn a_discharge_meets_every_case(new_place: NewPlace) {
     let store = new_place().migrated().await;
     let (encounter, said) = (open_encounter(1), prediction(2.5));
-    let on = encounter.admitted + Days::new(4);
+    let on = *encounter.admitted.reveal() + Days::new(4);
     assert_eq!(discharge(&*store, eid(1), on).await, Discharged::Unknown);
     admit(&*store, &encounter, Some(&said)).await;
-    assert_eq!(discharge(&*store, eid(1), encounter.admitted.pred_opt().unwrap()).await, Discharged::BeforeAdmission);
-    assert_eq!(store.encounter(eid(1)).await.unwrap().unwrap().encounter.discharged, None);
-    let stored = Box::new(Stored { encounter: Encounter { discharged: Some(on), ..encounter.clone() }, prediction: Some(said) });
+    assert_eq!(discharge(&*store, eid(1), encounter.admitted.reveal().pred_opt().unwrap()).await, Discharged::BeforeAdmission);
+    assert_eq!(store.encounter(eid(1)).await.unwrap().unwrap().encounter.discharged, Phi::new(None));
+    let stored = Box::new(Stored { encounter: Encounter { discharged: Phi::new(Some(on)), ..encounter.clone() }, prediction: Some(said) });
     assert_eq!(discharge(&*store, eid(1), on).await, Discharged::Now(stored.clone()));
     assert_eq!(discharge(&*store, eid(1), on).await, Discharged::Before(stored.clone()));
     assert_eq!(discharge(&*store, eid(1), on + Days::new(1)).await, Discharged::Conflict);
@@ -171,13 +171,13 @@ pub(super) async fn a_discharge_meets_every_case(new_place: NewPlace) {
 
     // Nobody stays for more than ten years.
     admit(&*store, &open_encounter(3), None).await;
-    let decades_later = open_encounter(3).admitted + Days::new(3_651);
+    let decades_later = *open_encounter(3).admitted.reveal() + Days::new(3_651);
     assert_eq!(discharge(&*store, eid(3), decades_later).await, Discharged::TooLong);
     assert!(matches!(discharge(&*store, eid(3), decades_later - Days::new(1)).await, Discharged::Now(_)));
 
     // The day of admission itself is a stay of no days.
     admit(&*store, &open_encounter(2), None).await;
-    let Discharged::Now(stored) = discharge(&*store, eid(2), open_encounter(2).admitted).await else { panic!("not discharged") };
+    let Discharged::Now(stored) = discharge(&*store, eid(2), *open_encounter(2).admitted.reveal()).await else { panic!("not discharged") };
     assert_eq!(stored.encounter.stay_days(), Some(0));
     assert_eq!(store.totals().await.unwrap(), Totals { encounters: 3, discharged: 3, admitted: 3 });
 }
@@ -203,9 +203,9 @@ fn extremes() -> Vec<Encounter> {
         edge(5, &|f| if limits(f).1 { -1.0 } else { f64::MIN }),
         edge(6, &|f| if limits(f).1 { 1.0 } else { 0.1 + 0.2 }),
         edge(7, &|f| if limits(f).1 { 0.0 } else { -1.0 / 3.0 }),
-        Encounter { admitted: day("1900-01-01"), discharged: Some(day("1900-01-01")), ..bare_encounter(8) },
-        Encounter { admitted: day("1900-01-01"), discharged: Some(day("2199-12-31")), ..bare_encounter(9) },
-        Encounter { admitted: day("2000-02-29"), discharged: None, ..bare_encounter(i64::from(i32::MAX)) },
+        Encounter { admitted: Phi::new(day("1900-01-01")), discharged: Phi::new(Some(day("1900-01-01"))), ..bare_encounter(8) },
+        Encounter { admitted: Phi::new(day("1900-01-01")), discharged: Phi::new(Some(day("2199-12-31"))), ..bare_encounter(9) },
+        Encounter { admitted: Phi::new(day("2000-02-29")), discharged: Phi::new(None), ..bare_encounter(i64::from(i32::MAX)) },
     ];
     let long = "é".repeat(50);
     let names = [("Zoë", "中文 名", "O'Brien"), ("𝔘𝔫𝔦", "\"; DROP TABLE PatientData;--", " x "), ("\u{202e}rtl\t", "a\nb", &long)];
@@ -226,7 +226,7 @@ pub(super) async fn every_value_comes_back_as_it_went_in(new_place: NewPlace) {
         for store in [&*imported, &*admitted] {
             assert_same(&store.encounter(encounter.id).await.unwrap().unwrap().encounter, &encounter);
             let repeated = admit(store, &encounter, None).await;
-            assert!(matches!(repeated, Admitted::Before(_)), "encounter {} is equal to itself", encounter.id);
+            assert!(matches!(repeated, Admitted::Before(_)), "encounter {} is equal to itself", encounter.id.get());
         }
     }
     let again = import(&*imported, 2, extremes()).await;
@@ -283,7 +283,7 @@ pub(super) async fn the_census_counts_by_facility(new_place: NewPlace) {
     let today = day("2024-02-28");
     let in_facility = |id: i64, facility: &str, admitted: NaiveDate| Encounter {
         facility: FacilityId::parse(facility).unwrap(),
-        admitted,
+        admitted: Phi::new(admitted),
         ..bare_encounter(id)
     };
     // A: four open; one leaves today, one on the last day of the window (over the leap day), one after it, one without a prediction.

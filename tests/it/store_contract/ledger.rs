@@ -3,7 +3,7 @@
 use std::sync::Arc;
 
 use health_data_ai::domain::import::{Counts, Import, LineSpan, Source, State};
-use health_data_ai::domain::{Action, Encounter, Gender, Outcome, PersonName};
+use health_data_ai::domain::{Action, Encounter, Gender, Outcome, PersonName, Phi};
 use health_data_ai::error::Kind;
 use health_data_ai::schema::Feature;
 use health_data_ai::store::{Begun, Finish, REJECTS_KEPT_MAX, Step, Store};
@@ -77,13 +77,13 @@ pub(super) async fn a_batch_is_counted_exactly(new_place: NewPlace) {
 pub(super) async fn a_file_without_names_or_discharges_erases_none(new_place: NewPlace) {
     let store = new_place().migrated().await;
     assert_eq!(import(&*store, 1, vec![encounter(5)]).await, Step::Committed(counts(1, 0, 0, 0)));
-    let bare = Encounter { name: PersonName::default(), discharged: None, ..encounter(5) };
+    let bare = Encounter { name: PersonName::default(), discharged: Phi::new(None), ..encounter(5) };
     assert_eq!(import(&*store, 2, vec![bare.clone()]).await, Step::Committed(counts(0, 0, 1, 0)));
     assert_same(&store.encounter(eid(5)).await.unwrap().unwrap().encounter, &encounter(5));
-    let later = bare.admitted.succ_opt().unwrap();
-    assert_eq!(import(&*store, 3, vec![Encounter { admitted: later, ..bare }]).await, Step::Committed(counts(0, 1, 0, 0)));
+    let later = bare.admitted.reveal().succ_opt().unwrap();
+    assert_eq!(import(&*store, 3, vec![Encounter { admitted: Phi::new(later), ..bare }]).await, Step::Committed(counts(0, 1, 0, 0)));
     let stored = store.encounter(eid(5)).await.unwrap().unwrap().encounter;
-    assert_same(&stored, &Encounter { admitted: later, discharged: None, ..encounter(5) });
+    assert_same(&stored, &Encounter { admitted: Phi::new(later), discharged: Phi::new(None), ..encounter(5) });
 }
 
 pub(super) async fn a_row_twice_in_one_file_is_stored_and_then_updated(new_place: NewPlace) {
@@ -252,7 +252,7 @@ pub(super) async fn an_entry_of_a_replaced_file_is_closed(new_place: NewPlace) {
 pub(super) async fn a_row_with_the_id_of_another_admission_is_a_reject(new_place: NewPlace) {
     let store = new_place().migrated().await;
     admit(&*store, &open_encounter(1), None).await;
-    let another = Encounter { admitted: open_encounter(1).admitted.pred_opt().unwrap(), ..encounter(1) };
+    let another = Encounter { admitted: Phi::new(open_encounter(1).admitted.reveal().pred_opt().unwrap()), ..encounter(1) };
     let mut entry = begin(&*store, 1).await;
     let mut rows = batch(&entry, vec![encounter(2), another]);
     rows.lines = vec![2, 7];
@@ -319,7 +319,7 @@ pub(super) async fn a_batch_with_an_impossible_value_leaves_nothing(new_place: N
         assert_eq!(error.kind(), Kind::Invalid);
         assert!(error.message().contains(feature.spec().name) && !error.to_string().contains(&number.to_string()), "{error}");
     }
-    let before_admission = Encounter { discharged: encounter(3).admitted.pred_opt(), ..encounter(3) };
+    let before_admission = Encounter { discharged: Phi::new(encounter(3).admitted.reveal().pred_opt()), ..encounter(3) };
     let long_name = Encounter { name: PersonName::new("é".repeat(51), "", ""), ..encounter(3) };
     // Each of these characters is two of the column's.
     let wide_name = Encounter { name: PersonName::new("\u{1f600}".repeat(26), "", ""), ..encounter(3) };

@@ -51,7 +51,7 @@ pub(super) async fn every_fact_is_announced_once_and_in_order(new_place: NewPlac
         let admission = announced(Action::Admit, 1, &id("admit")).about(eid(17));
         store.admit(&open_encounter(17), None, &admission).await.unwrap();
         store.admit(&open_encounter(17 + 400), None, &event(Action::Admit, 1)).await.unwrap();
-        let on = open_encounter(17).admitted;
+        let on = *open_encounter(17).admitted.reveal();
         store.discharge(eid(17), on, &announced(Action::Discharge, 2, &id("discharge"))).await.unwrap();
         store.discharge(eid(99), on, &announced(Action::Discharge, 2, &id("unknown"))).await.unwrap();
         if round == 1 {

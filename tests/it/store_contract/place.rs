@@ -6,10 +6,7 @@ use std::sync::Arc;
 use chrono::{DateTime, Days, NaiveDate, TimeZone, Utc};
 use futures_util::future::BoxFuture;
 use health_data_ai::domain::import::{Import, ImportId, LineSpan, Part, Plan, Reject, RowRange, Source};
-use health_data_ai::domain::{
-    Action, AuditEvent, Caller, Clinical, Contribution, Encounter, EncounterId, FacilityId, Gender, Interval, Outcome, PersonName,
-    Prediction, Role,
-};
+use health_data_ai::domain::{Action, AuditEvent, Caller, Clinical, Contribution, Encounter, EncounterId, FacilityId, Gender, Interval, Outcome, PersonName, Prediction, Role, Phi};
 use health_data_ai::schema::{Feature, Shape};
 use health_data_ai::store::{Admitted, Batch, Begun, Discharged, PartTaken, Step, Store};
 
@@ -89,15 +86,15 @@ pub(super) fn encounter(id: i64) -> Encounter {
         name: PersonName::new(format!("Given{id}"), format!("Middle{}", id % 3), format!("Family{}", id % 11)),
         gender: Gender::ALL[(id % 4) as usize],
         facility: FacilityId::parse(["A", "B", "C", "D", "E"][(id % 5) as usize]).unwrap(),
-        admitted,
+        admitted: Phi::new(admitted),
         clinical,
-        discharged: Some(admitted + Days::new(id.rem_euclid(9) as u64)),
+        discharged: Phi::new(Some(admitted + Days::new(id.rem_euclid(9) as u64))),
     }
 }
 
 /// The same, still in the hospital.
 pub(super) fn open_encounter(id: i64) -> Encounter {
-    Encounter { discharged: None, ..encounter(id) }
+    Encounter { discharged: Phi::new(None), ..encounter(id) }
 }
 
 /// An encounter of which only the necessary is known.
@@ -225,9 +222,9 @@ pub(super) async fn discharge(store: &dyn Store, id: EncounterId, on: NaiveDate)
 /// Equality to the last bit of every number.
 #[track_caller]
 pub(super) fn assert_same(found: &Encounter, expected: &Encounter) {
-    assert!(found == expected, "encounter {} differs", expected.id);
+    assert!(found == expected, "encounter {} differs", expected.id.get());
     for feature in Feature::all() {
         let bits = |encounter: &Encounter| encounter.clinical.get(feature).map(f64::to_bits);
-        assert!(bits(found) == bits(expected), "{} of encounter {} differs in its bits", feature.spec().name, expected.id);
+        assert!(bits(found) == bits(expected), "{} of encounter {} differs in its bits", feature.spec().name, expected.id.get());
     }
 }

@@ -34,9 +34,9 @@ impl Row {
     fn encounter(&self) -> Encounter {
         let mut encounter = bare_encounter(i64::from(self.id));
         encounter.facility = FacilityId::parse(["A", "B"][usize::from(self.variant % 2)]).unwrap();
-        encounter.admitted = first_day();
+        encounter.admitted = Phi::new(first_day());
         encounter.clinical.set(Feature::Glucose, (self.variant > 1).then(|| f64::from(self.variant) / 3.0));
-        encounter.discharged = self.discharged.map(|days| first_day() + Days::new(days.into()));
+        encounter.discharged = Phi::new(self.discharged.map(|days| first_day() + Days::new(days.into())));
         encounter
     }
 }
@@ -93,7 +93,7 @@ impl Model {
                 self.0.insert(encounter.id, (encounter.clone(), prediction, false));
                 Admitted::Now
             }
-            Some(stored) if (Encounter { discharged: None, ..stored.encounter.clone() }) == *encounter => {
+            Some(stored) if (Encounter { discharged: Phi::new(None), ..stored.encounter.clone() }) == *encounter => {
                 Admitted::Before(Box::new(stored))
             }
             Some(_) => Admitted::Conflict,
@@ -102,12 +102,12 @@ impl Model {
 
     fn discharge(&mut self, id: EncounterId, on: NaiveDate) -> Discharged {
         let Some(kept) = self.0.get_mut(&id) else { return Discharged::Unknown };
-        match kept.0.discharged {
+        match *kept.0.discharged.reveal() {
             Some(day) if day == on => Discharged::Before(Box::new(self.stored(id).unwrap())),
             Some(_) => Discharged::Conflict,
-            None if on < kept.0.admitted => Discharged::BeforeAdmission,
+            None if on < *kept.0.admitted.reveal() => Discharged::BeforeAdmission,
             None => {
-                kept.0.discharged = Some(on);
+                kept.0.discharged = Phi::new(Some(on));
                 Discharged::Now(Box::new(self.stored(id).unwrap()))
             }
         }
@@ -117,18 +117,18 @@ impl Model {
         let count = |keep: &dyn Fn(&Kept) -> bool| self.0.values().filter(|kept| keep(kept)).count();
         Totals {
             encounters: self.0.len() as u64,
-            discharged: count(&|kept| kept.0.discharged.is_some()) as u64,
+            discharged: count(&|kept| kept.0.discharged.reveal().is_some()) as u64,
             admitted: count(&|kept| !kept.2) as u64,
         }
     }
 
     fn census(&self, facility: FacilityId, on: NaiveDate, until: NaiveDate) -> (u64, u64, u64) {
         let here = || self.0.values().filter(move |(encounter, ..)| encounter.facility == facility);
-        let open = || here().filter(move |(encounter, ..)| encounter.discharged.is_none() && encounter.admitted <= on);
+        let open = || here().filter(move |(encounter, ..)| encounter.discharged.reveal().is_none() && *encounter.admitted.reveal() <= on);
         let leaves = |(encounter, said, _): &&Kept| {
-            said.as_ref().is_some_and(|said| encounter.admitted + Days::new(said.whole_days() as u64) <= until)
+            said.as_ref().is_some_and(|said| *encounter.admitted.reveal() + Days::new(said.whole_days() as u64) <= until)
         };
-        let today = here().filter(|(encounter, ..)| encounter.discharged == Some(on)).count();
+        let today = here().filter(|(encounter, ..)| *encounter.discharged.reveal() == Some(on)).count();
         (open().count() as u64, open().filter(leaves).count() as u64, today as u64)
     }
 }
@@ -147,7 +147,7 @@ fn merged(kept: &Encounter, row: &Encounter) -> Encounter {
             middle: name(&row.name.middle, &kept.name.middle),
             last: name(&row.name.last, &kept.name.last),
         },
-        discharged: row.discharged.or(if row.admitted == kept.admitted { kept.discharged } else { None }),
+        discharged: if row.admitted == kept.admitted { row.discharged.map(|day| day.or(*kept.discharged.reveal())) } else { row.discharged },
         ..row.clone()
     }
 }
@@ -201,7 +201,7 @@ async fn compare(store: &dyn Store, model: &Model) {
     }
     assert_eq!(store.totals().await.unwrap(), model.totals());
     let discharged: Vec<_> =
-        model.0.values().map(|kept| kept.0.clone()).filter(|encounter| encounter.discharged.is_some()).collect();
+        model.0.values().map(|kept| kept.0.clone()).filter(|encounter| encounter.discharged.reveal().is_some()).collect();
     let nameless: Vec<_> = discharged.into_iter().map(|e| Encounter { name: PersonName::default(), ..e }).collect();
     assert_eq!(store.discharged_encounters(None, 100).await.unwrap(), nameless);
     for days in 0..4 {

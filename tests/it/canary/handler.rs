@@ -1,0 +1,158 @@
+//! Every planted input at the real handler, with everything logged that can be.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+
+use health_data_ai::http::ROUTES;
+use reqwest::Method;
+use serde_json::Value;
+
+use super::inputs::{admission, discharge, envelopes, files, wrong_messages};
+use super::planted::{DAY, END, FILE, FIRST, ID, Kind, LAST, MRN, TEXT, TOKEN, everything, holds_none};
+use crate::handler::{Handler, deferred, inline, serve};
+use crate::support::{ROLES, token};
+
+/// Routes whose answers show patients' values to those who may see them, or names of files to operators. Their refusals show nothing.
+const SHOWS: &[(&str, &[Kind], &str)] = &[
+    ("/api/PatientAdmissionFunc", &[Kind::Name, Kind::Id, Kind::Day], "the encounter, to whoever admitted it"),
+    ("/api/PatientDischargeFunc", &[Kind::Name, Kind::Id, Kind::Day], "the encounter, to whoever discharged it"),
+    ("/api/imports", &[Kind::File], "which file an import was, to operators"),
+    ("/api/imports/{id}", &[Kind::File], "which file an import was, to operators"),
+    ("/api/audit", &[Kind::Id], "about which encounter, to auditors"),
+];
+/// What the handler leaves in its folder, and what it may hold: everything else holds nothing, and no name of a file does.
+const KEEPS: &[(&str, &[Kind], &str)] = &[
+    ("blobs/trainingdata/", ALL, "what was dropped there, under the sender's name"),
+    ("blobs/trainingdata-receipts/", &[Kind::File], "the receipt says which file it is for"),
+    ("hdai.db", NOT_NAMES, "the record: ids and days are its keys, names are encrypted"),
+];
+const ALL: &[Kind] = &[Kind::Name, Kind::Id, Kind::Day, Kind::Text, Kind::Token, Kind::File];
+/// The queue of announcements names encounters, the ledger names files.
+const NOT_NAMES: &[Kind] = &[Kind::Id, Kind::Day, Kind::File];
+const VERBS: [&str; 6] = ["GET", "POST", "PUT", "PATCH", "DELETE", "HEAD"];
+
+#[test]
+fn nothing_planted_leaves_the_handler() {
+    let folder = tempfile::tempdir().unwrap();
+    let errors = folder.path().join("stderr.log");
+    let state = folder.path().join("state");
+    let handler = Handler::launch_with_errors(&state, &errors, || loud(serve(&state, &[("HDAI_BODY_BYTES_MAX", "200000")])));
+    let bearer = format!("Bearer {}", token(&state, &ROLES, &[]));
+
+    deliver(&handler, folder.path());
+    let mut answers = Vec::new();
+    let ask = |method: &str, path: &str, query: &str, headers: &[(&str, &str)], body: Vec<u8>| {
+        let method: Method = method.parse().unwrap();
+        let (status, headers, text) = handler.ask(method, &format!("{path}{query}"), headers, body);
+        (status, format!("{headers:?}\n{text}"))
+    };
+    let signed_in = [("authorization", bearer.as_str()), ("content-type", "application/json")];
+    assert_eq!(ask("POST", "/api/PatientAdmissionFunc", "", &signed_in, admission().to_string().into_bytes()).0, 201);
+    assert_eq!(ask("PUT", "/api/PatientDischargeFunc", "", &signed_in, discharge().to_string().into_bytes()).0, 200);
+    for body in wrong_messages() {
+        for (method, path) in [("POST", "/api/PatientAdmissionFunc"), ("PUT", "/api/PatientDischargeFunc")] {
+            let (status, text) = ask(method, path, "", &signed_in, body.clone());
+            if status >= 400 {
+                answers.push((format!("{method} {path} {}", String::from_utf8_lossy(&body)), text));
+            }
+        }
+    }
+    assert!(answers.len() > 300, "{}", answers.len());
+
+    // Every route that there is or will be.
+    let query = format!("?id={ID}&encounter={MRN}&caller={FIRST}&name={LAST}&from={DAY}&to={END}&limit={TEXT}&before={ID}&{TEXT}={FILE}");
+    let forged = format!("Bearer {TOKEN}.{TOKEN}.{TOKEN}");
+    let long = format!("{{\"{TEXT}\": \"{}", everything().repeat(2000)).into_bytes();
+    for route in ROUTES {
+        for id in [ID.to_string(), FIRST.to_owned(), format!("{FILE}.csv"), DAY.to_owned(), MRN.to_owned()] {
+            let path = route.path.replace("{id}", &id);
+            for verb in VERBS {
+                for (query, authorization) in [("", &bearer), (query.as_str(), &bearer), (query.as_str(), &forged)] {
+                    let headers = [
+                        ("authorization", authorization.as_str()),
+                        ("x-forwarded-for", FIRST),
+                        ("x-ms-client-principal", if authorization == &forged { TOKEN } else { "" }),
+                        ("cookie", TOKEN),
+                        ("user-agent", TEXT),
+                        ("referer", MRN),
+                    ];
+                    let headers: Vec<_> = headers.into_iter().filter(|(_, value)| !value.is_empty()).collect();
+                    let (status, text) = ask(verb, &path, query, &headers, TEXT.as_bytes().to_vec());
+                    let shown = SHOWS.iter().find(|(path, ..)| *path == route.path && status < 400).map_or(&[][..], |(_, kinds, _)| kinds);
+                    holds_none(&format!("{verb} {path}{query}: {status}"), text, shown);
+                }
+            }
+            answers.push((format!("{path}, too long"), ask(route.method, &path, "", &signed_in, long.clone()).1));
+        }
+    }
+    answers.push(("elsewhere".into(), ask("GET", &format!("/api/{FIRST}/{MRN}"), "", &signed_in, Vec::new()).1));
+    answers.push(("no function".into(), ask("POST", &format!("/{FIRST}"), "", &[], everything().into_bytes()).1));
+    for (what, text) in &answers {
+        holds_none(what, text, &[]);
+    }
+
+    holds_none("the trail's details", format!("{:?}", handler.rows("SELECT detail FROM audit")), &[]);
+    holds_none("rejects", format!("{:?}", handler.rows("SELECT column, rule, remedy FROM rejects")), &[]);
+    holds_none("failures", format!("{:?}", handler.rows("SELECT failure FROM imports")), &[]);
+    assert!(handler.count("rejects") > 20 && handler.count("imports") > 5, "the files were not read");
+    let log = handler.log();
+    assert!(log.contains("\"TRACE\"") || log.contains("\"DEBUG\"") || log.lines().count() > 100, "{log}");
+    holds_none("standard output", &log, &[]);
+    drop(handler);
+    holds_none("standard error", fs::read(&errors).unwrap(), &[]);
+    left_behind(&state, &state);
+}
+
+/// Everything that a setting can have logged.
+fn loud(mut command: Command) -> Command {
+    command.env("HDAI_LOG", "trace,hyper=trace,tower=trace,warp=trace,h2=trace").env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full");
+    command
+}
+
+/// Every file by reference and in the call, and every envelope to every function.
+fn deliver(handler: &Handler, folder: &Path) {
+    let account = "http://127.0.0.1:10000/devstoreaccount1";
+    let zone = handler.folder.join("blobs/trainingdata");
+    fs::create_dir_all(&zone).unwrap();
+    for (name, bytes) in files(folder) {
+        fs::write(zone.join(&name), &bytes).unwrap();
+        let uri = format!("{account}/trainingdata/{name}");
+        for envelope in [deferred(&uri), inline(&uri, &bytes)] {
+            let answer = handler.post("PatientDataBulkImport", envelope.to_string().into_bytes());
+            // What is queued names the import by its id.
+            holds_none(&format!("the answer for {name}"), answer.body.to_string(), &[]);
+        }
+    }
+    let folders = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("functions")).unwrap();
+    let functions: Vec<String> = folders.map(|folder| folder.unwrap().file_name().into_string().unwrap()).collect();
+    assert!(functions.len() >= 11, "{functions:?}");
+    for envelope in envelopes(account) {
+        for function in &functions {
+            let answer = handler.post(function, envelope.to_string().into_bytes());
+            let mut body = answer.body;
+            // A file that is to be read is queued under its address.
+            if let Some(outputs) = body.get_mut("Outputs").and_then(Value::as_object_mut) {
+                outputs.remove("importRequests");
+            }
+            holds_none(&format!("{function} {envelope}"), body.to_string(), &[]);
+        }
+    }
+}
+
+/// Looks through all that lies in the handler's folder.
+fn left_behind(root: &Path, folder: &Path) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        let shown = path.strip_prefix(root).unwrap().to_string_lossy().into_owned();
+        if path.is_dir() {
+            left_behind(root, &path);
+            continue;
+        }
+        let kept = KEEPS.iter().find(|(place, ..)| shown.starts_with(place)).map_or(&[][..], |(_, kinds, _)| kinds);
+        if !shown.starts_with("blobs/trainingdata/") {
+            holds_none("a file's name", &shown, &[]);
+        }
+        holds_none(&shown, fs::read(&path).unwrap(), kept);
+    }
+}
