@@ -13,6 +13,7 @@ macro_rules! say {
 mod anomalies;
 mod audit;
 mod bench;
+mod break_glass;
 mod demo;
 mod doctor;
 mod evaluate;
@@ -132,6 +133,8 @@ enum Command {
     Receipt(receipt::Args),
     /// List, rotate and rewrap the keys that patients' names are encrypted with
     Keys(keys::Args),
+    /// List who broke the glass, show one, or end it
+    BreakGlass(break_glass::Args),
     /// Measure: import against sqlite3, admissions under load
     Bench(bench::Args),
     /// Print a completion script for a shell
@@ -212,6 +215,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Receipt(args) => receipt::run(&config, args),
         Command::Audit(args) => audit::run(config, args).await,
         Command::Keys(args) => keys::run(config, args).await,
+        Command::BreakGlass(args) => break_glass::run(config, args).await,
         Command::Bench(args) => bench::run(&config, args).await,
         Command::Doctor(args) => doctor::run(&args, Some(config.folder)).await,
         Command::Migrate(args) => migrate::run(&config, &args).await,

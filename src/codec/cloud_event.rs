@@ -23,6 +23,7 @@ fn event(source: &str, Announcement { id, fact, at }: &Announcement) -> Value {
         Fact::PatientAdmitted(encounter) | Fact::PatientDischarged(encounter) => {
             ("encounters", json!({ "encounterId": encounter.get() }))
         }
+        Fact::GlassBroken(id) => ("break-glass", json!({ "breakGlassId": id })),
     };
     json!({
         "specversion": "1.0",
@@ -57,6 +58,7 @@ mod tests {
             (Fact::ModelTrained("los-1".into()), "model.trained", "models/los-1", json!({ "modelVersion": "los-1" })),
             (Fact::PatientAdmitted(encounter), "patient.admitted", "encounters/17", json!({ "encounterId": 17 })),
             (Fact::PatientDischarged(encounter), "patient.discharged", "encounters/17", json!({ "encounterId": 17 })),
+            (Fact::GlassBroken("0b".into()), "glass.broken", "break-glass/0b", json!({ "breakGlassId": "0b" })),
         ];
         for (fact, name, subject, data) in facts {
             let batch: Value = serde_json::from_slice(&batch("/ward", &[announcement("e-1", fact)])).unwrap();

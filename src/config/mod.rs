@@ -76,8 +76,21 @@ pub struct Config {
     pub queues: Option<QueueSettings>,
     /// The Key Vault key that wraps the keys of the names, `https://VAULT.vault.azure.net/keys/NAME[/VERSION]`; `None` for the key file.
     pub data_key_url: Option<String>,
+    /// Whose patients a care line manager reaches to whom no facility is assigned.
+    pub unassigned: Unassigned,
+    /// Longest time of an elevation (break-glass), in minutes.
+    pub break_glass_minutes_max: u32,
     /// Log filter.
     pub log: String,
+}
+
+/// Whose patients a care line manager reaches to whom no facility is assigned.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Unassigned {
+    /// Those of every facility.
+    All,
+    /// Nobody's.
+    None,
 }
 
 /// A text that opens something; it has no `Debug` of its own content.
@@ -247,6 +260,11 @@ impl Config {
             import_suffixes: topic::suffixes(&text("HDAI_IMPORT_SUFFIXES")?)?,
             queues: queue_settings(&text)?,
             data_key_url: Some(text("HDAI_DATA_KEY_URL")?.trim().to_owned()).filter(|url| !url.is_empty()),
+            unassigned: unassigned(&text, development)?,
+            break_glass_minutes_max: match number("HDAI_BREAK_GLASS_MINUTES_MAX")? {
+                minutes @ 1..=1440 => minutes as u32,
+                _ => return Err(Error::invalid("the setting HDAI_BREAK_GLASS_MINUTES_MAX must be from 1 to 1440")),
+            },
             log: text("HDAI_LOG")?,
         })
     }
@@ -269,6 +287,14 @@ impl Config {
     /// The folder whose subfolders are the containers of the embedded default.
     pub fn blob_root(&self) -> PathBuf {
         self.folder.join("blobs")
+    }
+}
+
+fn unassigned(text: &dyn Fn(&str) -> Result<String>, development: Development) -> Result<Unassigned> {
+    match (text("HDAI_UNASSIGNED_CARE_LINE_MANAGERS")?.trim(), development) {
+        ("all", _) | ("", Development::Allowed) => Ok(Unassigned::All),
+        ("none", _) | ("", Development::Refused(_)) => Ok(Unassigned::None),
+        _ => Err(Error::invalid("the setting HDAI_UNASSIGNED_CARE_LINE_MANAGERS must be all or none")),
     }
 }
 
@@ -434,12 +460,25 @@ mod tests {
     }
 
     #[test]
+    fn who_has_no_facilities_reaches_all_on_one_machine_and_none_in_azure() {
+        const ALL: (&str, &str) = ("HDAI_UNASSIGNED_CARE_LINE_MANAGERS", "all");
+        const NONE: (&str, &str) = ("HDAI_UNASSIGNED_CARE_LINE_MANAGERS", "none");
+        const SITE: (&str, &str) = ("WEBSITE_SITE_NAME", "app");
+        const PLATFORM: (&str, &str) = ("WEBSITE_AUTH_ENABLED", "true");
+        let of = |vars: &'static [(&'static str, &'static str)]| with(vars).unwrap().unassigned;
+        assert_eq!([of(&[]), of(&[SITE]), of(&[PLATFORM])], [Unassigned::All, Unassigned::None, Unassigned::None]);
+        assert_eq!([of(&[NONE]), of(&[SITE, ALL])], [Unassigned::None, Unassigned::All]);
+    }
+
+    #[test]
     fn a_wrong_setting_is_named_and_its_value_is_not_shown() {
         for vars in [
             &[("HDAI_IMPORT_BYTES_MAX", "s3cret")][..],
             &[("WEBSITE_AUTH_ENABLED", "s3cret")],
             &[("HDAI_ENTRA_TENANT_ID", "s3cret")],
             &[("HDAI_IMPORT_PART_BYTES", "65535")],
+            &[("HDAI_UNASSIGNED_CARE_LINE_MANAGERS", "s3cret")],
+            &[("HDAI_BREAK_GLASS_MINUTES_MAX", "0")],
             &[("FUNCTIONS_CUSTOMHANDLER_PORT", "s3cret")],
         ] {
             let message = Config::from_vars(|name| vars.iter().find(|(n, _)| *n == name).map(|(_, v)| (*v).to_owned()))

@@ -148,6 +148,17 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "URL of the Key Vault key (RSA) that wraps the keys which names are encrypted with. Empty: a key file in HDAI_FOLDER.",
     ),
+    setting(
+        "HDAI_UNASSIGNED_CARE_LINE_MANAGERS",
+        "",
+        "Whose patients a care line manager reaches to whom no facility is assigned: `all` or `none`. Empty: `all` where nothing speaks of \
+         Azure, `none` elsewhere.",
+    ),
+    setting(
+        "HDAI_BREAK_GLASS_MINUTES_MAX",
+        "240",
+        "Longest time that somebody may reach patients by break-glass, in minutes, at most 1440.",
+    ),
     setting("HDAI_LOG", "info", "Log filter, as tracing's EnvFilter reads it, for example `info,health_data_ai=debug`."),
 ];
 

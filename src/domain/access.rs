@@ -2,6 +2,7 @@
 
 use std::fmt;
 
+use super::elevation::Elevated;
 use super::facility::FacilityId;
 use super::patient::Phi;
 
@@ -214,6 +215,11 @@ pub const fn may(role: Role, action: Action) -> bool {
     }
 }
 
+/// What an elevation (break-glass) adds to a role for its time. The facilities that it opens besides are [`Reach`]'s.
+pub const fn may_elevated(role: Role, action: Action) -> bool {
+    matches!((role, action), (Role::ChiefMedicalInformationOfficer, Action::ReadPatients))
+}
+
 /// How a caller proved who they are.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Proof {
@@ -260,6 +266,10 @@ pub struct Caller {
     pub within: Option<Vec<Action>>,
     /// How the caller proved who they are.
     pub proof: Proof,
+    /// Is it a program, signed in as itself?
+    pub program: bool,
+    /// The elevation that the caller has, if one runs.
+    pub elevated: Option<Elevated>,
     /// The request or invocation this belongs to.
     pub correlation: String,
     /// The network address that the call came from; empty where nobody trustworthy says, or there was no network.
@@ -286,9 +296,16 @@ impl Caller {
             roles,
             within: None,
             proof,
+            program: false,
+            elevated: None,
             correlation: correlation.into(),
             origin: String::new(),
         }
+    }
+
+    /// Is it whoever runs the command line?
+    pub fn is_command_line(&self) -> bool {
+        self.proof == Proof::CommandLine
     }
 
     /// Does one of the caller's roles allow `action`, whatever the scopes say?
@@ -301,10 +318,30 @@ impl Caller {
         match self.proof {
             Proof::Platform => matches!(action, Action::Import | Action::Train | Action::FindAnomalies | Action::CheckpointAudit),
             Proof::CommandLine => true,
+            // A program is nobody whom one could ask why.
+            Proof::Entra | Proof::Token | Proof::Local if action == Action::BreakGlass && self.program => false,
             Proof::Entra | Proof::Token | Proof::Local => {
-                self.has_role_for(action) && self.within.as_ref().is_none_or(|actions| actions.contains(&action))
+                let allowed = self.has_role_for(action) || self.is_lifted_to(action);
+                allowed && self.within.as_ref().is_none_or(|actions| actions.contains(&action))
             }
         }
+    }
+
+    /// Does the caller's elevation, and none of the roles alone, allow `action`?
+    fn is_lifted_to(&self, action: Action) -> bool {
+        self.elevated.is_some() && !self.has_role_for(action) && self.roles.iter().any(|role| may_elevated(*role, action))
+    }
+
+    /// The elevation without which the caller could not do `action` to patients of `facility`; `None` stands for those of all.
+    pub fn needs_elevation(&self, action: Action, facility: Option<FacilityId>) -> Option<&Elevated> {
+        let of_patients = matches!(action, Action::Admit | Action::Discharge | Action::ReadPatients);
+        self.elevated.as_ref().filter(|elevated| {
+            let beyond = match facility {
+                Some(facility) => !elevated.own.holds(facility),
+                None => elevated.own != Reach::All,
+            };
+            self.is_lifted_to(action) || (of_patients && beyond)
+        })
     }
 }
 

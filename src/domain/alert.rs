@@ -35,6 +35,8 @@ pub enum Alert {
     Export,
     /// Somebody who does not care for patients was at work at an unusual hour.
     OffHours,
+    /// Somebody broke the glass.
+    BreakGlass,
 }
 
 impl Alert {
@@ -45,6 +47,7 @@ impl Alert {
             Alert::Refusals => "alert.refusals",
             Alert::Export => "alert.export",
             Alert::OffHours => "alert.off_hours",
+            Alert::BreakGlass => "alert.break_glass",
         }
     }
 }
@@ -76,6 +79,9 @@ impl Watch {
         if event.detail == EXPORT && event.action == Action::ReadAudit {
             alerts.push(Alert::Export);
         }
+        if event.action == Action::BreakGlass && event.outcome == Outcome::Success && event.detail.starts_with(BEGUN) {
+            alerts.push(Alert::BreakGlass);
+        }
         // The platform and the machine's own administrator work in bulk.
         if matches!(event.caller.proof, Proof::Platform | Proof::CommandLine) {
             return alerts;
@@ -102,6 +108,9 @@ impl Watch {
 
 /// The detail of an export's event.
 pub const EXPORT: &str = "export";
+
+/// What the detail of an elevation's first event begins with.
+pub const BEGUN: &str = "begun ";
 
 /// A span of hours may pass midnight.
 const fn within((from, to): (u32, u32), hour: u32) -> bool {
@@ -166,6 +175,14 @@ mod tests {
         assert_eq!(watch.see(&refused), []);
         assert_eq!(watch.see(&refused), [Alert::Refusals]);
         assert_eq!(watch.see(&by("aud", Action::ReadAudit, 0).detail(EXPORT)), [Alert::Export]);
+        for _ in 0..2 {
+            assert_eq!(
+                watch.see(&by("cmio", Action::BreakGlass, 0).detail(format!("{BEGUN}0a"))),
+                [Alert::BreakGlass],
+                "each time"
+            );
+        }
+        assert_eq!(watch.see(&by("cmio", Action::BreakGlass, 0).detail("ended 0a")), []);
         let night = 14 * 60;
         assert_eq!(watch.see(&by("sue", Action::ReadModel, night)), [Alert::OffHours]);
         assert_eq!(watch.see(&by("sue", Action::ReadModel, night + 1)), [], "told of once in a while");

@@ -16,6 +16,8 @@ pub enum Fact {
     PatientAdmitted(EncounterId),
     /// A patient was discharged.
     PatientDischarged(EncounterId),
+    /// Somebody broke the glass: the elevation's id.
+    GlassBroken(String),
 }
 
 impl Fact {
@@ -26,6 +28,7 @@ impl Fact {
             Fact::ModelTrained(_) => "model.trained",
             Fact::PatientAdmitted(_) => "patient.admitted",
             Fact::PatientDischarged(_) => "patient.discharged",
+            Fact::GlassBroken(_) => "glass.broken",
         }
     }
 
@@ -33,7 +36,7 @@ impl Fact {
     pub fn id(&self) -> String {
         match self {
             Fact::ImportCompleted(id) => id.0.clone(),
-            Fact::ModelTrained(version) => version.clone(),
+            Fact::ModelTrained(id) | Fact::GlassBroken(id) => id.clone(),
             Fact::PatientAdmitted(id) | Fact::PatientDischarged(id) => id.get().to_string(),
         }
     }
@@ -46,6 +49,7 @@ impl Fact {
             "model.trained" => Some(Fact::ModelTrained(id.to_owned())),
             "patient.admitted" => encounter().map(Fact::PatientAdmitted),
             "patient.discharged" => encounter().map(Fact::PatientDischarged),
+            "glass.broken" => Some(Fact::GlassBroken(id.to_owned())),
             _ => None,
         }
     }
@@ -74,6 +78,7 @@ mod tests {
             Fact::ModelTrained("los-1".into()),
             Fact::PatientAdmitted(encounter),
             Fact::PatientDischarged(encounter),
+            Fact::GlassBroken("0b".into()),
         ] {
             assert_eq!(Fact::parse(fact.name(), &fact.id()), Some(fact));
         }

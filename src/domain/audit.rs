@@ -4,7 +4,9 @@ use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
 
 use super::access::{Action, Caller};
+use super::elevation::mark;
 use super::encounter::EncounterId;
+use super::facility::FacilityId;
 
 /// How it ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,12 +50,31 @@ pub struct AuditEvent {
     pub detail: String,
     /// The id of the announcement that the store adds with the fact, if others are to be told of it; `None` once it is in the trail.
     pub announcement: Option<String>,
+    /// The id of the caller's elevation, if the action needed it. In the trail it is the end of the detail.
+    pub elevation: Option<String>,
 }
 
 impl AuditEvent {
     /// An event of `caller` at `at`.
     pub fn new(caller: &Caller, action: Action, outcome: Outcome, at: DateTime<Utc>) -> Self {
-        Self { at, caller: caller.clone(), action, outcome, encounter: None, detail: String::new(), announcement: None }
+        // Patients are read of every facility that the caller reaches; of which the others are, the verb says.
+        let elevated = if action == Action::ReadPatients { caller.needs_elevation(action, None) } else { None };
+        let elevation = elevated.map(|elevated| elevated.id.clone());
+        let (encounter, detail, announcement) = (None, String::new(), None);
+        Self { at, caller: caller.clone(), action, outcome, encounter, detail, announcement, elevation }
+    }
+
+    /// Says whose patient it is about: if the caller reaches that facility by an elevation alone, the event will tell.
+    #[must_use]
+    pub fn at_facility(mut self, facility: FacilityId) -> Self {
+        self.elevation = self.caller.needs_elevation(self.action, Some(facility)).map(|elevated| elevated.id.clone());
+        self
+    }
+
+    /// The detail as the trail holds it.
+    pub fn told(&self) -> String {
+        let marked = self.elevation.as_deref().map(mark);
+        [self.detail.clone()].into_iter().chain(marked).filter(|part| !part.is_empty()).collect::<Vec<_>>().join("; ")
     }
 
     /// Names the encounter.
@@ -117,7 +138,7 @@ impl AuditRow {
             action: event.action.name().to_owned(),
             outcome: event.outcome.name().to_owned(),
             encounter: event.encounter.map(|id| id.get().into()),
-            detail: event.detail.clone(),
+            detail: event.told(),
         }
     }
 

@@ -6,7 +6,7 @@ use warp::http::StatusCode;
 
 use super::guard::guarded;
 use super::routes::{self, Found, Operation};
-use super::{ApiReply, ApiRequest, App, audit, auth, openapi, problem};
+use super::{ApiReply, ApiRequest, App, access, audit, auth, openapi, problem};
 use crate::codec::fhir::reply::{self, Refusal};
 use crate::codec::fhir::{self, Shape};
 use crate::domain::import::ImportId;
@@ -15,8 +15,6 @@ use crate::domain::{Caller, Role};
 use crate::error::{Error, Result};
 use crate::workflow::{self, Admission, Departure};
 
-/// Entries of a list when the caller names no limit.
-const ENTRIES: u64 = 50;
 /// Days ahead that the census looks for discharges when the caller names none, or may name none.
 const CENSUS_DAYS: u64 = 3;
 /// Media types of a message. A body without one is taken for JSON.
@@ -30,7 +28,7 @@ pub(super) async fn answer(app: &App, request: &ApiRequest) -> ApiReply {
 async fn routed(app: &App, request: &ApiRequest) -> ApiReply {
     let (route, id) = match routes::find(&request.method, &request.path) {
         Found::Route(route, id) => (route, id),
-        Found::Method(allowed) => return problem::method_not_allowed(allowed),
+        Found::Method(allowed) => return problem::method_not_allowed(&allowed),
         Found::Nothing => {
             return problem::not_found("there is nothing at this path: GET /api/openapi.json lists what there is");
         }
@@ -44,16 +42,30 @@ async fn routed(app: &App, request: &ApiRequest) -> ApiReply {
         Ok(caller) => caller,
         Err(refused) => return problem::unknown_caller(shape_for_refusal(request), refused),
     };
-    match route.operation {
-        Operation::Admit | Operation::Discharge => message(app, &caller, request, route.operation).await,
-        operation => match read(app, &caller, request, operation, id.unwrap_or_default()).await {
-            Ok(body) => ApiReply::json(StatusCode::OK, &body),
-            Err(error) => {
-                log(&caller, route.path, &error);
-                problem::of(&error)
-            }
-        },
-    }
+    let caller = match app.hospital.elevated(caller, (app.now)()).await {
+        Ok(caller) => caller,
+        Err(error) => {
+            tracing::warn!(path = route.path, %error, "nobody can tell what the caller may reach");
+            return problem::message_error(shape_for_refusal(request), &error);
+        }
+    };
+    let id = id.unwrap_or_default();
+    let answered = match route.operation {
+        Operation::Admit | Operation::Discharge => return message(app, &caller, request, route.operation).await,
+        Operation::Me
+        | Operation::Assignments
+        | Operation::Assign
+        | Operation::Unassign
+        | Operation::BreakGlass
+        | Operation::EndBreakGlass
+        | Operation::Elevations
+        | Operation::Elevation => access::answer(app, &caller, request, route.operation, id).await,
+        operation => read(app, &caller, request, operation, id).await.map(|body| ApiReply::json(StatusCode::OK, &body)),
+    };
+    answered.unwrap_or_else(|error| {
+        log(&caller, route.path, &error);
+        problem::of(&error)
+    })
 }
 
 fn health() -> ApiReply {
@@ -142,7 +154,8 @@ pub async fn discharge_reply(app: &App, caller: &Caller, body: &[u8]) -> ApiRepl
             ApiReply::json(StatusCode::OK, &body)
         }
         Ok(Departure::Unknown) => {
-            refuse(StatusCode::NOT_FOUND, Refusal::InvalidEncounterId, "no encounter has this id: admit the patient first")
+            let detail = "no open encounter with this id in your facilities: admit the patient first, or look at the id";
+            refuse(StatusCode::NOT_FOUND, Refusal::InvalidEncounterId, detail)
         }
         Ok(Departure::Conflict) => refuse(
             StatusCode::CONFLICT,
@@ -183,7 +196,7 @@ fn failed(caller: &Caller, body: &[u8], error: &Error) -> ApiReply {
 
 async fn read(app: &App, caller: &Caller, request: &ApiRequest, operation: Operation, id: &str) -> Result<Value> {
     let (hospital, now) = (&app.hospital, (app.now)());
-    let limit = u32::try_from(request.number("limit").unwrap_or(ENTRIES)).unwrap_or(u32::MAX);
+    let limit = request.limit();
     let import_id = ImportId(id.to_owned());
     Ok(match operation {
         Operation::Imports => {
@@ -213,7 +226,7 @@ async fn read(app: &App, caller: &Caller, request: &ApiRequest, operation: Opera
         }
         Operation::Champion => champion(&workflow::champion_report(caller, hospital, now).await?),
         Operation::Audit => audit::page(app, caller, request, limit).await?,
-        Operation::Health | Operation::OpenApi | Operation::Admit | Operation::Discharge => Value::Null,
+        _ => Value::Null,
     })
 }
 

@@ -53,7 +53,8 @@ fn query(request: &ApiRequest, limit: u32) -> Result<AuditQuery> {
     })
 }
 
-fn shown(seq: u64, event: &AuditEvent) -> Value {
+/// An event for a person.
+pub(super) fn shown(seq: u64, event: &AuditEvent) -> Value {
     json!({
         "number": seq,
         "at": event.at.to_rfc3339_opts(SecondsFormat::Millis, true),

@@ -1,6 +1,7 @@
 //! The edge: HTTP in, HTTP out. It turns requests into workflow verbs and their outcomes into status codes (`problem`, the only place with
 //! status codes for errors). It does not know SQL, files or models.
 
+mod access;
 mod api;
 mod audit;
 mod auth;

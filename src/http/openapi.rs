@@ -3,9 +3,10 @@
 use serde_json::{Map, Value, json};
 
 use super::routes::{Operation, ROUTES, Route};
-use crate::domain::Role;
 use crate::domain::access::may;
+use crate::domain::elevation::{WORDS_CHARS_MAX, WORDS_CHARS_MIN};
 use crate::domain::scopes;
+use crate::domain::{Reason, Role};
 use crate::schema::{FEATURES, Feature, Shape};
 
 /// The document.
@@ -40,8 +41,10 @@ fn operation(route: &Route) -> Value {
         responses[status] = json!({ "description": description, "content": { "application/problem+json": {
             "schema": { "$ref": "#/components/schemas/Problem" } } } });
     };
-    if route.action.is_some() {
+    if !route.is_open() {
         refuse("401", "Nobody proved who they are.");
+    }
+    if route.action.is_some() {
         refuse("403", "The caller's roles do not allow it.");
     }
     if route.path.contains("{id}") {
@@ -57,11 +60,19 @@ fn operation(route: &Route) -> Value {
             refuse("503", "The record is away; try again.");
         }
         Operation::Champion => refuse("404", "No model is trained yet."),
+        Operation::Assign => refuse("400", "The object id, a facility or the body cannot be right."),
+        Operation::BreakGlass => {
+            refuse("400", "The body breaks rules.");
+            refuse("409", "The caller has broken the glass too often within a day.");
+        }
         _ => {}
     }
     match route.operation {
         Operation::Admit => responses["201"] = json!({ "description": "Admitted.", "content": content(route.operation) }),
-        Operation::Discharge => refuse("404", "No encounter has this id."),
+        Operation::Discharge => refuse("404", "No open encounter with this id in the caller's facilities."),
+        Operation::BreakGlass => {
+            responses["201"] = json!({ "description": "Broken from now on.", "content": content(route.operation) })
+        }
         _ => {}
     }
     let mut operation = json!({
@@ -77,7 +88,7 @@ fn operation(route: &Route) -> Value {
         let scope = scopes::asks(action).map(|(resource, permission)| format!(" SMART scope: user/{resource}.{permission}."));
         operation["description"] = json!(format!("Allowed to: {}.{}", roles.join(", "), scope.unwrap_or_default()));
     } else {
-        operation["security"] = json!([]);
+        operation["security"] = if route.is_open() { json!([]) } else { json!([{ "entra": [] }]) };
     }
     if let Some(body) = request_body(route.operation) {
         operation["requestBody"] = body;
@@ -89,12 +100,15 @@ fn parameters(route: &Route) -> Value {
     let number = |name: &str, what: &str| json!({ "name": name, "in": "query", "description": what, "schema": { "type": "integer", "minimum": 0 } });
     let mut parameters = Vec::new();
     if route.path.contains("{id}") {
-        parameters.push(
-            json!({ "name": "id", "in": "path", "required": true, "schema": { "type": "string", "pattern": "^[0-9a-f]{32}$" } }),
-        );
+        let pattern = match route.operation {
+            Operation::Assign | Operation::Unassign => "^[A-Za-z0-9._@-]{1,128}$",
+            _ => "^[0-9a-f]{32}$",
+        };
+        parameters
+            .push(json!({ "name": "id", "in": "path", "required": true, "schema": { "type": "string", "pattern": pattern } }));
     }
     match route.operation {
-        Operation::Imports | Operation::Anomalies | Operation::Models => {
+        Operation::Imports | Operation::Anomalies | Operation::Models | Operation::Assignments | Operation::Elevations => {
             parameters.push(number("limit", "Most entries, at most 1000."))
         }
         Operation::Audit => {
@@ -125,6 +139,15 @@ fn content(operation: Operation) -> Value {
 }
 
 fn request_body(operation: Operation) -> Option<Value> {
+    let own = match operation {
+        Operation::Assign => Some("NewAssignment"),
+        Operation::BreakGlass => Some("NewBreakGlass"),
+        _ => None,
+    };
+    if let Some(schema) = own {
+        let schema = json!({ "schema": { "$ref": format!("#/components/schemas/{schema}") } });
+        return Some(json!({ "required": true, "content": { "application/json": schema } }));
+    }
     let (what, schema) = match operation {
         Operation::Admit => ("The blueprint's four-part message, or a FHIR R4 Bundle", "AdmissionMessage"),
         Operation::Discharge => ("The blueprint's message, a FHIR R4 Encounter, or a Bundle with one", "DischargeMessage"),
@@ -148,6 +171,13 @@ fn schemas() -> Value {
     json!({
         "Anomalies": anomalies(),
         "Receipt": receipt(),
+        "NewAssignment": { "type": "object", "required": ["facilities"], "properties": { "facilities": { "oneOf": [
+            { "const": "all" }, { "type": "array", "items": { "type": "string", "pattern": "^[A-Za-z0-9]$" } }] } } },
+        "NewBreakGlass": { "type": "object", "required": ["reason", "text"], "properties": {
+            "reason": { "enum": Reason::ALL.map(Reason::code) },
+            "text": { "type": "string", "minLength": WORDS_CHARS_MIN, "maxLength": WORDS_CHARS_MAX,
+                "description": "Why, typed by the caller. It is encrypted; an auditor reads it." },
+            "minutes": { "type": "integer", "minimum": 1, "description": "At most the setting HDAI_BREAK_GLASS_MINUTES_MAX; 60 if absent." } } },
         "Problem": { "type": "object", "required": ["title", "status"], "properties": {
             "type": { "type": "string" }, "title": { "type": "string" }, "status": { "type": "integer" }, "detail": { "type": "string" },
             "result": { "type": "string", "description": "The blueprint's word." },

@@ -92,7 +92,7 @@ pub(super) fn not_found(detail: &str) -> ApiReply {
 }
 
 /// The path is known, the method is not.
-pub(super) fn method_not_allowed(allowed: &'static str) -> ApiReply {
+pub(super) fn method_not_allowed(allowed: &str) -> ApiReply {
     let detail = format!("this path answers {allowed} only");
     plain(StatusCode::METHOD_NOT_ALLOWED, Refusal::BadRequest, &detail, &[]).with("allow", allowed)
 }

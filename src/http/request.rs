@@ -3,6 +3,9 @@
 use bytes::Bytes;
 use warp::http::{HeaderMap, Method, StatusCode};
 
+/// Entries of a list when the caller names no limit.
+const ENTRIES: u64 = 50;
+
 /// A call.
 #[derive(Clone)]
 pub struct ApiRequest {
@@ -27,6 +30,11 @@ impl ApiRequest {
     /// A query parameter that is a whole number; `None` if it is absent or no number.
     pub fn number(&self, name: &str) -> Option<u64> {
         self.text(name)?.parse().ok()
+    }
+
+    /// How many entries of a list the caller asks for.
+    pub fn limit(&self) -> u32 {
+        u32::try_from(self.number("limit").unwrap_or(ENTRIES)).unwrap_or(u32::MAX)
     }
 
     /// A query parameter, decoded; `None` if it is absent or empty.

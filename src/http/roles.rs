@@ -3,7 +3,7 @@
 use serde_json::{Value, json};
 
 use super::routes::ROUTES;
-use crate::domain::access::{Proof, may};
+use crate::domain::access::{Proof, may, may_elevated};
 use crate::domain::{Action, Caller, Role, scopes};
 
 /// The app roles, as an application's `appRoles` takes them (Microsoft Graph v1.0, `appRole`).
@@ -38,20 +38,27 @@ pub fn page() -> String {
     let platform = Caller::of("", vec![], Proof::Platform, "");
     for action in Action::ALL {
         page.push_str(&format!("| {} |", action.purpose()));
-        let cells = Role::ALL.into_iter().map(|role| may(role, *action)).chain([platform.may(*action)]);
-        for cell in cells {
-            page.push_str(if cell { " yes |" } else { " |" });
+        for role in Role::ALL {
+            page.push_str(match (may(role, *action), may_elevated(role, *action)) {
+                (true, _) => " yes |",
+                (false, true) => " break-glass |",
+                (false, false) => " |",
+            });
         }
+        page.push_str(if platform.may(*action) { " yes |" } else { " |" });
         page.push('\n');
     }
     page.push_str(
-        "\nThe command line may do everything: whoever runs it holds the data's files, or the rights in the database.\n\n\
+        "\nWhere it says break-glass, only while the person's own break-glass runs ([break-glass.md](break-glass.md)), which also lets a care \
+         line manager reach patients of facilities that are not assigned. No program breaks the glass, and nobody whose token has SMART scopes.\n\
+         \nThe command line may do everything: whoever runs it holds the data's files, or the rights in the database.\n\n\
          ## Routes\n\n| route | action | SMART scope that leaves it |\n|---|---|---|\n",
     );
     for route in ROUTES {
         let asks = route.action.and_then(scopes::asks);
         let scope = asks.map(|(resource, permission)| format!("`user/{resource}.{permission}`")).unwrap_or_default();
-        let action = route.action.map_or("open to anyone", Action::name);
+        let nothing = if route.is_open() { "open to anyone" } else { "any signed-in caller" };
+        let action = route.action.map_or(nothing, Action::name);
         page.push_str(&format!("| `{} {}` | {action} | {scope} |\n", route.method, route.path));
     }
     page

@@ -33,6 +33,22 @@ pub enum Operation {
     Champion,
     /// The newest audit events.
     Audit,
+    /// Who the caller is.
+    Me,
+    /// Who answers for which facilities.
+    Assignments,
+    /// Assign facilities.
+    Assign,
+    /// Take an assignment away.
+    Unassign,
+    /// Break the glass.
+    BreakGlass,
+    /// End one's own break-glass.
+    EndBreakGlass,
+    /// The newest times that somebody broke the glass.
+    Elevations,
+    /// One of them, with its words.
+    Elevation,
 }
 
 /// A route.
@@ -44,10 +60,17 @@ pub struct Route {
     pub path: &'static str,
     /// What it does.
     pub operation: Operation,
-    /// What the caller must be allowed to do; `None` is open to anyone.
+    /// What the caller must be allowed to do; `None` asks for nothing (see [`Route::is_open`]).
     pub action: Option<Action>,
     /// One line for the documents.
     pub summary: &'static str,
+}
+
+impl Route {
+    /// May it be called by anyone, signed in or not?
+    pub const fn is_open(&self) -> bool {
+        matches!(self.operation, Operation::Health | Operation::OpenApi)
+    }
 }
 
 const fn route(
@@ -93,30 +116,74 @@ pub const ROUTES: &[Route] = &[
         "The report of the model that predicts now.",
     ),
     route("GET", "/api/audit", Operation::Audit, Some(Action::ReadAudit), "The newest audit events, newest first."),
+    route("GET", "/api/me", Operation::Me, None, "Who the caller is, and what that allows."),
+    route("GET", "/api/assignments", Operation::Assignments, Some(Action::AssignFacilities), "Who answers for which facilities."),
+    route(
+        "PUT",
+        "/api/assignments/{id}",
+        Operation::Assign,
+        Some(Action::AssignFacilities),
+        "Assign facilities to the caller of this object id.",
+    ),
+    route(
+        "DELETE",
+        "/api/assignments/{id}",
+        Operation::Unassign,
+        Some(Action::AssignFacilities),
+        "Take an assignment of facilities away.",
+    ),
+    route(
+        "POST",
+        "/api/break-glass",
+        Operation::BreakGlass,
+        Some(Action::BreakGlass),
+        "Reach patients beyond one's facilities or role for a short time.",
+    ),
+    route(
+        "DELETE",
+        "/api/break-glass/{id}",
+        Operation::EndBreakGlass,
+        Some(Action::BreakGlass),
+        "End one's own break-glass early.",
+    ),
+    route(
+        "GET",
+        "/api/break-glass",
+        Operation::Elevations,
+        Some(Action::ReadAudit),
+        "Who broke the glass, when and why, newest first.",
+    ),
+    route(
+        "GET",
+        "/api/break-glass/{id}",
+        Operation::Elevation,
+        Some(Action::ReadAudit),
+        "One break-glass, with its text and what was done under it.",
+    ),
 ];
 
 /// What the list says about a call.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone)]
 pub(super) enum Found<'a> {
     /// A route, and the segment that stands for `{id}`.
     Route(&'static Route, Option<&'a str>),
     /// The path is known, the method is not; these are.
-    Method(&'static str),
+    Method(String),
     /// Nothing is at this path.
     Nothing,
 }
 
 /// Finds the route of a call. The blueprint's function names match whatever their case, as the Functions host matches routes.
 pub(super) fn find<'a>(method: &Method, path: &'a str) -> Found<'a> {
-    let mut allowed = None;
+    let mut allowed = Vec::new();
     for route in ROUTES {
         let Some(id) = matches(route.path, path) else { continue };
         if route.method == method.as_str() {
             return Found::Route(route, id);
         }
-        allowed = Some(route.method);
+        allowed.push(route.method);
     }
-    allowed.map_or(Found::Nothing, Found::Method)
+    if allowed.is_empty() { Found::Nothing } else { Found::Method(allowed.join(", ")) }
 }
 
 fn matches<'a>(template: &str, path: &'a str) -> Option<Option<&'a str>> {
@@ -148,7 +215,8 @@ mod tests {
         assert!(
             matches!(find(&Method::GET, "/api/models/champion/"), Found::Route(route, None) if route.operation == Operation::Champion)
         );
-        assert!(matches!(find(&Method::GET, "/api/PatientAdmissionFunc"), Found::Method("POST")));
+        assert!(matches!(find(&Method::GET, "/api/PatientAdmissionFunc"), Found::Method(allowed) if allowed == "POST"));
+        assert!(matches!(find(&Method::PUT, "/api/break-glass/a"), Found::Method(allowed) if allowed == "DELETE, GET"));
         assert!(matches!(find(&Method::GET, "/api/imports/a/b"), Found::Nothing));
         assert!(matches!(find(&Method::GET, "/api"), Found::Nothing));
     }

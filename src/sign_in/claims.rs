@@ -4,10 +4,11 @@
 
 use serde::de::IgnoredAny;
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::Refused;
 use crate::domain::scopes::{self, Holder};
-use crate::domain::{Action, Role};
+use crate::domain::{Action, Phi, Role};
 
 /// Longest object id that is kept.
 const ID_CHARS_MAX: usize = 128;
@@ -16,9 +17,12 @@ const ID_CHARS_MAX: usize = 128;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Identity {
     pub(super) id: String,
+    pub(super) name: Option<Phi<String>>,
     pub(super) tenant: Option<String>,
     pub(super) roles: Vec<Role>,
     pub(super) within: Option<Vec<Action>>,
+    /// It is a program's, signed in as itself.
+    pub(super) program: bool,
     /// Group memberships came along, or were too many to (`hasgroups`, `_claim_names`). They grant nothing.
     pub(super) unread_groups: bool,
 }
@@ -30,6 +34,9 @@ pub(super) struct Claims {
     nbf: i64,
     tid: Option<String>,
     oid: Option<String>,
+    /// What the person is called: whatever is there must not keep a token from being read.
+    name: Option<Value>,
+    preferred_username: Option<Value>,
     /// The app that asked: `azp` in the second version's access tokens, `appid` in the first's. ID tokens have neither.
     azp: Option<String>,
     appid: Option<String>,
@@ -73,11 +80,14 @@ impl Claims {
         let asked = scopes.chain(self.roles.iter().map(String::as_str).filter(|_| holder == Holder::Program));
         let within = scopes::within(asked, holder);
         let roles = known_roles(self.roles.iter().map(String::as_str));
+        let names = [self.name, self.preferred_username];
         Ok(Identity {
             id,
+            name: names.iter().flatten().filter_map(Value::as_str).find_map(person_name),
             tenant: Some(tenant.to_owned()),
             roles: roles.into_iter().filter(|role| holder == Holder::Person || role.for_programs()).collect(),
             within,
+            program: holder == Holder::Program,
             unread_groups: self.groups.is_some() || self.hasgroups.is_some() || self.claim_names.is_some(),
         })
     }
@@ -92,6 +102,15 @@ pub(super) fn known_roles<'a>(names: impl Iterator<Item = &'a str>) -> Vec<Role>
         }
     }
     roles
+}
+
+/// Longest name of a person that is kept, in characters.
+const NAME_CHARS_MAX: usize = 200;
+
+/// What a claim calls a person, cut to a sensible length; `None` if it says nothing that can be shown.
+pub(super) fn person_name(claim: &str) -> Option<Phi<String>> {
+    let shown: String = claim.trim().chars().filter(|c| !c.is_control()).take(NAME_CHARS_MAX).collect();
+    (!shown.is_empty()).then(|| Phi::new(shown))
 }
 
 pub(super) fn is_object_id(id: &str) -> bool {
@@ -116,7 +135,7 @@ fn one_or_many<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Vec<String>
 #[cfg(test)]
 mod tests {
     use super::*;
-    use serde_json::{Value, json};
+    use serde_json::json;
 
     fn claims(more: Value) -> Claims {
         let mut all =
@@ -179,6 +198,19 @@ mod tests {
             groups["roles"] = json!(["Auditor"]);
             assert_eq!(identity(groups).roles, [Role::Auditor]);
         }
+    }
+
+    #[test]
+    fn a_name_is_kept_within_bounds_and_decides_nothing() {
+        let name = |more: Value| identity(more).name.map(|name| name.reveal().clone());
+        assert_eq!(name(json!({ "name": " Ann O'Nym ", "preferred_username": "ann@example.org" })).as_deref(), Some("Ann O'Nym"));
+        assert_eq!(name(json!({ "name": " ", "preferred_username": "ann@example.org" })).as_deref(), Some("ann@example.org"));
+        assert_eq!(name(json!({ "name": "a\nb".repeat(300) })).unwrap().len(), NAME_CHARS_MAX);
+        for odd in [json!({}), json!({ "name": 7 }), json!({ "name": null, "preferred_username": ["x"] })] {
+            assert_eq!(name(odd), None);
+        }
+        let named = format!("{:?}", identity(json!({ "name": "Canaryname" })));
+        assert!(!named.contains("Canary"), "{named}");
     }
 
     #[test]

@@ -106,11 +106,11 @@ impl SignIn {
             (None, None) if self.platform || self.verifier.is_some() => return Err(Refused::Nothing),
             (None, None) => return Err(Refused::NotConfigured),
         };
-        let Identity { id, tenant, roles, within, unread_groups } = identity;
+        let Identity { id, name, tenant, roles, within, program, unread_groups } = identity;
         if roles.is_empty() && unread_groups {
             tracing::info!(correlation, "a caller without app roles has groups: groups are not read, assign app roles to them");
         }
-        Ok(Caller { id, name: None, tenant, roles, within, proof, correlation, origin: String::new() })
+        Ok(Caller { name, tenant, within, program, ..Caller::of(id, roles, proof, correlation) })
     }
 }
 

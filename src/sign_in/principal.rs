@@ -8,7 +8,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 
-use super::claims::{Identity, is_object_id, known_roles};
+use super::claims::{Identity, is_object_id, known_roles, person_name};
 use crate::domain::Role;
 use crate::domain::scopes::{self, Holder};
 
@@ -16,6 +16,8 @@ const ROLE_CLAIM_WS2008: &str = "http://schemas.microsoft.com/ws/2008/06/identit
 const OBJECT_ID_CLAIM: &str = "http://schemas.microsoft.com/identity/claims/objectidentifier";
 const TENANT_CLAIM: &str = "http://schemas.microsoft.com/identity/claims/tenantid";
 const SCOPE_CLAIM: &str = "http://schemas.microsoft.com/identity/claims/scope";
+const NAME_CLAIM: &str = "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/name";
+const SUBJECT_CLAIM: &str = "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier";
 /// Longest principal that is read.
 const PRINCIPAL_CHARS_MAX: usize = 64 * 1024;
 
@@ -47,16 +49,23 @@ pub(super) fn decode(header: &[u8]) -> Option<Identity> {
     let is_role = |typ: &str| typ == "roles" || typ == ROLE_CLAIM_WS2008 || principal.role_typ.as_deref() == Some(typ);
     let role_values: Vec<&str> =
         principal.claims.iter().filter(|claim| is_role(&claim.typ)).map(|claim| claim.val.as_str()).collect();
-    // A browser's session has no scopes; only the token type tells a program.
-    let holder = if of(&["idtyp"]) == Some("app") { Holder::Program } else { Holder::Person };
+    let object = of(&["oid", OBJECT_ID_CLAIM]);
+    // A browser's session has no scopes, so that there are none tells nothing. A program's subject is its own object, a person's never is.
+    let holder = match of(&["idtyp"]) {
+        Some("app") => Holder::Program,
+        None if object.is_some() && object == of(&["sub", SUBJECT_CLAIM]) => Holder::Program,
+        _ => Holder::Person,
+    };
     let scopes = of(&["scp", SCOPE_CLAIM]).unwrap_or_default().split(' ');
     let within = scopes::within(scopes.chain(role_values.iter().copied().filter(|_| holder == Holder::Program)), holder);
     let may_hold = |role: &Role| holder == Holder::Person || role.for_programs();
     Some(Identity {
-        id: of(&["oid", OBJECT_ID_CLAIM]).filter(|id| is_object_id(id))?.to_owned(),
+        id: object.filter(|id| is_object_id(id))?.to_owned(),
+        name: ["name", NAME_CLAIM, "preferred_username"].iter().find_map(|claim| person_name(of(&[claim])?)),
         tenant: of(&["tid", TENANT_CLAIM]).map(str::to_ascii_lowercase),
         roles: known_roles(role_values.iter().copied()).into_iter().filter(may_hold).collect(),
         within,
+        program: holder == Holder::Program,
         unread_groups: of(&["groups", "hasgroups", "_claim_names"]).is_some(),
     })
 }
@@ -88,6 +97,7 @@ mod tests {
         ]))
         .unwrap();
         assert_eq!(identity.roles, [Role::Auditor, Role::CareLineManager]);
+        assert_eq!(identity.name.unwrap().reveal(), "DataScientist");
         assert_eq!((identity.id.as_str(), identity.tenant.as_deref(), identity.within), ("5b54", Some("ab"), None));
     }
 
@@ -97,6 +107,11 @@ mod tests {
         let mut claims = vec![json!({ "typ": "oid", "val": "5b54" }), json!({ "typ": "idtyp", "val": "app" })];
         claims.extend(roles);
         assert_eq!(of(json!(claims)).unwrap().roles.len(), 3);
+        claims[1] = json!({ "typ": SUBJECT_CLAIM, "val": "5b54" });
+        let program = of(json!(claims)).unwrap();
+        assert_eq!((program.program, program.roles.len()), (true, 3));
+        claims[1] = json!({ "typ": SUBJECT_CLAIM, "val": "another" });
+        assert!(!of(json!(claims)).unwrap().program);
         let scoped = json!([{ "typ": "oid", "val": "a" }, { "typ": SCOPE_CLAIM, "val": "patient/*.rs" }]);
         assert_eq!(of(scoped).unwrap().within, Some(vec![]));
     }

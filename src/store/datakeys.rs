@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
 use super::Store;
-use crate::domain::{AuditEvent, EncounterId, PersonName};
+use crate::domain::{AuditEvent, EncounterId, PersonName, Phi};
 use crate::error::Result;
 
 /// The id that stands for names in plain text, which a program without encryption has left.
@@ -66,6 +66,17 @@ pub struct Renaming {
     pub to: PersonName,
 }
 
+/// The words of an elevation in another form, under another key.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Rewording {
+    /// The elevation's id.
+    pub id: String,
+    /// The stored form that it takes the place of.
+    pub from: Phi<String>,
+    /// The form to store.
+    pub to: Phi<String>,
+}
+
 /// A record that keeps the data keys beside the names. Its own [`Store`] methods answer and take names as they are stored.
 #[async_trait]
 pub trait KeyTable: Store {
@@ -89,4 +100,10 @@ pub trait KeyTable: Store {
 
     /// Puts names into another form, where they still are as `from` says, in one transaction; answers how many were.
     async fn replace_names(&self, renamings: &[Renaming]) -> Result<u64>;
+
+    /// Words of elevations whose stored form does not begin with `prefix`, by id after `after`.
+    async fn words_not_under(&self, prefix: &str, after: &str, limit: u32) -> Result<Vec<(String, Phi<String>)>>;
+
+    /// Puts words into another form, where they still are as `from` says, in one transaction; answers how many were.
+    async fn replace_words(&self, rewordings: &[Rewording]) -> Result<u64>;
 }

@@ -1,6 +1,7 @@
 //! Seam 1, the record: every fact the hospital keeps. Each method is one atomic fact; normal outcomes are values, not errors.
 //! It does not know files, messages, models or HTTP, and no SQL type crosses it.
 
+pub mod access;
 pub mod azure_sql;
 mod columns;
 pub mod datakeys;
@@ -17,8 +18,10 @@ use crate::domain::anomaly::{StayHistory, Survey};
 use crate::domain::audit::{ChainHead, Chained, Unchained};
 use crate::domain::import::{Counts, Import, ImportId, LineSpan, Part, Plan, Reject, Source};
 use crate::domain::model::ModelRecord;
-use crate::domain::{Action, Announcement, AuditEvent, Encounter, EncounterId, Facility, Outcome, Prediction};
+use crate::domain::{Action, Announcement, AuditEvent, Encounter, EncounterId, Facility, Outcome, Prediction, Reach};
 use crate::error::Result;
+
+use self::access::Access;
 
 /// What [`Store::begin_import`] found.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -154,6 +157,8 @@ pub enum Discharged {
     TooLong,
     /// No encounter has this id.
     Unknown,
+    /// The encounter is of a facility beyond the caller's reach, who is to be told nothing of it.
+    OutOfReach,
 }
 
 /// How many encounters the record holds.
@@ -226,7 +231,7 @@ pub enum Leased {
 
 /// The record. Instants are kept to the microsecond, days are those of the years 1 to 9999.
 #[async_trait]
-pub trait Store: Send + Sync {
+pub trait Store: Access + Send + Sync {
     /// Brings the schema up to date; answers the migrations that ran, by name. Safe with several processes at once.
     async fn migrate(&self) -> Result<Vec<String>>;
 
@@ -280,8 +285,9 @@ pub trait Store: Send + Sync {
     /// outcome; on a conflict its outcome becomes a failure.
     async fn admit(&self, encounter: &Encounter, prediction: Option<&Prediction>, audit: &AuditEvent) -> Result<Admitted>;
 
-    /// Discharges an encounter, if it is open, with its audit event, in one transaction (as for [`Store::admit`]).
-    async fn discharge(&self, id: EncounterId, on: NaiveDate, audit: &AuditEvent) -> Result<Discharged>;
+    /// Discharges an encounter, if it is open and of a facility within `reach`, with its audit event, in one transaction (as for
+    /// [`Store::admit`]; out of reach its outcome becomes a refusal).
+    async fn discharge(&self, id: EncounterId, on: NaiveDate, reach: &Reach, audit: &AuditEvent) -> Result<Discharged>;
 
     /// One encounter.
     async fn encounter(&self, id: EncounterId) -> Result<Option<Stored>>;

@@ -5,6 +5,7 @@ use std::collections::HashMap;
 use chrono::NaiveDate;
 use sha2::{Digest, Sha256};
 
+use super::access::Broken;
 use super::columns::unreadable;
 use super::{Discharged, Finish, PartEnd, Stored};
 use crate::domain::access::Proof;
@@ -12,7 +13,7 @@ use crate::domain::anomaly::{Direction, Finding, Group};
 use crate::domain::encounter::STAY_DAYS_MAX;
 use crate::domain::import::{ImportId, LineSpan, Reject, State};
 use crate::domain::model::ModelRecord;
-use crate::domain::{Action, AuditEvent, AuditRow, Caller, Encounter, EncounterId, FacilityId, Outcome, Role, Phi};
+use crate::domain::{Action, AuditEvent, AuditRow, Caller, Encounter, EncounterId, FacilityId, Outcome, Phi, Reach, Role};
 use crate::error::{Error, Result};
 use crate::schema::Feature;
 
@@ -33,8 +34,11 @@ pub(super) enum Departure {
 }
 
 /// Decides on a discharge of what was `found`.
-pub(super) fn departure(found: Option<Stored>, on: NaiveDate) -> Departure {
+pub(super) fn departure(found: Option<Stored>, on: NaiveDate, reach: &Reach) -> Departure {
     let Some(stored) = found else { return Departure::Answer(Discharged::Unknown) };
+    if !reach.holds(stored.encounter.facility) {
+        return Departure::Answer(Discharged::OutOfReach);
+    }
     let admitted = *stored.encounter.admitted.reveal();
     match *stored.encounter.discharged.reveal() {
         Some(day) if day == on => Departure::Answer(Discharged::Before(Box::new(stored))),
@@ -133,9 +137,34 @@ pub(super) fn event_as(event: &AuditEvent, done: bool) -> AuditEvent {
     AuditEvent { outcome, ..event.clone() }
 }
 
+/// What the trail says of a discharge of a patient of `facility`, where that is known.
+pub(super) fn discharge_event(event: &AuditEvent, discharged: &Discharged, facility: Option<FacilityId>) -> AuditEvent {
+    let event = facility.map_or_else(|| event.clone(), |facility| event.clone().at_facility(facility));
+    match discharged {
+        Discharged::Now(_) | Discharged::Before(_) => event,
+        Discharged::OutOfReach => AuditEvent { outcome: Outcome::Refused, ..event }.detail("the facility is out of reach"),
+        _ => event_as(&event, false),
+    }
+}
+
+/// What the trail says of an attempt to break the glass.
+pub(super) fn broken_event(event: &AuditEvent, broken: &Broken) -> AuditEvent {
+    match broken {
+        Broken::Now => event.clone(),
+        Broken::Runs(elevation) => event.clone().detail(format!("runs already: {}", elevation.id)),
+        Broken::TooMany => AuditEvent { outcome: Outcome::Refused, ..event.clone() }.detail("too many within a day"),
+    }
+}
+
 /// The names of a caller's roles, with commas between them.
-pub(super) fn role_names(caller: &Caller) -> String {
-    caller.roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(",")
+pub(super) fn role_names(roles: &[Role]) -> String {
+    roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(",")
+}
+
+/// Reads [`role_names`].
+pub(super) fn roles_named(names: &str) -> Result<Vec<Role>> {
+    let roles: Option<Vec<_>> = names.split(',').filter(|name| !name.is_empty()).map(Role::parse).collect();
+    roles.ok_or_else(|| unreadable("role"))
 }
 
 /// Without its head a chain cannot go on, and nothing is done that leaves no trace.
@@ -147,8 +176,7 @@ pub(super) fn head_is_gone() -> Error {
 
 /// Reads the words of an event.
 pub(super) fn audit_event(row: AuditRow) -> Result<AuditEvent> {
-    let roles: Option<Vec<_>> = row.roles.split(',').filter(|name| !name.is_empty()).map(Role::parse).collect();
-    let roles = roles.ok_or_else(|| unreadable("role"))?;
+    let roles = roles_named(&row.roles)?;
     let proof = Proof::ALL.into_iter().find(|known| known.name() == row.proof).ok_or_else(|| unreadable("proof"))?;
     let caller = Caller { origin: row.origin, ..Caller::of(row.caller, roles, proof, row.correlation) };
     let encounter = |id| EncounterId::new(id).ok_or_else(|| unreadable("encounter id"));
@@ -160,6 +188,7 @@ pub(super) fn audit_event(row: AuditRow) -> Result<AuditEvent> {
         encounter: row.encounter.map(encounter).transpose()?,
         detail: row.detail,
         announcement: None,
+        elevation: None,
     })
 }
 

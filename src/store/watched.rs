@@ -6,7 +6,8 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
 
-use super::rules::{event_as, role_names};
+use super::access::{Access, Broken, EndedElevation};
+use super::rules::{broken_event, discharge_event, event_as, role_names};
 use super::{
     Admitted, AuditQuery, Batch, Begun, Census, Discharged, Finish, Leased, PartEnd, PartStep, PartTaken, Step, Store, Stored,
     Totals,
@@ -16,7 +17,7 @@ use crate::domain::anomaly::{StayHistory, Survey};
 use crate::domain::audit::{ChainHead, Chained, Unchained};
 use crate::domain::import::{Import, ImportId, Part, Plan, Reject, Source};
 use crate::domain::model::ModelRecord;
-use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, Prediction};
+use crate::domain::{Assignment, AuditEvent, Elevation, Encounter, EncounterId, Facility, Prediction, Reach, Standing};
 use crate::error::Result;
 
 /// A record under watch.
@@ -34,17 +35,17 @@ impl Watched {
     /// An event was committed.
     fn tell(&self, event: &AuditEvent) {
         // Which encounter it is about is in the trail, by the correlation, and not for a log.
-        let AuditEvent { caller, action, outcome, detail, .. } = event;
+        let AuditEvent { caller, action, outcome, .. } = event;
         tracing::info!(
             event = "audit",
             caller = caller.id,
-            roles = role_names(caller),
+            roles = role_names(&caller.roles),
             proof = caller.proof.name(),
             origin = caller.origin,
             correlation = caller.correlation,
             action = action.name(),
             outcome = outcome.name(),
-            detail,
+            detail = event.told(),
             "audited"
         );
         let alerts = self.watch.lock().unwrap_or_else(PoisonError::into_inner).see(event);
@@ -141,9 +142,13 @@ impl Store for Watched {
         Ok(admitted)
     }
 
-    async fn discharge(&self, id: EncounterId, on: NaiveDate, audit: &AuditEvent) -> Result<Discharged> {
-        let discharged = self.inner.discharge(id, on, audit).await?;
-        self.tell(&event_as(audit, matches!(discharged, Discharged::Now(_) | Discharged::Before(_))));
+    async fn discharge(&self, id: EncounterId, on: NaiveDate, reach: &Reach, audit: &AuditEvent) -> Result<Discharged> {
+        let discharged = self.inner.discharge(id, on, reach, audit).await?;
+        let facility = match &discharged {
+            Discharged::Now(stored) | Discharged::Before(stored) => Some(stored.encounter.facility),
+            _ => None,
+        };
+        self.tell(&discharge_event(audit, &discharged, facility));
         Ok(discharged)
     }
 
@@ -245,5 +250,48 @@ impl Store for Watched {
 
     async fn audit_unchained(&self) -> Result<Unchained> {
         self.inner.audit_unchained().await
+    }
+}
+
+#[async_trait]
+impl Access for Watched {
+    async fn assign(&self, assignment: &Assignment, audit: &AuditEvent) -> Result<()> {
+        self.inner.assign(assignment, audit).await?;
+        self.tell(audit);
+        Ok(())
+    }
+
+    async fn unassign(&self, caller: &str, audit: &AuditEvent) -> Result<bool> {
+        let there = self.inner.unassign(caller, audit).await?;
+        self.tell(&event_as(audit, there));
+        Ok(there)
+    }
+
+    async fn assignments(&self, after: &str, limit: u32) -> Result<Vec<Assignment>> {
+        self.inner.assignments(after, limit).await
+    }
+
+    async fn standing(&self, caller: &str) -> Result<Standing> {
+        self.inner.standing(caller).await
+    }
+
+    async fn break_glass(&self, elevation: &Elevation, since: DateTime<Utc>, most: u32, audit: &AuditEvent) -> Result<Broken> {
+        let broken = self.inner.break_glass(elevation, since, most, audit).await?;
+        self.tell(&broken_event(audit, &broken));
+        Ok(broken)
+    }
+
+    async fn end_elevation(&self, id: &str, holder: Option<&str>, at: DateTime<Utc>, audit: &AuditEvent) -> Result<EndedElevation> {
+        let ended = self.inner.end_elevation(id, holder, at, audit).await?;
+        self.tell(&event_as(audit, ended == EndedElevation::Now));
+        Ok(ended)
+    }
+
+    async fn elevations(&self, limit: u32) -> Result<Vec<Elevation>> {
+        self.inner.elevations(limit).await
+    }
+
+    async fn elevation(&self, id: &str) -> Result<Option<Elevation>> {
+        self.inner.elevation(id).await
     }
 }

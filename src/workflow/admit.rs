@@ -4,7 +4,7 @@ use chrono::{DateTime, Utc};
 
 use super::Hospital;
 use crate::domain::{Action, AuditEvent, Caller, Encounter, Outcome, Prediction};
-use crate::error::Result;
+use crate::error::{Error, Kind, Result};
 use crate::store::{Admitted, Stored};
 
 /// What became of an admission.
@@ -23,10 +23,22 @@ pub enum Admission {
 /// Admits `encounter`. A prediction that fails never stops an admission.
 ///
 /// # Errors
-/// The caller may not admit, or the record is away.
+/// The caller may not admit, or not to this facility; or the record is away.
 pub async fn admit(caller: &Caller, hospital: &Hospital, encounter: Encounter, now: DateTime<Utc>) -> Result<Admission> {
     hospital.allow(caller, Action::Admit, now).await?;
-    let audit = hospital.announced(AuditEvent::new(caller, Action::Admit, Outcome::Success, now).about(encounter.id));
+    let event = AuditEvent::new(caller, Action::Admit, Outcome::Success, now).about(encounter.id).at_facility(encounter.facility);
+    if !hospital.reach(caller, now).await?.holds(encounter.facility) {
+        let refused = AuditEvent { outcome: Outcome::Refused, ..event }.detail("the facility is out of reach");
+        hospital.store.append_audit(&refused).await?;
+        return Err(Error::new(
+            Kind::Forbidden,
+            format!(
+                "the facility {} is not among yours: ask the site administrator for it, or break the glass in an emergency",
+                encounter.facility
+            ),
+        ));
+    }
+    let audit = hospital.announced(event);
     // The facility's calendar may be a day ahead of UTC's.
     if now.date_naive().succ_opt().is_some_and(|tomorrow| *encounter.admitted.reveal() > tomorrow) {
         let failure = AuditEvent { outcome: Outcome::Failure, ..audit }.detail("admission lies in the future");

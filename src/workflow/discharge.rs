@@ -22,7 +22,7 @@ pub enum Departure {
     TooLong,
     /// The day lies in the future.
     InFuture,
-    /// No encounter has this id.
+    /// No encounter has this id, or only one beyond the caller's reach, which is answered alike.
     Unknown,
 }
 
@@ -44,7 +44,8 @@ pub async fn discharge(
         hospital.store.append_audit(&failure).await?;
         return Ok(Departure::InFuture);
     }
-    Ok(match hospital.store.discharge(id, on, &audit).await? {
+    let reach = hospital.reach(caller, now).await?;
+    Ok(match hospital.store.discharge(id, on, &reach, &audit).await? {
         Discharged::Now(stored) => {
             hospital.wake_relay();
             Departure::New(stored)
@@ -53,6 +54,6 @@ pub async fn discharge(
         Discharged::Conflict => Departure::Conflict,
         Discharged::BeforeAdmission => Departure::BeforeAdmission,
         Discharged::TooLong => Departure::TooLong,
-        Discharged::Unknown => Departure::Unknown,
+        Discharged::Unknown | Discharged::OutOfReach => Departure::Unknown,
     })
 }

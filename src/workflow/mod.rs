@@ -3,7 +3,9 @@
 
 mod admit;
 mod anomalies;
+mod assign;
 mod audit;
+mod break_glass;
 mod discharge;
 mod experiment;
 mod facilities;
@@ -11,6 +13,7 @@ mod import;
 mod migrate_data;
 mod predict;
 mod publish;
+mod reach;
 mod read;
 mod receipt;
 mod rotate_keys;
@@ -18,10 +21,12 @@ mod train;
 
 pub use admit::{Admission, admit};
 pub use anomalies::{find_anomalies, survey_report};
+pub use assign::{assign, assignments, unassign};
 pub use audit::{
     CHECKPOINT_BYTES_MAX, CHECKPOINTS_CONTAINER, Checkpoint, Finding, TrailReport, audit_checkpoint, audit_checkpoints,
     exported_audit, note_export, verify_audit,
 };
+pub use break_glass::{ELEVATIONS_A_DAY_MAX, Glass, break_glass, elevation, elevations, end_break_glass};
 pub use discharge::{Departure, discharge};
 pub use experiment::{Experimented, all_experiment_results, experiment_results, run_experiment};
 pub use facilities::save_facilities;
@@ -41,7 +46,7 @@ use chrono::{DateTime, Utc};
 
 use crate::blob::Blobs;
 use crate::config::Config;
-use crate::domain::{Action, AuditEvent, Caller, Outcome, Reach};
+use crate::domain::{Action, AuditEvent, Caller, Outcome};
 use crate::error::{Error, Kind, Result};
 use crate::predict::Model;
 use crate::store::Store;
@@ -63,6 +68,8 @@ pub struct Hospital {
     /// Told of commits that the relay may have to publish.
     committed: Arc<tokio::sync::Notify>,
     champion: Arc<ChampionSlot>,
+    /// What the record said of callers' reach.
+    standings: Arc<reach::Standings>,
     /// Held while a model is trained: one at a time in a process.
     training: Arc<tokio::sync::Mutex<()>>,
 }
@@ -78,6 +85,7 @@ impl Hospital {
             topic: None,
             committed: Arc::default(),
             champion: Arc::default(),
+            standings: Arc::default(),
             training: Arc::default(),
         }
     }
@@ -117,16 +125,6 @@ impl Hospital {
         };
         self.store.append_audit(&AuditEvent::new(caller, action, Outcome::Refused, now).detail(detail)).await?;
         Err(Error::new(Kind::Forbidden, format!("{what} not allow the action {}", action.name())))
-    }
-}
-
-impl Hospital {
-    /// Whose patients the caller reaches at `now`.
-    ///
-    /// # Errors
-    /// The record is away.
-    pub async fn reach(&self, _caller: &Caller, _now: DateTime<Utc>) -> Result<Reach> {
-        Ok(Reach::All)
     }
 }
 

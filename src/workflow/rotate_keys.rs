@@ -57,10 +57,10 @@ pub async fn rotate_keys(
         let (target, ids) = (current(&keys)?, old(&keys).map(|key| key.id.clone()).collect::<Vec<_>>());
         let look = sweep(record, &target, &mut encounters, progress).await?;
         if look.unreadable > 0 {
-            let detail = format!("{} names do not open; their keys stay", look.unreadable);
+            let detail = format!("{} names or texts do not open; their keys stay", look.unreadable);
             hospital.store.append_audit(&event(Outcome::Failure, detail)).await?;
             return Err(Error::internal(format!(
-                "the names of {} encounters do not open, and the older keys are not retired: the log names each; restore those rows from a backup",
+                "{} names or texts of break-glass do not open, and the older keys are not retired: the log names each; restore those rows from a backup",
                 look.unreadable
             )));
         }
@@ -94,6 +94,13 @@ async fn sweep(record: &Sealed, target: &str, encounters: &mut u64, progress: &(
         look.missed += page.missed;
         look.unreadable += page.unreadable;
         progress(*encounters);
+    }
+    let mut after = String::new();
+    while let Some(page) = record.reseal_words(target, &after, PAGE_ROWS).await? {
+        look.replaced += page.replaced;
+        look.missed += page.missed;
+        look.unreadable += page.unreadable;
+        after = page.last;
     }
     Ok(look)
 }

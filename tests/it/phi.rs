@@ -33,12 +33,10 @@ never!(NoDeref, std::ops::Deref: Phi<String>, EncounterId, Gender, Clinical, Per
 
 /// The files that may reveal a personal value, or a secret (`config::Secret` uses the same word), and why. In an answer, in the record, in a
 /// file that is asked for; never in words of a log or an error.
-const REVEALERS: &[(&str, &str)] = &[
-];
+const REVEALERS: &[(&str, &str)] = &[];
 
 /// Types that hold personal values and write their own `Debug`, and what it leaves out.
-const REDACTED: &[(&str, &str, &str)] = &[
-];
+const REDACTED: &[(&str, &str, &str)] = &[];
 
 fn sources() -> Vec<(String, String)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -64,7 +62,8 @@ fn no_type_shows_a_personal_value_and_whoever_reveals_one_is_listed() {
     assert!(sources.len() > 200, "the test has stopped seeing anything");
     let found = walk(&sources);
     let revealing = REVEALERS.iter().map(|(file, _)| Finding { file: (*file).into(), what: "reveals".into() });
-    let redacted = REDACTED.iter().map(|(file, name, _)| Finding { file: (*file).into(), what: format!("{name} has its own Debug") });
+    let redacted =
+        REDACTED.iter().map(|(file, name, _)| Finding { file: (*file).into(), what: format!("{name} has its own Debug") });
     let listed: BTreeSet<Finding> = revealing.chain(redacted).collect();
     let unlisted: Vec<_> = found.difference(&listed).collect();
     assert!(unlisted.is_empty(), "wrap the value, or list the file here with a reason: {unlisted:#?}");
@@ -76,15 +75,27 @@ fn no_type_shows_a_personal_value_and_whoever_reveals_one_is_listed() {
 fn a_planted_leak_is_found() {
     let planted = [
         ("codec/a.rs", "#[derive(Debug)] pub struct Message<'a> { tree: &'a serde_json::Value }", "Message derives Debug"),
-        ("store/a.rs", "#[derive(Serialize)] struct Row { inner: Option<Inner> } struct Inner(Phi<String>);", "Row derives Serialize"),
+        (
+            "store/a.rs",
+            "#[derive(Serialize)] struct Row { inner: Option<Inner> } struct Inner(Phi<String>);",
+            "Row derives Serialize",
+        ),
         ("domain/a.rs", "#[derive(Debug)] struct Stay { admitted: NaiveDate }", "Stay derives Debug"),
         ("store/a.rs", "#[derive(Debug)] struct Left { id: EncounterId, on: NaiveDate }", "Left derives Debug"),
         ("store/a.rs", "struct Held { id: EncounterId } impl std::fmt::Display for Held {}", "Held has its own Display"),
         ("store/a.rs", "struct Held { id: EncounterId } impl fmt::Debug for Held {}", "Held has its own Debug"),
         ("domain/a.rs", "impl<T> std::ops::Deref for Phi<T> {}", "Phi has its own Deref"),
         ("http/a.rs", "fn f() { tracing::info!(name = name.reveal(), \"x\"); }", "info! says a revealed value"),
-        ("http/a.rs", "fn f() { let day = stay.admitted.reveal(); let day2 = day; let t = format!(\"{day2}\"); }", "format! says a revealed value"),
-        ("http/a.rs", "impl A { fn f(&self) { let (a, b) = (self.x.reveal(), 1); Error::invalid(a.clone()) } }", "Error::invalid says a revealed value"),
+        (
+            "http/a.rs",
+            "fn f() { let day = stay.admitted.reveal(); let day2 = day; let t = format!(\"{day2}\"); }",
+            "format! says a revealed value",
+        ),
+        (
+            "http/a.rs",
+            "impl A { fn f(&self) { let (a, b) = (self.x.reveal(), 1); Error::invalid(a.clone()) } }",
+            "Error::invalid says a revealed value",
+        ),
         ("http/a.rs", "fn f() { let n = n.reveal(); event.detail(n) }", ".detail() says a revealed value"),
         ("http/a.rs", "fn f() { Some(n).map(Phi::reveal) }", "reveals"),
         ("http/a.rs", "fn f() { json!({ \"name\": n.reveal() }) }", "reveals"),
@@ -106,7 +117,10 @@ fn what_is_printed_of_a_patient_holds_no_value() {
     encounter.name = PersonName::new("Zebulonqx", "Quixotedv", "Wyvernjk");
     encounter.discharged = Phi::new(Some(day));
     let stored = Stored { encounter, prediction: None };
-    let text = format!("{stored:?} {stored:#?} {id:?} {:?} {:?} {:?}", stored.encounter.gender, stored.encounter.clinical, stored.encounter.admitted);
+    let text = format!(
+        "{stored:?} {stored:#?} {id:?} {:?} {:?} {:?}",
+        stored.encounter.gender, stored.encounter.clinical, stored.encounter.admitted
+    );
     for value in ["Zebulonqx", "Quixotedv", "Wyvernjk", "918273645", "1931", "Female", "Male"] {
         assert!(!text.contains(value), "{value}: {text}");
     }

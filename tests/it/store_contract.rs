@@ -5,6 +5,7 @@
 
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod access;
 mod anomalies;
 mod azure_sql_only;
 mod azure_sql_text;
@@ -101,6 +102,15 @@ macro_rules! contract {
                 one_lease_runs_at_a_time_and_runs_out,
                 a_pause_binds_everybody_and_old_announcements_go,
                 of_many_relays_at_once_one_has_the_lease,
+            );
+            contract!(@ $backend access:
+                an_assignment_takes_the_place_of_the_one_before,
+                of_many_first_assignments_at_once_one_stays,
+                a_discharge_beyond_reach_changes_nothing_and_is_refused_in_the_trail,
+                an_elevation_runs_until_it_ends_or_is_ended,
+                of_many_who_break_the_glass_at_once_one_does,
+                a_caller_has_so_many_elevations_a_day,
+                what_needed_an_elevation_says_so_and_is_counted,
             );
             contract!(@ $backend property: any_sequence_of_facts_leaves_what_a_simple_model_says);
         }

@@ -21,6 +21,9 @@ pub(super) const CHAINS: u32 = 8;
 /// Adds `event`. The chain is locked from here on, so a transaction touches afterwards only what it has locked before. Any chain will do,
 /// but one for all events of a transaction; another attempt takes another, lest a session that hangs hold all of them up.
 pub(super) async fn append(session: &mut Session, sql: &Statements, event: &AuditEvent) -> Outcome<()> {
+    if let Some(elevation) = &event.elevation {
+        session.execute(&sql.count_under_elevation, &[Parameter::Text(elevation)]).await?;
+    }
     let operation = session.operation().to_owned();
     let chain = session.draw() % CHAINS;
     let head = session.row(&sql.advance_chain, &[Parameter::Long(Some(chain.into()))]).await?;

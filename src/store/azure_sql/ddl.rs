@@ -52,6 +52,7 @@ pub(super) fn migrations(schema: &str) -> Vec<Migration> {
         Migration { number: 6, name: "0006-outbox", batches: vec![place(OUTBOX)] },
         Migration { number: 7, name: "0007-import-parts", batches: vec![place(IMPORT_PARTS)] },
         Migration { number: 8, name: "0008-datakeys", batches: vec![place(DATA_KEYS), batch(wider_names(schema))] },
+        Migration { number: 9, name: "0009-access", batches: vec![place(ACCESS)] },
     ]
 }
 
@@ -313,6 +314,32 @@ CREATE TABLE {s}.datakeys (
 );
 
 CREATE UNIQUE INDEX datakeys_current ON {s}.datakeys ([state]) WHERE [state] = N'current'; -- there is one
+";
+
+/// Whose patients a caller reaches: facilities that are assigned, and elevations (break-glass).
+const ACCESS: &str = "\
+CREATE TABLE {s}.assignments (
+  caller nvarchar(128) NOT NULL CONSTRAINT PK_assignments PRIMARY KEY, -- Entra object id, lower case
+  facilities nvarchar(100) NOT NULL, -- their letters in order; * for all
+  assignedby nvarchar(128) NOT NULL,
+  [at] datetimeoffset(7) NOT NULL
+);
+
+CREATE TABLE {s}.elevations (
+  seq bigint IDENTITY(1,1) NOT NULL CONSTRAINT PK_elevations PRIMARY KEY, -- the order in which they began
+  id nvarchar(32) NOT NULL CONSTRAINT UQ_elevations_id UNIQUE,
+  caller nvarchar(128) NOT NULL, -- Entra object id, lower case
+  roles nvarchar(400) NOT NULL,
+  reason nvarchar(50) NOT NULL,
+  words nvarchar(4000) NOT NULL, -- encrypted
+  began datetimeoffset(7) NOT NULL,
+  until datetimeoffset(7) NOT NULL,
+  ended datetimeoffset(7) NULL, -- when somebody ended it before
+  events bigint NOT NULL, -- of the audit trail that needed it
+  CHECK (until > began)
+);
+
+CREATE INDEX elevations_caller ON {s}.elevations (caller, began);
 ";
 
 /// Room for encrypted names. No index, check or view holds these columns, so the server changes its catalogue alone.

@@ -11,13 +11,13 @@ use super::pool::Session;
 use super::sql::{PREDICTIONS, Statements};
 use super::values::{Bound, bind_encounter, cell, count, day, number, optional_text, parameter, read_encounter, text};
 use super::{audit, outbox};
-use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, FacilityId, Fact, Prediction, Phi};
+use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, FacilityId, Fact, Phi, Prediction, Reach};
 use crate::error::{Error, Result};
 use crate::store::columns::{
     EncounterColumn, PREDICTION_COLUMNS, Value, encounter_columns, prediction_from_json, prediction_json, prediction_values,
     unreadable,
 };
-use crate::store::rules::{Departure, departure, is_same_admission};
+use crate::store::rules::{Departure, departure, discharge_event, is_same_admission};
 use crate::store::{Admitted, Census, Discharged, Stored, Totals};
 
 /// Stores an admission, unless its id is taken. Whoever loses a race for the id is tried again and finds it taken.
@@ -59,33 +59,44 @@ async fn insert(session: &mut Session, sql: &Statements, encounter: &Encounter, 
 /// Times that a discharge looks again when the encounter changed under its eyes.
 const LOOKS: usize = 5;
 
-/// Discharges an encounter, if it is open and the day does not lie before its admission.
+/// Discharges an encounter within `reach`, if it is open and the day does not lie before its admission.
 pub(super) async fn discharge(
     session: &mut Session,
     sql: &Statements,
     id: EncounterId,
     on: NaiveDate,
+    reach: &Reach,
     event: &AuditEvent,
 ) -> Outcome<Discharged> {
-    let discharged = decide(session, sql, id, on).await?;
+    let (discharged, facility) = decide(session, sql, id, on, reach).await?;
     if matches!(discharged, Discharged::Now(_)) {
         outbox::announce(session, sql, event, &Fact::PatientDischarged(id)).await?;
     }
-    audit::append_as(session, sql, event, matches!(discharged, Discharged::Now(_) | Discharged::Before(_))).await?;
+    audit::append(session, sql, &discharge_event(event, &discharged, facility)).await?;
     Ok(discharged)
 }
 
-async fn decide(session: &mut Session, sql: &Statements, id: EncounterId, on: NaiveDate) -> Outcome<Discharged> {
+/// What comes of it, and the facility of the encounter that is there.
+async fn decide(
+    session: &mut Session,
+    sql: &Statements,
+    id: EncounterId,
+    on: NaiveDate,
+    reach: &Reach,
+) -> Outcome<(Discharged, Option<FacilityId>)> {
     for _ in 0..LOOKS {
-        let mut stored = match departure(find(session, sql, id).await?, on) {
-            Departure::Answer(answer) => return Ok(answer),
+        let found = find(session, sql, id).await?;
+        let facility = found.as_ref().map(|stored| stored.encounter.facility);
+        let mut stored = match departure(found, on, reach) {
+            Departure::Answer(answer) => return Ok((answer, facility)),
             Departure::Close(stored) => stored,
         };
         let admitted = day(*stored.encounter.admitted.reveal())?;
-        let values = [Parameter::Int(Some(id.get())), Parameter::Day(day(on)?), Parameter::Day(admitted)];
+        let letter = stored.encounter.facility.to_string();
+        let values = [Parameter::Int(Some(id.get())), Parameter::Day(day(on)?), Parameter::Day(admitted), Parameter::Text(&letter)];
         if session.execute(&sql.discharge, &values).await? > 0 {
             stored.encounter.discharged = Phi::new(Some(on));
-            return Ok(Discharged::Now(stored));
+            return Ok((Discharged::Now(stored), facility));
         }
     }
     Err(Error::unavailable("the encounter is being changed by others; try again").into())

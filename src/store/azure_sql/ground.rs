@@ -26,6 +26,8 @@ const OBJECTS: &[(&str, &str)] = &[
     ("TABLE", "importparts"),
     ("TABLE", "imports"),
     ("TABLE", "datakeys"),
+    ("TABLE", "assignments"),
+    ("TABLE", "elevations"),
     ("TABLE", "findings"),
     ("TABLE", "survey"),
     ("TABLE", "outbox"),

@@ -45,7 +45,7 @@ use self::connecting::{Connecting, Rotating};
 use self::pool::Pool;
 use self::sql::Statements;
 use super::columns::{encounter_columns, nameless_columns};
-use super::datakeys::{DataKey, KeyTable, Renaming};
+use super::datakeys::{DataKey, KeyTable, Renaming, Rewording};
 use super::{
     Admitted, AuditQuery, Batch, Begun, Census, Discharged, Finish, Leased, PartEnd, PartStep, PartTaken, Step, Store, Stored,
     Totals,
@@ -57,7 +57,7 @@ use crate::domain::anomaly::{StayHistory, Survey};
 use crate::domain::audit::{ChainHead, Chained, Unchained};
 use crate::domain::import::{Import, ImportId, Part, Plan, Reject, Source};
 use crate::domain::model::ModelRecord;
-use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, PersonName, Prediction};
+use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, PersonName, Phi, Prediction, Reach};
 use crate::error::Result;
 
 /// The record in an Azure SQL database.
@@ -83,6 +83,9 @@ macro_rules! attempt {
         }
     }};
 }
+
+// Below the macro that it uses.
+mod access;
 
 impl AzureSql {
     /// Reads the connection string, from the Key Vault if it lies there. It connects when it is first asked for something.
@@ -220,8 +223,8 @@ impl Store for AzureSql {
         attempt!(self.audited(), |session| encounters::admit(session, &self.sql, encounter, prediction, audit))
     }
 
-    async fn discharge(&self, id: EncounterId, on: NaiveDate, audit: &AuditEvent) -> Result<Discharged> {
-        attempt!(self.audited(), |session| encounters::discharge(session, &self.sql, id, on, audit))
+    async fn discharge(&self, id: EncounterId, on: NaiveDate, reach: &Reach, audit: &AuditEvent) -> Result<Discharged> {
+        attempt!(self.audited(), |session| encounters::discharge(session, &self.sql, id, on, reach, audit))
     }
 
     async fn encounter(&self, id: EncounterId) -> Result<Option<Stored>> {
@@ -375,5 +378,17 @@ impl KeyTable for AzureSql {
     async fn replace_names(&self, renamings: &[Renaming]) -> Result<u64> {
         // A second try finds them replaced.
         attempt!(self.pool.importing(None), |session| datakeys::replace(session, &self.sql, renamings))
+    }
+
+    async fn words_not_under(&self, prefix: &str, after: &str, limit: u32) -> Result<Vec<(String, Phi<String>)>> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        attempt!(self.pool.importing(None), |session| access::words_not_under(session, &self.sql, prefix, after, limit))
+    }
+
+    async fn replace_words(&self, rewordings: &[Rewording]) -> Result<u64> {
+        // A second try finds them replaced.
+        attempt!(self.pool.importing(None), |session| access::replace_words(session, &self.sql, rewordings))
     }
 }

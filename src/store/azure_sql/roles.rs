@@ -18,7 +18,8 @@ struct DatabaseRole {
     member: &'static str,
 }
 
-/// Every role. The program deletes nothing but the survey, which is replaced, and announcements that were published.
+/// Every role. The program deletes nothing but the survey, which is replaced, announcements that were published, and assignments
+/// that are taken away.
 const ROLES: [DatabaseRole; 4] = [
     DatabaseRole {
         name: "hdai_app",
@@ -37,6 +38,8 @@ const ROLES: [DatabaseRole; 4] = [
             ("SELECT, INSERT, UPDATE, DELETE", "outbox"),
             ("SELECT, UPDATE", "outbox_lease"),
             ("SELECT, INSERT, UPDATE", "datakeys"),
+            ("SELECT, INSERT, UPDATE, DELETE", "assignments"),
+            ("SELECT, INSERT, UPDATE", "elevations"),
             ("SELECT", "schema_migrations"),
         ],
         denials: &[("UPDATE, DELETE", "audit")],
@@ -59,6 +62,7 @@ const ROLES: [DatabaseRole; 4] = [
             ("SELECT", "rejects"),
             ("SELECT", "audit"),
             ("SELECT", "datakeys"),
+            ("SELECT", "elevations"),
         ],
         sees_definitions: true,
         member: "AnalystName",
@@ -80,7 +84,7 @@ const ROLES: [DatabaseRole; 4] = [
     DatabaseRole {
         name: "hdai_auditor",
         who: "the auditor: the trail alone",
-        grants: &[("SELECT", "audit"), ("SELECT", "audithead")],
+        grants: &[("SELECT", "audit"), ("SELECT", "audithead"), ("SELECT", "assignments"), ("SELECT", "elevations")],
         denials: &[("SELECT", PATIENTS), ("INSERT, UPDATE, DELETE", "audit"), ("UPDATE", "audithead")],
         sees_definitions: false,
         member: "AuditorName",

@@ -66,6 +66,8 @@ const AUDIT_COLUMNS: &str = "[at], caller, roles, proof, correlation, origin, [a
 const FINDING_COLUMNS: &str = "ordinal, facid, [condition], direction, firstweek, lastweek, stays, meandays, expecteddays, \
      averagedays, limitdays";
 
+const ELEVATION_COLUMNS: &str = "id, caller, roles, reason, began, until, ended, events";
+
 statements! { s:
     /// NULL on Microsoft's servers; another server that speaks T-SQL names itself here.
     open_server = "SELECT CAST(SERVERPROPERTY('babelfishversion') AS nvarchar(50)) AS version";
@@ -86,9 +88,9 @@ statements! { s:
         SELECT @P1, @P2, @P3 WHERE NOT EXISTS (SELECT 1 FROM {s}.{FACILITIES} WHERE Id = @P1)");
 
     insert_admission = insert_admission(s);
-    /// The day of admission is what the decision was made on.
+    /// The day of admission and the facility are what the decision was made on.
     discharge = format!("UPDATE {s}.{PATIENTS} SET discharged = @P2, lengthofstay = DATEDIFF(day, vdate, @P2)\n\
-        WHERE eid = @P1 AND discharged IS NULL AND vdate = @P3");
+        WHERE eid = @P1 AND discharged IS NULL AND vdate = @P3 AND facid = @P4");
     encounter = format!("SELECT {}, prediction FROM {s}.{PATIENTS} WHERE eid = @P1", names(encounter_columns()));
     encounters = page(s, encounter_columns(), "");
     discharged_encounters = page(s, nameless_columns(), " AND discharged IS NOT NULL");
@@ -242,6 +244,28 @@ statements! { s:
     create_names = create_temporary(NAMES, std::iter::once("eid int NOT NULL PRIMARY KEY".to_owned()).chain(
         ["was", "now"].into_iter().flat_map(|when| name_columns().map(move |c| format!("{when}{} {}", c.name, ddl::type_name(c.kind))))));
     replace_names = replace_names(s);
+
+    update_assignment = format!("UPDATE {s}.assignments SET facilities = @P2, assignedby = @P3, [at] = @P4 WHERE caller = @P1");
+    insert_assignment = format!("INSERT INTO {s}.assignments (caller, facilities, assignedby, [at]) VALUES (@P1, @P2, @P3, @P4)");
+    unassign = format!("DELETE FROM {s}.assignments WHERE caller = @P1");
+    assignments = format!("SELECT caller, facilities, assignedby, [at] FROM {s}.assignments WHERE caller {EXACT} > @P1 {EXACT}\n\
+        ORDER BY caller {EXACT} OFFSET 0 ROWS FETCH NEXT @P2 ROWS ONLY");
+    assigned = format!("SELECT facilities FROM {s}.assignments WHERE caller = @P1");
+    /// One elevation begins at a time.
+    lock_elevations = lock(&format!("hdai-elevations-{s}"));
+    newest_elevation = format!("SELECT {ELEVATION_COLUMNS} FROM {s}.elevations WHERE caller = @P1 AND ended IS NULL\n\
+        ORDER BY began DESC OFFSET 0 ROWS FETCH NEXT 1 ROWS ONLY");
+    elevations_since = format!("SELECT CAST(COUNT_BIG(*) AS bigint) AS elevations FROM {s}.elevations WHERE caller = @P1 AND began > @P2");
+    insert_elevation = format!("INSERT INTO {s}.elevations (id, caller, roles, reason, words, began, until, events)\n\
+        VALUES (@P1, @P2, @P3, @P4, @P5, @P6, @P7, 0)");
+    end_elevation = format!("UPDATE {s}.elevations SET ended = @P2\n\
+        WHERE id = @P1 AND ended IS NULL AND until > @P2 AND (@P3 = N'' OR caller = @P3)");
+    elevations = format!("SELECT {ELEVATION_COLUMNS} FROM {s}.elevations ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY");
+    elevation = format!("SELECT {ELEVATION_COLUMNS}, words FROM {s}.elevations WHERE id = @P1");
+    count_under_elevation = format!("UPDATE {s}.elevations SET events = events + 1 WHERE id = @P1");
+    words_not_under = format!("SELECT id, words FROM {s}.elevations WHERE id > @P1 AND LEFT(words, {SEALED_PREFIX_CHARS}) {EXACT} <> @P2 {EXACT}\n\
+        ORDER BY id OFFSET 0 ROWS FETCH NEXT @P3 ROWS ONLY");
+    replace_words = format!("UPDATE {s}.elevations SET words = @P3 WHERE id = @P1 AND words {EXACT} = @P2 {EXACT}");
 
     /// Was the event of this operation committed? It is among the newest, so no index is needed.
     audit_witness = format!("SELECT CAST(1 AS int) AS committed FROM {s}.audit\n\

@@ -40,6 +40,32 @@ impl Field {
     }
 }
 
+/// What a text belongs to.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Place<'a> {
+    /// A part of the name of a patient.
+    Name(EncounterId, Field),
+    /// The words of the elevation of this id.
+    Elevation(&'a str),
+}
+
+impl Place<'_> {
+    /// What no other place has: an encounter's id is never 0.
+    fn bytes(self) -> Vec<u8> {
+        match self {
+            Place::Name(encounter, field) => [&encounter.get().to_be_bytes()[..], &[field as u8]].concat(),
+            Place::Elevation(id) => [&[0, 0, 0, 0, 4], id.as_bytes()].concat(),
+        }
+    }
+
+    fn words(self) -> String {
+        match self {
+            Place::Name(_, field) => format!("{} of an encounter", field.words()),
+            Place::Elevation(id) => format!("text of break-glass {id}"),
+        }
+    }
+}
+
 /// A data key, ready for use. It has no `Debug`.
 pub(super) struct Cipher {
     id: String,
@@ -100,16 +126,16 @@ impl Cipher {
     }
 
     /// What belongs to the text and is not in it.
-    fn place(&self, encounter: EncounterId, field: Field) -> Vec<u8> {
-        [SEALED_PREFIX.as_bytes(), self.id.as_bytes(), &encounter.get().to_be_bytes(), &[field as u8]].concat()
+    fn beside(&self, place: Place<'_>) -> Vec<u8> {
+        [SEALED_PREFIX.as_bytes(), self.id.as_bytes(), &place.bytes()].concat()
     }
 
     /// The stored form of `text`.
-    pub(super) fn seal(&self, encounter: EncounterId, field: Field, text: &str) -> Result<String> {
-        let failed = || Error::internal(format!("the {} of an encounter cannot be encrypted", field.words()));
-        let place = self.place(encounter, field);
+    pub(super) fn seal(&self, place: Place<'_>, text: &str) -> Result<String> {
+        let failed = || Error::internal(format!("the {} cannot be encrypted", place.words()));
+        let beside = self.beside(place);
         let mut context = hmac::Context::with_key(&self.nonces);
-        context.update(&place);
+        context.update(&beside);
         context.update(text.as_bytes());
         let mut nonce = [0; NONCE_LEN];
         nonce.copy_from_slice(&context.sign().as_ref()[..NONCE_LEN]);
@@ -119,7 +145,7 @@ impl Cipher {
         inner.extend(length.to_be_bytes());
         inner.extend(text.as_bytes());
         inner.resize(inner.len().next_multiple_of(BLOCK_BYTES), 0);
-        let tag = self.encryption.seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(place), &mut inner);
+        let tag = self.encryption.seal_in_place_separate_tag(Nonce::assume_unique_for_key(nonce), Aad::from(beside), &mut inner);
         let tag = tag.map_err(|_| failed())?;
 
         let mut form = String::with_capacity(self.prefix.len() + (NONCE_LEN + inner.len() + tag.as_ref().len()).div_ceil(3) * 4);
@@ -131,13 +157,12 @@ impl Cipher {
     /// The text of `stored`, a form under this key.
     ///
     /// # Errors
-    /// Internal, naming the field, if it was altered or belongs elsewhere.
-    pub(super) fn open(&self, encounter: EncounterId, field: Field, stored: &str) -> Result<String> {
+    /// Internal, naming the place, if it was altered or belongs elsewhere.
+    pub(super) fn open(&self, place: Place<'_>, stored: &str) -> Result<String> {
         let altered = || {
             Error::internal(format!(
-                "the stored {} of an encounter does not open with the data key {}: it was altered, or it is another row's; restore \
-                 it from a backup",
-                field.words(),
+                "the stored {} does not open with the data key {}: it was altered, or it is another row's; restore it from a backup",
+                place.words(),
                 self.id
             ))
         };
@@ -145,7 +170,7 @@ impl Cipher {
         let mut bytes = STANDARD_NO_PAD.decode(form).map_err(|_| altered())?;
         let (nonce, inner) = bytes.split_at_mut_checked(NONCE_LEN).ok_or_else(altered)?;
         let nonce = Nonce::try_assume_unique_for_key(nonce).map_err(|_| altered())?;
-        let opened = self.encryption.open_in_place(nonce, Aad::from(self.place(encounter, field)), inner).map_err(|_| altered())?;
+        let opened = self.encryption.open_in_place(nonce, Aad::from(self.beside(place)), inner).map_err(|_| altered())?;
         let (length, text) = opened.split_first_chunk::<2>().ok_or_else(altered)?;
         let text = text.get(..usize::from(u16::from_be_bytes(*length))).ok_or_else(altered)?;
         std::str::from_utf8(text).map(str::to_owned).map_err(|_| altered())
@@ -174,12 +199,12 @@ mod tests {
     fn the_same_text_has_one_form_at_one_place_and_another_at_every_other() {
         let forms = |cipher: &Cipher| {
             let places = [(1, Field::First), (1, Field::Middle), (1, Field::Last), (2, Field::First)];
-            places.map(|(id, field)| cipher.seal(eid(id), field, "Ada").unwrap())
+            places.map(|(id, field)| cipher.seal(Place::Name(eid(id), field), "Ada").unwrap())
         };
         assert_eq!(forms(&cipher(1)), forms(&cipher(1)));
         let all: HashSet<String> = forms(&cipher(1)).into_iter().chain(forms(&cipher(2))).collect();
         assert_eq!(all.len(), 8);
-        let form = |text| cipher(1).seal(eid(1), Field::First, text).unwrap();
+        let form = |text| cipher(1).seal(Place::Name(eid(1), Field::First), text).unwrap();
         assert_ne!(form("Ada"), form("ada"));
     }
 
@@ -188,20 +213,20 @@ mod tests {
     fn a_form_of_the_first_version_still_opens() {
         const FORM: &str =
             "hdai1:67f11ca9f7496028:IlgxS5Y8A1pQVDHVrEjBiu0ex0qbwINy+ZkeKVs+IVr3Aqh0DRn/Ztj5FZdK/oGerh/id8BQFvwwxCY7";
-        assert_eq!(cipher(7).seal(eid(41), Field::Last, "Łukasiewicz").unwrap(), FORM);
-        assert_eq!(cipher(7).open(eid(41), Field::Last, FORM).unwrap(), "Łukasiewicz");
+        assert_eq!(cipher(7).seal(Place::Name(eid(41), Field::Last), "Łukasiewicz").unwrap(), FORM);
+        assert_eq!(cipher(7).open(Place::Name(eid(41), Field::Last), FORM).unwrap(), "Łukasiewicz");
     }
 
     #[test]
     fn names_of_up_to_thirty_bytes_are_of_one_length() {
-        let length = |text: &str| cipher(1).seal(eid(1), Field::First, text).unwrap().len();
+        let length = |text: &str| cipher(1).seal(Place::Name(eid(1), Field::First), text).unwrap().len();
         assert_eq!(length("A"), length(&"a".repeat(30)));
         assert!(length(&"a".repeat(31)) > length("A"));
     }
 
     #[test]
     fn what_was_altered_moved_or_cut_does_not_open_and_is_named_without_its_text() {
-        let (cipher, form) = (cipher(1), cipher(1).seal(eid(9), Field::Last, "Canaryname").unwrap());
+        let (cipher, form) = (cipher(1), cipher(1).seal(Place::Name(eid(9), Field::Last), "Canaryname").unwrap());
         let body = cipher.prefix().len();
         let mut wrong: Vec<String> = (body..form.len()).map(|cut| form[..cut].to_owned()).collect();
         for place in body..form.len() {
@@ -210,35 +235,39 @@ mod tests {
         }
         wrong.extend([form.clone() + "A", form.clone() + "=", form.replace("hdai1", "hdai2")]);
         for text in wrong {
-            let error = cipher.open(eid(9), Field::Last, &text).unwrap_err().to_string();
+            let error = cipher.open(Place::Name(eid(9), Field::Last), &text).unwrap_err().to_string();
             assert!(error.contains("last name of encounter 9") && !error.contains("Canary"), "{error}");
         }
-        assert!(cipher.open(eid(8), Field::Last, &form).is_err());
-        assert!(cipher.open(eid(9), Field::First, &form).is_err());
+        assert!(cipher.open(Place::Name(eid(8), Field::Last), &form).is_err());
+        assert!(cipher.open(Place::Name(eid(9), Field::First), &form).is_err());
+        assert!(cipher.open(Place::Elevation("9"), &form).is_err());
+        let words = cipher.seal(Place::Elevation("a1"), "Canarywords").unwrap();
+        assert_eq!(cipher.open(Place::Elevation("a1"), &words).unwrap(), "Canarywords");
+        assert!(cipher.open(Place::Elevation("a2"), &words).is_err());
         let renamed = form.replace(cipher.id(), self::cipher(2).id());
-        assert!(self::cipher(2).open(eid(9), Field::Last, &renamed).is_err());
+        assert!(self::cipher(2).open(Place::Name(eid(9), Field::Last), &renamed).is_err());
     }
 
     proptest! {
         #[test]
         fn every_text_comes_back(text in any::<String>(), id in 1..i64::from(i32::MAX), byte in any::<u8>()) {
             let cipher = cipher(byte);
-            let form = cipher.seal(eid(id), Field::Middle, &text).unwrap();
-            prop_assert_eq!(cipher.open(eid(id), Field::Middle, &form).unwrap(), text.clone());
+            let form = cipher.seal(Place::Name(eid(id), Field::Middle), &text).unwrap();
+            prop_assert_eq!(cipher.open(Place::Name(eid(id), Field::Middle), &form).unwrap(), text.clone());
             prop_assert!(form.is_ascii() && key_of(&form) == Some(cipher.id()) && form.starts_with(cipher.prefix()));
             prop_assert!(!name_fits(&text) || form.len() <= NAME_STORED_CHARS_MAX);
         }
 
         #[test]
         fn the_longest_names_fit_their_columns(text in "[a\u{800}\u{ffff}\u{10ffff}]{0,50}") {
-            let form = cipher(1).seal(eid(1), Field::First, &text).unwrap();
+            let form = cipher(1).seal(Place::Name(eid(1), Field::First), &text).unwrap();
             prop_assert!(!name_fits(&text) || form.len() <= NAME_STORED_CHARS_MAX);
         }
 
         #[test]
         fn no_text_that_is_there_is_a_form_by_chance(text in any::<String>()) {
             let form = format!("{}{text}", cipher(1).prefix());
-            prop_assert!(cipher(1).open(eid(1), Field::First, &form).is_err());
+            prop_assert!(cipher(1).open(Place::Name(eid(1), Field::First), &form).is_err());
         }
     }
 }

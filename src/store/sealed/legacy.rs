@@ -6,7 +6,7 @@ use async_trait::async_trait;
 use csv::ByteRecord;
 
 use super::Sealed;
-use super::cipher::{Field, key_of};
+use super::cipher::{Field, Place, key_of};
 use crate::domain::EncounterId;
 use crate::error::Result;
 use crate::schema::{Column, csv_columns};
@@ -41,7 +41,7 @@ impl Opened {
             let Some((form, key)) = text(*place).and_then(|form| Some((form, key_of(form)?))) else { continue };
             let ciphers = self.record.keyring.of(std::iter::once(key)).await?;
             if let (Some(cipher), Some(cell)) = (ciphers.get(key), cells.get_mut(*place)) {
-                *cell = cipher.open(id, *field, form)?.into_bytes();
+                *cell = cipher.open(Place::Name(id, *field), form)?.into_bytes();
             }
         }
         Ok(ByteRecord::from(cells))

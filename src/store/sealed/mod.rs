@@ -2,6 +2,7 @@
 //! else passes through. It does not know any SQL; where a data key is wrapped, and how, is `wrapping`'s. Names that an earlier program has
 //! left in plain text are read as they are.
 
+mod access;
 mod cipher;
 mod keyring;
 mod legacy;
@@ -18,7 +19,7 @@ pub use self::legacy::opened_table;
 pub use self::rotation::Resealed;
 pub use self::wrapping::{KeyFile, Wrapping};
 
-use self::cipher::{Cipher, Field, key_of};
+use self::cipher::{Cipher, Field, Place, key_of};
 use self::keyring::{Ciphers, Current, Keyring};
 use super::columns::name_too_long;
 use super::datakeys::KeyTable;
@@ -32,7 +33,7 @@ use crate::domain::audit::{ChainHead, Chained, Unchained};
 use crate::domain::import::{Import, ImportId, Part, Plan, Reject, Source};
 use crate::domain::model::ModelRecord;
 use crate::domain::patient::name_fits;
-use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, PersonName, Phi, Prediction};
+use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, PersonName, Phi, Prediction, Reach};
 use crate::error::{Error, Result};
 
 /// A record whose names are encrypted.
@@ -118,7 +119,7 @@ fn seal_name(cipher: &Cipher, id: EncounterId, name: &PersonName) -> Result<Pers
     let seal = |field, part: &Phi<String>| match part.reveal().as_str() {
         text if text.bytes().all(|byte| byte == b' ') => Ok(String::new()),
         text if !name_fits(text) => Err(name_too_long()),
-        text => cipher.seal(id, field, text),
+        text => cipher.seal(Place::Name(id, field), text),
     };
     Ok(PersonName::new(seal(Field::First, &name.first)?, seal(Field::Middle, &name.middle)?, seal(Field::Last, &name.last)?))
 }
@@ -129,7 +130,9 @@ fn open_name(ciphers: &Ciphers, id: EncounterId, name: &PersonName) -> Result<Pe
         let stored = part.reveal();
         match key_of(stored) {
             None => Ok(stored.clone()),
-            Some(key) => ciphers.get(key).ok_or_else(|| Error::internal("a data key is not at hand"))?.open(id, field, stored),
+            Some(key) => {
+                ciphers.get(key).ok_or_else(|| Error::internal("a data key is not at hand"))?.open(Place::Name(id, field), stored)
+            }
         }
     };
     Ok(PersonName::new(open(Field::First, &name.first)?, open(Field::Middle, &name.middle)?, open(Field::Last, &name.last)?))
@@ -184,8 +187,8 @@ impl Store for Sealed {
         })
     }
 
-    async fn discharge(&self, id: EncounterId, on: NaiveDate, audit: &AuditEvent) -> Result<Discharged> {
-        Ok(match self.inner.discharge(id, on, audit).await? {
+    async fn discharge(&self, id: EncounterId, on: NaiveDate, reach: &Reach, audit: &AuditEvent) -> Result<Discharged> {
+        Ok(match self.inner.discharge(id, on, reach, audit).await? {
             Discharged::Now(stored) => Discharged::Now(Box::new(self.answered(*stored).await)),
             Discharged::Before(stored) => Discharged::Before(Box::new(self.answered(*stored).await)),
             other => other,

@@ -1,15 +1,16 @@
-//! Names that go from older keys to the current one, while the record is in use.
+//! Names, and the words of elevations, that go from older keys to the current one, while the record is in use.
 
+use super::cipher::Place;
 use super::{Sealed, Wrapping, key_ids, open_name, seal_name};
-use crate::domain::{AuditEvent, EncounterId};
+use crate::domain::{AuditEvent, EncounterId, Phi};
 use crate::error::{Error, Result};
-use crate::store::datakeys::{DataKey, PLAIN, Renaming};
+use crate::store::datakeys::{DataKey, PLAIN, Renaming, Rewording};
 
 /// What became of some names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct Resealed {
-    /// The last encounter that was looked at.
-    pub last: EncounterId,
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Resealed<Id = EncounterId> {
+    /// The last encounter, or elevation, that was looked at.
+    pub last: Id,
     /// Names that are under the current key now.
     pub replaced: u64,
     /// Names that changed meanwhile: the next look meets them, if they are not under it yet.
@@ -41,7 +42,7 @@ impl Sealed {
     pub async fn reseal(&self, current: &str, after: Option<EncounterId>, limit: u32) -> Result<Option<Resealed>> {
         let cipher = self.keyring.current().await?.cipher;
         if cipher.id() != current {
-            return Err(Error::conflict("another data key has become the current one; begin again"));
+            return Err(another_key());
         }
         let names = self.inner.names_not_under(cipher.prefix(), after, limit).await?;
         let Some((last, _)) = names.last() else { return Ok(None) };
@@ -61,6 +62,32 @@ impl Sealed {
         let unreadable = (met - renamings.len()) as u64;
         let replaced = if renamings.is_empty() { 0 } else { self.inner.replace_names(&renamings).await? };
         Ok(Some(Resealed { last, replaced, missed: (renamings.len() as u64).saturating_sub(replaced), unreadable }))
+    }
+
+    /// [`Sealed::reseal`] for the words of elevations.
+    ///
+    /// # Errors
+    /// As there.
+    pub async fn reseal_words(&self, current: &str, after: &str, limit: u32) -> Result<Option<Resealed<String>>> {
+        let cipher = self.keyring.current().await?.cipher;
+        if cipher.id() != current {
+            return Err(another_key());
+        }
+        let words = self.inner.words_not_under(cipher.prefix(), after, limit).await?;
+        let Some((last, _)) = words.last() else { return Ok(None) };
+        let (last, met) = (last.clone(), words.len());
+        let mut rewordings = Vec::with_capacity(met);
+        for (id, from) in words {
+            let opened = self.opened_words(&id, &from).await;
+            match opened.and_then(|words| cipher.seal(Place::Elevation(&id), words.reveal())) {
+                Ok(to) => rewordings.push(Rewording { id, from, to: Phi::new(to) }),
+                Err(error) if error.is_transient() => return Err(error),
+                Err(error) => tracing::error!(elevation = id, %error, "a text stays under its key"),
+            }
+        }
+        let unreadable = (met - rewordings.len()) as u64;
+        let replaced = if rewordings.is_empty() { 0 } else { self.inner.replace_words(&rewordings).await? };
+        Ok(Some(Resealed { last, replaced, missed: (rewordings.len() as u64).saturating_sub(replaced), unreadable }))
     }
 
     /// Retires those of `ids` that are old, with the audit event; answers how many.
@@ -88,4 +115,8 @@ impl Sealed {
         }
         Ok(rewrapped)
     }
+}
+
+fn another_key() -> Error {
+    Error::conflict("another data key has become the current one; begin again")
 }

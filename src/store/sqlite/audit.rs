@@ -17,6 +17,9 @@ const CHAIN: u32 = 0;
 
 /// Adds `event`.
 pub(super) fn append(transaction: &Transaction<'_>, event: &AuditEvent) -> Outcome<()> {
+    if let Some(elevation) = &event.elevation {
+        transaction.prepare_cached(&sql::COUNT_UNDER_ELEVATION)?.execute([elevation])?;
+    }
     let read = |row: &Row<'_>| Ok((row.get::<_, i64>(0)?, row.get::<_, String>(1)?));
     let head = transaction.prepare_cached(&sql::ADVANCE_CHAIN)?.query_row([CHAIN], read).optional()?;
     let (place, previous) = head.ok_or_else(head_is_gone)?;

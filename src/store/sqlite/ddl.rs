@@ -25,6 +25,7 @@ pub(super) fn migrations() -> Vec<Migration> {
         Migration { number: 5, name: "0005-outbox", sql: OUTBOX.to_owned() },
         Migration { number: 6, name: "0006-import-parts", sql: IMPORT_PARTS.to_owned() },
         Migration { number: 7, name: "0007-datakeys", sql: DATA_KEYS.to_owned() },
+        Migration { number: 8, name: "0008-access", sql: ACCESS.to_owned() },
     ]
 }
 
@@ -279,6 +280,32 @@ CREATE TABLE datakeys (
 ) STRICT, WITHOUT ROWID;
 
 CREATE UNIQUE INDEX datakeys_current ON datakeys (state) WHERE state = 'current'; -- there is one
+";
+
+/// Whose patients a caller reaches: facilities that are assigned, and elevations (break-glass).
+const ACCESS: &str = "\
+CREATE TABLE assignments (
+  caller TEXT PRIMARY KEY, -- Entra object id, lower case
+  facilities TEXT NOT NULL, -- their letters in order; * for all
+  assignedby TEXT NOT NULL,
+  at TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE elevations (
+  seq INTEGER PRIMARY KEY, -- the order in which they began
+  id TEXT NOT NULL UNIQUE,
+  caller TEXT NOT NULL, -- Entra object id, lower case
+  roles TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  words TEXT NOT NULL, -- encrypted
+  began TEXT NOT NULL,
+  until TEXT NOT NULL,
+  ended TEXT, -- when somebody ended it before
+  events INTEGER NOT NULL, -- of the audit trail that needed it
+  CHECK (until > began)
+) STRICT;
+
+CREATE INDEX elevations_caller ON elevations (caller, began);
 ";
 
 /// Facilities that the site has changed since stay as they are.

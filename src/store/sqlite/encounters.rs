@@ -6,11 +6,11 @@ use rusqlite::{Connection, Row, Transaction};
 use super::fault::Outcome;
 use super::values::{Day, bind, bind_encounter, read_encounter};
 use super::{audit, outbox, sql};
-use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, FacilityId, Fact, Prediction, Phi};
+use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, FacilityId, Fact, Phi, Prediction, Reach};
 use crate::store::columns::{
     PREDICTION_COLUMNS, encounter_columns, nameless_columns, prediction_from_json, prediction_json, prediction_values, unreadable,
 };
-use crate::store::rules::{Departure, departure, is_same_admission};
+use crate::store::rules::{Departure, departure, discharge_event, is_same_admission};
 use crate::store::{Admitted, Census, Discharged, Stored, Totals};
 
 /// Stores an admission, unless its id is taken.
@@ -54,9 +54,17 @@ fn insert(transaction: &Transaction<'_>, encounter: &Encounter, prediction: Opti
     Ok(())
 }
 
-/// Discharges an encounter, if it is open and the day does not lie before its admission.
-pub(super) fn discharge(transaction: &Transaction<'_>, id: EncounterId, on: NaiveDate, event: &AuditEvent) -> Outcome<Discharged> {
-    let discharged = match departure(find(transaction, id)?, on) {
+/// Discharges an encounter within `reach`, if it is open and the day does not lie before its admission.
+pub(super) fn discharge(
+    transaction: &Transaction<'_>,
+    id: EncounterId,
+    on: NaiveDate,
+    reach: &Reach,
+    event: &AuditEvent,
+) -> Outcome<Discharged> {
+    let found = find(transaction, id)?;
+    let facility = found.as_ref().map(|stored| stored.encounter.facility);
+    let discharged = match departure(found, on, reach) {
         Departure::Answer(answer) => answer,
         Departure::Close(stored) => {
             let stored = close(transaction, *stored, on)?;
@@ -64,7 +72,7 @@ pub(super) fn discharge(transaction: &Transaction<'_>, id: EncounterId, on: Naiv
             Discharged::Now(Box::new(stored))
         }
     };
-    audit::append_as(transaction, event, matches!(discharged, Discharged::Now(_) | Discharged::Before(_)))?;
+    audit::append(transaction, &discharge_event(event, &discharged, facility))?;
     Ok(discharged)
 }
 

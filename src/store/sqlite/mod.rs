@@ -1,6 +1,7 @@
 //! The record in one SQLite file: the embedded default. Several processes may share the file.
 //! It does not know where the file lies, what a message looks like, or the clock (but for the day a migration ran).
 
+mod access;
 mod anomalies;
 mod audit;
 mod condition;
@@ -31,7 +32,7 @@ pub use self::sql::statements;
 
 use self::fault::Outcome;
 use self::pool::Pool;
-use super::datakeys::{DataKey, KeyTable, PLAIN, Renaming};
+use super::datakeys::{DataKey, KeyTable, PLAIN, Renaming, Rewording};
 use super::{
     Admitted, AuditQuery, Batch, Begun, Census, Discharged, Finish, Leased, PartEnd, PartStep, PartTaken, Step, Store, Stored,
     Totals,
@@ -40,7 +41,7 @@ use crate::domain::anomaly::{StayHistory, Survey};
 use crate::domain::audit::{ChainHead, Chained, Unchained};
 use crate::domain::import::{Import, ImportId, Part, Plan, Reject, Source};
 use crate::domain::model::ModelRecord;
-use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, PersonName, Prediction};
+use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, PersonName, Phi, Prediction, Reach};
 use crate::error::Result;
 
 /// How long a call waits for another process or for a free connection. An import's batches hold the write lock for a fraction of a
@@ -171,9 +172,9 @@ impl Store for Sqlite {
         self.writer.write(move |transaction| encounters::admit(transaction, &encounter, prediction.as_ref(), &audit)).await
     }
 
-    async fn discharge(&self, id: EncounterId, on: NaiveDate, audit: &AuditEvent) -> Result<Discharged> {
-        let audit = audit.clone();
-        self.writer.write(move |transaction| encounters::discharge(transaction, id, on, &audit)).await
+    async fn discharge(&self, id: EncounterId, on: NaiveDate, reach: &Reach, audit: &AuditEvent) -> Result<Discharged> {
+        let (reach, audit) = (reach.clone(), audit.clone());
+        self.writer.write(move |transaction| encounters::discharge(transaction, id, on, &reach, &audit)).await
     }
 
     async fn encounter(&self, id: EncounterId) -> Result<Option<Stored>> {
@@ -314,5 +315,15 @@ impl KeyTable for Sqlite {
     async fn replace_names(&self, renamings: &[Renaming]) -> Result<u64> {
         let renamings = renamings.to_vec();
         self.writer.write(move |transaction| datakeys::replace(transaction, &renamings)).await
+    }
+
+    async fn words_not_under(&self, prefix: &str, after: &str, limit: u32) -> Result<Vec<(String, Phi<String>)>> {
+        let (prefix, after) = (prefix.to_owned(), after.to_owned());
+        self.read(move |connection| access::words_not_under(connection, &prefix, &after, limit)).await
+    }
+
+    async fn replace_words(&self, rewordings: &[Rewording]) -> Result<u64> {
+        let rewordings = rewordings.to_vec();
+        self.writer.write(move |transaction| access::replace_words(transaction, &rewordings)).await
     }
 }

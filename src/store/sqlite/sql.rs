@@ -60,6 +60,8 @@ const AUDIT_COLUMNS: &str = "at, caller, roles, proof, correlation, origin, acti
 const FINDING_COLUMNS: &str = "ordinal, facid, condition, direction, firstweek, lastweek, stays, meandays, expecteddays, \
      averagedays, limitdays";
 
+const ELEVATION_COLUMNS: &str = "id, caller, roles, reason, began, until, ended, events";
+
 statements! {
     /// On opening: whose file it is, and whether there is anything in it.
     IDENTITY = "SELECT (SELECT application_id FROM pragma_application_id), (SELECT count(*) FROM sqlite_schema)";
@@ -207,6 +209,21 @@ statements! {
         let there: Vec<_> = name_columns().zip(5..).map(|(c, place)| format!("{} IS ?{place}", c.name)).collect();
         format!("UPDATE {PATIENTS} SET {} WHERE eid = ?1 AND {}", join(set), there.join(" AND "))
     };
+    ASSIGN = "INSERT INTO assignments (caller, facilities, assignedby, at) VALUES (?1, ?2, ?3, ?4) \
+        ON CONFLICT (caller) DO UPDATE SET facilities = excluded.facilities, assignedby = excluded.assignedby, at = excluded.at";
+    UNASSIGN = "DELETE FROM assignments WHERE caller = ?1";
+    ASSIGNMENTS = "SELECT caller, facilities, assignedby, at FROM assignments WHERE caller > ?1 ORDER BY caller LIMIT ?2";
+    ASSIGNED = "SELECT facilities FROM assignments WHERE caller = ?1";
+    NEWEST_ELEVATION = format!("SELECT {ELEVATION_COLUMNS} FROM elevations WHERE caller = ?1 AND ended IS NULL ORDER BY began DESC LIMIT 1");
+    ELEVATIONS_SINCE = "SELECT count(*) AS elevations FROM elevations WHERE caller = ?1 AND began > ?2";
+    INSERT_ELEVATION = "INSERT INTO elevations (id, caller, roles, reason, words, began, until, events) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0)";
+    END_ELEVATION = "UPDATE elevations SET ended = ?2 WHERE id = ?1 AND ended IS NULL AND until > ?2 AND (?3 = '' OR caller = ?3)";
+    ELEVATIONS = format!("SELECT {ELEVATION_COLUMNS} FROM elevations ORDER BY seq DESC LIMIT ?1");
+    ELEVATION = format!("SELECT {ELEVATION_COLUMNS}, words FROM elevations WHERE id = ?1");
+    COUNT_UNDER_ELEVATION = "UPDATE elevations SET events = events + 1 WHERE id = ?1";
+    WORDS_NOT_UNDER = format!(
+        "SELECT id, words FROM elevations WHERE id > ?1 AND substr(words, 1, {SEALED_PREFIX_CHARS}) <> ?2 ORDER BY id LIMIT ?3");
+    REPLACE_WORDS = "UPDATE elevations SET words = ?3 WHERE id = ?1 AND words = ?2";
     REWRITE_FILE = "VACUUM";
     TRUNCATE_LOG = "PRAGMA wal_checkpoint(TRUNCATE)";
 }

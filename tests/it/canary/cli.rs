@@ -59,7 +59,9 @@ fn nothing_planted_leaves_the_command_line() {
     let message = folder.path().join(format!("{FILE}-message.json"));
     places.push(("{message}".into(), message.to_str().unwrap().to_owned()));
     let run = |arguments: &[&str]| -> Output {
-        let place = |argument: &&str| places.iter().find(|(what, _)| what == argument).map_or((*argument).to_owned(), |(_, path)| path.clone());
+        let place = |argument: &&str| {
+            places.iter().find(|(what, _)| what == argument).map_or((*argument).to_owned(), |(_, path)| path.clone())
+        };
         hdai(&state).args(arguments.iter().map(place)).env("HDAI_LOG", "trace").env("RUST_LOG", "trace").output().unwrap()
     };
     // Some of each kind: a process for each would take minutes.

@@ -61,7 +61,8 @@ fn nothing_planted_leaves_the_handler() {
     assert!(answers.len() > 300, "{}", answers.len());
 
     // Every route that there is or will be.
-    let query = format!("?id={ID}&encounter={MRN}&caller={FIRST}&name={LAST}&from={DAY}&to={END}&limit={TEXT}&before={ID}&{TEXT}={FILE}");
+    let query =
+        format!("?id={ID}&encounter={MRN}&caller={FIRST}&name={LAST}&from={DAY}&to={END}&limit={TEXT}&before={ID}&{TEXT}={FILE}");
     let forged = format!("Bearer {TOKEN}.{TOKEN}.{TOKEN}");
     let long = format!("{{\"{TEXT}\": \"{}", everything().repeat(2000)).into_bytes();
     for route in ROUTES {
@@ -79,7 +80,8 @@ fn nothing_planted_leaves_the_handler() {
                     ];
                     let headers: Vec<_> = headers.into_iter().filter(|(_, value)| !value.is_empty()).collect();
                     let (status, text) = ask(verb, &path, query, &headers, TEXT.as_bytes().to_vec());
-                    let shown = SHOWS.iter().find(|(path, ..)| *path == route.path && status < 400).map_or(&[][..], |(_, kinds, _)| kinds);
+                    let shown =
+                        SHOWS.iter().find(|(path, ..)| *path == route.path && status < 400).map_or(&[][..], |(_, kinds, _)| kinds);
                     holds_none(&format!("{verb} {path}{query}: {status}"), text, shown);
                 }
             }
@@ -106,7 +108,10 @@ fn nothing_planted_leaves_the_handler() {
 
 /// Everything that a setting can have logged.
 fn loud(mut command: Command) -> Command {
-    command.env("HDAI_LOG", "trace,hyper=trace,tower=trace,warp=trace,h2=trace").env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full");
+    command
+        .env("HDAI_LOG", "trace,hyper=trace,tower=trace,warp=trace,h2=trace")
+        .env("RUST_LOG", "trace")
+        .env("RUST_BACKTRACE", "full");
     command
 }
 

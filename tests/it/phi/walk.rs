@@ -9,7 +9,18 @@ use syn::visit::{self, Visit};
 const LEAVES: [&str; 4] = ["Phi", "EncounterId", "Clinical", "Gender"];
 /// Fields of these names hold a person's value, so their types must be leaves.
 const PERSONAL_NAMES: [&str; 12] = [
-    "admitted", "discharged", "birth", "birth_date", "born", "gender", "eid", "encounter_id", "family", "given", "mrn", "patient_name",
+    "admitted",
+    "discharged",
+    "birth",
+    "birth_date",
+    "born",
+    "gender",
+    "eid",
+    "encounter_id",
+    "family",
+    "given",
+    "mrn",
+    "patient_name",
 ];
 /// Foreign words as they came: in these rooms they are messages of patients, or files.
 const RAW: [&str; 2] = ["Value", "Bytes"];
@@ -18,8 +29,26 @@ const RAW_ROOMS: [&str; 4] = ["codec", "http", "host", "workflow"];
 const SHOWING: [&str; 5] = ["Display", "Serialize", "Deref", "ToString", "LowerHex"];
 /// Macros that make words.
 const WORDS: [&str; 20] = [
-    "format", "write", "writeln", "print", "println", "eprint", "eprintln", "say", "panic", "assert", "assert_eq", "unreachable",
-    "trace", "debug", "info", "warn", "error", "event", "span", "format_args",
+    "format",
+    "write",
+    "writeln",
+    "print",
+    "println",
+    "eprint",
+    "eprintln",
+    "say",
+    "panic",
+    "assert",
+    "assert_eq",
+    "unreachable",
+    "trace",
+    "debug",
+    "info",
+    "warn",
+    "error",
+    "event",
+    "span",
+    "format_args",
 ];
 /// Methods whose arguments become words of a log, an error or the trail.
 const SAYING: [&str; 4] = ["caused_by", "detail", "log", "expect"];

@@ -7,7 +7,7 @@ use health_data_ai::config::{Secret, SqlConnection, SqlSettings};
 use health_data_ai::domain::anomaly::Survey;
 use health_data_ai::domain::import::{Counts, Part, State};
 use health_data_ai::domain::model::ModelRecord;
-use health_data_ai::domain::{Action, AuditEvent, Facility, PersonName, facility};
+use health_data_ai::domain::{Action, AuditEvent, Facility, PersonName, Reach, facility};
 use health_data_ai::error::Kind;
 use health_data_ai::store::azure_sql::{AzureSql, script};
 use health_data_ai::store::datakeys::{DataKey, KeyState, KeyTable, Renaming};
@@ -229,7 +229,7 @@ async fn write(store: &AzureSql, which: &str) {
         }
         "discharge" => {
             let on = *open_encounter(1).admitted.reveal() + Days::new(2);
-            let discharged = store.discharge(eid(1), on, &announced(Action::Discharge, which)).await.unwrap();
+            let discharged = store.discharge(eid(1), on, &Reach::All, &announced(Action::Discharge, which)).await.unwrap();
             assert!(matches!(discharged, Discharged::Now(_)));
         }
         "outbox" => {

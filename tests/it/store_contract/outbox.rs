@@ -3,7 +3,7 @@
 use chrono::TimeDelta;
 use health_data_ai::domain::Action;
 use health_data_ai::domain::model::ModelRecord;
-use health_data_ai::domain::{Announcement, AuditEvent, Fact};
+use health_data_ai::domain::{Announcement, AuditEvent, Fact, Reach};
 use health_data_ai::store::{Admitted, Finish, Leased, Store};
 
 use super::place::*;
@@ -52,8 +52,8 @@ pub(super) async fn every_fact_is_announced_once_and_in_order(new_place: NewPlac
         store.admit(&open_encounter(17), None, &admission).await.unwrap();
         store.admit(&open_encounter(17 + 400), None, &event(Action::Admit, 1)).await.unwrap();
         let on = *open_encounter(17).admitted.reveal();
-        store.discharge(eid(17), on, &announced(Action::Discharge, 2, &id("discharge"))).await.unwrap();
-        store.discharge(eid(99), on, &announced(Action::Discharge, 2, &id("unknown"))).await.unwrap();
+        store.discharge(eid(17), on, &Reach::All, &announced(Action::Discharge, 2, &id("discharge"))).await.unwrap();
+        store.discharge(eid(99), on, &Reach::All, &announced(Action::Discharge, 2, &id("unknown"))).await.unwrap();
         if round == 1 {
             let entry = begin(&*store, 1).await;
             store.import_batch(&batch(&entry, vec![encounter(18)])).await.unwrap();
