@@ -148,6 +148,17 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "URL of the Key Vault key (RSA) that wraps the keys which names are encrypted with. Empty: a key file in HDAI_FOLDER.",
     ),
+    setting(
+        "HDAI_PSEUDONYM_KEY",
+        "",
+        "Key that pseudonyms of encounters and cursors are made with: 32 bytes or more in base64, in Azure a Key Vault reference; another key \
+         makes other pseudonyms. Empty: a key file in HDAI_FOLDER.",
+    ),
+    setting(
+        "HDAI_ALERT_EXPORT_ROWS",
+        "10000",
+        "Encounters without names that one caller reads on one instance within ten minutes before an alert is logged; 0 for never.",
+    ),
     setting("HDAI_LOG", "info", "Log filter, as tracing's EnvFilter reads it, for example `info,health_data_ai=debug`."),
 ];
 

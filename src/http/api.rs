@@ -5,7 +5,7 @@ use serde_json::{Value, json};
 use warp::http::StatusCode;
 
 use super::routes::{self, Found, Operation};
-use super::{ApiReply, ApiRequest, App, audit, auth, openapi, problem};
+use super::{ApiReply, ApiRequest, App, audit, auth, openapi, problem, reads};
 use crate::codec::fhir::reply::{self, Refusal};
 use crate::codec::fhir::{self, Shape};
 use crate::domain::import::ImportId;
@@ -41,6 +41,15 @@ pub(super) async fn answer(app: &App, request: &ApiRequest) -> ApiReply {
     };
     match route.operation {
         Operation::Admit | Operation::Discharge => message(app, &caller, request, route.operation).await,
+        Operation::Patients | Operation::Patient | Operation::Predictions | Operation::Rows => {
+            match reads::answer(app, &caller, request, route.operation, id.unwrap_or_default()).await {
+                Ok(reply) => reply,
+                Err(error) => {
+                    log(&caller, route.path, &error);
+                    if reads::wants_fhir(request) { problem::message_error(Shape::FhirBundle, &error) } else { problem::of(&error) }
+                }
+            }
+        }
         operation => match read(app, &caller, request, operation, id.unwrap_or_default()).await {
             Ok(body) => ApiReply::json(StatusCode::OK, &body),
             Err(error) => {
@@ -209,6 +218,7 @@ async fn read(app: &App, caller: &Caller, request: &ApiRequest, operation: Opera
         Operation::Champion => champion(&workflow::champion_report(caller, hospital, now).await?),
         Operation::Audit => audit::page(app, caller, request, limit).await?,
         Operation::Health | Operation::OpenApi | Operation::Admit | Operation::Discharge => Value::Null,
+        Operation::Patients | Operation::Patient | Operation::Predictions | Operation::Rows => Value::Null,
     })
 }
 

@@ -33,6 +33,14 @@ pub enum Operation {
     Champion,
     /// The newest audit events.
     Audit,
+    /// The patients of the caller's facilities.
+    Patients,
+    /// One of them.
+    Patient,
+    /// Predictions, and how far they were off.
+    Predictions,
+    /// Encounters that name nobody.
+    Rows,
 }
 
 /// A route.
@@ -93,6 +101,34 @@ pub const ROUTES: &[Route] = &[
         "The report of the model that predicts now.",
     ),
     route("GET", "/api/audit", Operation::Audit, Some(Action::ReadAudit), "The newest audit events, newest first."),
+    route(
+        "GET",
+        "/api/patients",
+        Operation::Patients,
+        Some(Action::ReadPatients),
+        "The patients of one's facilities, newest encounter first.",
+    ),
+    route(
+        "GET",
+        "/api/patients/{id}",
+        Operation::Patient,
+        Some(Action::ReadPatients),
+        "One encounter: values, prediction and reasons.",
+    ),
+    route(
+        "GET",
+        "/api/predictions",
+        Operation::Predictions,
+        Some(Action::ReadPredictions),
+        "Predicted discharges, how far predictions were off, and the newest ones, without names.",
+    ),
+    route(
+        "GET",
+        "/api/encounters",
+        Operation::Rows,
+        Some(Action::ReadRows),
+        "Encounters that name nobody (Safe Harbor), for analysis.",
+    ),
 ];
 
 /// What the list says about a call.
