@@ -55,7 +55,11 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("HDAI_CALL_SECONDS_MAX", "900", "Longest work on one trigger call, in seconds; below the host's functionTimeout."),
     setting("HDAI_TRAINING_SEED", "20260101", "Seed of everything random in training."),
-    setting("HDAI_CELL_MIN", "5", "Smallest count that a report shows; smaller ones are suppressed."),
+    setting(
+        "HDAI_CELL_MIN",
+        "11",
+        "Smallest count that a report shows to whoever does not care for the patients; smaller ones are suppressed.",
+    ),
     setting(
         "HDAI_SQL_CONNECTION",
         "",

@@ -15,6 +15,7 @@ mod outbox;
 mod parts;
 mod place;
 mod property;
+mod reads;
 mod records;
 mod sqlite_only;
 mod trail;
@@ -101,6 +102,14 @@ macro_rules! contract {
                 one_lease_runs_at_a_time_and_runs_out,
                 a_pause_binds_everybody_and_old_announcements_go,
                 of_many_relays_at_once_one_has_the_lease,
+            );
+            contract!(@ $backend reads:
+                patients_are_filtered_and_paged_as_a_plain_model_says,
+                pages_neither_lose_nor_repeat_while_patients_come,
+                predictions_are_summed_as_a_plain_model_says,
+                the_newest_predictions_come_without_names,
+                all_encounters_are_counted_by_class_and_found_by_range,
+                events_of_a_page_stand_in_the_chain_together,
             );
             contract!(@ $backend property: any_sequence_of_facts_leaves_what_a_simple_model_says);
         }
