@@ -31,6 +31,7 @@ mod migrate_data;
 mod model;
 mod predict;
 mod receipt;
+mod rows;
 mod schema;
 mod serve;
 mod token;
@@ -135,6 +136,8 @@ enum Command {
     Keys(keys::Args),
     /// List who broke the glass, show one, or end it
     BreakGlass(break_glass::Args),
+    /// Export every encounter without names, ids and days, for analysis
+    Rows(rows::Args),
     /// Measure: import against sqlite3, admissions under load
     Bench(bench::Args),
     /// Print a completion script for a shell
@@ -216,6 +219,7 @@ async fn dispatch(cli: Cli) -> Result<ExitCode> {
         Command::Audit(args) => audit::run(config, args).await,
         Command::Keys(args) => keys::run(config, args).await,
         Command::BreakGlass(args) => break_glass::run(config, args).await,
+        Command::Rows(args) => rows::run(config, args).await,
         Command::Bench(args) => bench::run(&config, args).await,
         Command::Doctor(args) => doctor::run(&args, Some(config.folder)).await,
         Command::Migrate(args) => migrate::run(&config, &args).await,
@@ -250,9 +254,10 @@ async fn open_sealed(config: Config) -> Result<(Hospital, Arc<Sealed>)> {
     record.migrate().await?;
     let blobs = open_blobs(&config)?;
     let receipt_key = receipt::signing_key(&config)?;
+    let pseudonyms = rows::pseudonym_key(&config)?;
     let store = Arc::new(Watched::new(record.clone(), config.alerts));
     let topic = config.topic.as_ref().map(|settings| Topic::open(settings, &identity())).transpose()?;
-    Ok((Hospital::new(config, store, blobs, receipt_key).announcing_to(topic), record))
+    Ok((Hospital::new(config, store, blobs, receipt_key, pseudonyms).announcing_to(topic), record))
 }
 
 /// Opens the record, its names as they are stored: the SQL database, if one is configured, or the embedded default in the configured folder,

@@ -7,3 +7,4 @@ pub mod csv;
 pub mod envelope;
 pub mod event_grid;
 pub mod fhir;
+pub mod rows;

@@ -66,6 +66,8 @@ pub struct Config {
     pub sql: Option<SqlSettings>,
     /// What receipts are signed with, in base64; `None` for the key file.
     pub receipt_key: Option<Secret>,
+    /// What pseudonyms and cursors are made with, in base64; `None` for the key file.
+    pub pseudonym_key: Option<Secret>,
     /// What in the audit trail is logged as an alert.
     pub alerts: AlertRules,
     /// The Event Grid topic that is told of facts, if there is one.
@@ -255,6 +257,7 @@ impl Config {
             in_azure,
             sql,
             receipt_key: Some(text("HDAI_RECEIPT_KEY")?).filter(|key| !key.is_empty()).map(Secret::new),
+            pseudonym_key: Some(text("HDAI_PSEUDONYM_KEY")?).filter(|key| !key.is_empty()).map(Secret::new),
             alerts: alerts(&text, &number)?,
             topic: topic::read(&text)?,
             import_suffixes: topic::suffixes(&text("HDAI_IMPORT_SUFFIXES")?)?,
@@ -277,6 +280,11 @@ impl Config {
     /// The receipts' signing key of the embedded default.
     pub fn receipt_key_path(&self) -> PathBuf {
         self.folder.join("receipt.key")
+    }
+
+    /// The pseudonyms' key of the embedded default.
+    pub fn pseudonym_key_path(&self) -> PathBuf {
+        self.folder.join("pseudonym.key")
     }
 
     /// What wraps the keys of the names in the embedded default.
@@ -312,7 +320,12 @@ fn alerts(text: &dyn Fn(&str) -> Result<String>, number: &dyn Fn(&str) -> Result
                 .ok_or_else(|| Error::invalid("the setting HDAI_OFF_HOURS must be two hours of the day, such as 20-6, or none"))?,
         ),
     };
-    Ok(AlertRules { mass_access: count("HDAI_ALERT_MASS_ACCESS")?, refusals: count("HDAI_ALERT_REFUSALS")?, off_hours })
+    Ok(AlertRules {
+        mass_access: count("HDAI_ALERT_MASS_ACCESS")?,
+        refusals: count("HDAI_ALERT_REFUSALS")?,
+        off_hours,
+        export_rows: count("HDAI_ALERT_EXPORT_ROWS")?,
+    })
 }
 
 fn blob_settings(text: &dyn Fn(&str) -> Result<String>, account_url: &str) -> Result<Option<BlobSettings>> {

@@ -55,7 +55,11 @@ pub const SETTINGS: &[Setting] = &[
     ),
     setting("HDAI_CALL_SECONDS_MAX", "900", "Longest work on one trigger call, in seconds; below the host's functionTimeout."),
     setting("HDAI_TRAINING_SEED", "20260101", "Seed of everything random in training."),
-    setting("HDAI_CELL_MIN", "5", "Smallest count that a report shows; smaller ones are suppressed."),
+    setting(
+        "HDAI_CELL_MIN",
+        "11",
+        "Smallest count that a report shows to whoever does not care for the patients; smaller ones are suppressed.",
+    ),
     setting(
         "HDAI_SQL_CONNECTION",
         "",
@@ -158,6 +162,17 @@ pub const SETTINGS: &[Setting] = &[
         "HDAI_BREAK_GLASS_MINUTES_MAX",
         "240",
         "Longest time that somebody may reach patients by break-glass, in minutes, at most 1440.",
+    ),
+    setting(
+        "HDAI_PSEUDONYM_KEY",
+        "",
+        "Key that pseudonyms of encounters and cursors are made with: 32 bytes or more in base64, in Azure a Key Vault reference; another key \
+         makes other pseudonyms. Empty: a key file in HDAI_FOLDER.",
+    ),
+    setting(
+        "HDAI_ALERT_EXPORT_ROWS",
+        "10000",
+        "Encounters without names that one caller reads on one instance within ten minutes before an alert is logged; 0 for never.",
     ),
     setting("HDAI_LOG", "info", "Log filter, as tracing's EnvFilter reads it, for example `info,health_data_ai=debug`."),
 ];

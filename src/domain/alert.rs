@@ -22,6 +22,8 @@ pub struct AlertRules {
     pub refusals: u32,
     /// Hours of the day, UTC, in which nobody but those who care for patients is expected: from the first, up to before the second.
     pub off_hours: Option<(u32, u32)>,
+    /// Encounters without names read.
+    pub export_rows: u32,
 }
 
 /// What was noticed.
@@ -31,7 +33,7 @@ pub enum Alert {
     MassAccess,
     /// One caller was refused again and again.
     Refusals,
-    /// The trail was exported.
+    /// The trail was exported, or many encounters without names were.
     Export,
     /// Somebody who does not care for patients was at work at an unusual hour.
     OffHours,
@@ -56,6 +58,7 @@ impl Alert {
 struct Recent {
     touched: VecDeque<DateTime<Utc>>,
     refused: VecDeque<DateTime<Utc>>,
+    exported: VecDeque<(DateTime<Utc>, u64)>,
     /// When work at an unusual hour was told of.
     unusual: Option<DateTime<Utc>>,
 }
@@ -82,28 +85,61 @@ impl Watch {
         if event.action == Action::BreakGlass && event.outcome == Outcome::Success && event.detail.starts_with(BEGUN) {
             alerts.push(Alert::BreakGlass);
         }
+        if event.action == Action::ReadRows && self.exported(event) {
+            alerts.push(Alert::Export);
+        }
         // The platform and the machine's own administrator work in bulk.
         if matches!(event.caller.proof, Proof::Platform | Proof::CommandLine) {
             return alerts;
         }
         let cares = matches!(event.action, Action::Admit | Action::Discharge | Action::ReadCensus | Action::ReadPatients);
         let unusual = !cares && self.rules.off_hours.is_some_and(|hours| within(hours, event.at.hour()));
-        if self.recent.len() >= CALLERS_MAX && !self.recent.contains_key(&event.caller.id) {
-            self.recent.clear();
-        }
-        let recent = self.recent.entry(event.caller.id.clone()).or_default();
+        let rules = self.rules;
+        let recent = self.recent(event);
         if unusual && recent.unusual.is_none_or(|told| event.at - told > WINDOW) {
             recent.unusual = Some(event.at);
             alerts.push(Alert::OffHours);
         }
-        if event.encounter.is_some() && reached(&mut recent.touched, event.at, self.rules.mass_access) {
+        if event.encounter.is_some() && reached(&mut recent.touched, event.at, rules.mass_access) {
             alerts.push(Alert::MassAccess);
         }
-        if event.outcome == Outcome::Refused && reached(&mut recent.refused, event.at, self.rules.refusals) {
+        if event.outcome == Outcome::Refused && reached(&mut recent.refused, event.at, rules.refusals) {
             alerts.push(Alert::Refusals);
         }
         alerts
     }
+
+    fn recent(&mut self, event: &AuditEvent) -> &mut Recent {
+        if self.recent.len() >= CALLERS_MAX && !self.recent.contains_key(&event.caller.id) {
+            self.recent.clear();
+        }
+        self.recent.entry(event.caller.id.clone()).or_default()
+    }
+
+    /// Do the rows of this page make the caller's rows within the window so many?
+    fn exported(&mut self, event: &AuditEvent) -> bool {
+        let most = u64::from(self.rules.export_rows);
+        let Some(rows) = rows_noted(&event.detail).filter(|_| most > 0) else { return false };
+        let exported = &mut self.recent(event).exported;
+        exported.push_back((event.at, rows));
+        while exported.front().is_some_and(|(first, _)| event.at - *first > WINDOW) {
+            exported.pop_front();
+        }
+        let reached = exported.iter().map(|(_, rows)| rows).sum::<u64>() >= most;
+        if reached {
+            exported.clear();
+        }
+        reached
+    }
+}
+
+/// The detail of the event of a page of so many rows.
+pub fn rows_note(rows: usize) -> String {
+    format!("rows {rows}")
+}
+
+fn rows_noted(detail: &str) -> Option<u64> {
+    detail.strip_prefix("rows ")?.parse().ok()
 }
 
 /// The detail of an export's event.
@@ -138,7 +174,7 @@ mod tests {
     use super::*;
     use crate::domain::{Caller, EncounterId};
 
-    const RULES: AlertRules = AlertRules { mass_access: 3, refusals: 2, off_hours: Some((20, 6)) };
+    const RULES: AlertRules = AlertRules { mass_access: 3, refusals: 2, off_hours: Some((20, 6)), export_rows: 1000 };
 
     fn by(id: &str, action: Action, minutes: i64) -> AuditEvent {
         let caller = Caller { id: id.into(), proof: Proof::Entra, ..Caller::platform("", "c") };
@@ -192,11 +228,25 @@ mod tests {
     }
 
     #[test]
+    fn many_rows_of_one_caller_in_a_short_time_are_an_export() {
+        let mut watch = Watch::new(RULES);
+        let page = |minutes, rows| by("dan", Action::ReadRows, minutes).detail(rows_note(rows));
+        assert_eq!(watch.see(&page(0, 500)), []);
+        assert_eq!(watch.see(&page(1, 499)), []);
+        assert_eq!(watch.see(&page(12, 500)), [], "the first ones are too long ago");
+        assert_eq!(watch.see(&page(13, 500)), [Alert::Export]);
+        assert_eq!(watch.see(&page(14, 0)), [], "told of once");
+        let here = Caller::command_line("c");
+        let all = AuditEvent::new(&here, Action::ReadRows, Outcome::Success, DateTime::UNIX_EPOCH).detail(rows_note(5000));
+        assert_eq!(watch.see(&all), [Alert::Export], "whoever sits at the machine, too");
+    }
+
+    #[test]
     fn the_platform_works_in_bulk_and_a_rule_of_zero_is_off() {
         let mut watch = Watch::new(RULES);
         let platform = AuditEvent::new(&Caller::platform("import", "c"), Action::Import, Outcome::Refused, DateTime::UNIX_EPOCH);
         assert!((0..9).all(|_| watch.see(&platform).is_empty()));
-        let mut off = Watch::new(AlertRules { mass_access: 0, refusals: 0, off_hours: None });
+        let mut off = Watch::new(AlertRules { mass_access: 0, refusals: 0, off_hours: None, export_rows: 0 });
         assert!((0..9).all(|_| off.see(&AuditEvent { outcome: Outcome::Refused, ..admits("x", 14 * 60) }).is_empty()));
     }
 

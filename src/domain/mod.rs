@@ -13,6 +13,7 @@ pub mod import;
 pub mod length_of_stay;
 pub mod model;
 pub mod patient;
+pub mod rows;
 pub mod scopes;
 
 pub use access::{Action, Caller, Reach, Role};

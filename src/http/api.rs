@@ -6,7 +6,7 @@ use warp::http::StatusCode;
 
 use super::guard::guarded;
 use super::routes::{self, Found, Operation};
-use super::{ApiReply, ApiRequest, App, access, audit, auth, openapi, problem};
+use super::{ApiReply, ApiRequest, App, access, audit, auth, openapi, problem, reads};
 use crate::codec::fhir::reply::{self, Refusal};
 use crate::codec::fhir::{self, Shape};
 use crate::domain::import::ImportId;
@@ -60,11 +60,18 @@ async fn routed(app: &App, request: &ApiRequest) -> ApiReply {
         | Operation::EndBreakGlass
         | Operation::Elevations
         | Operation::Elevation => access::answer(app, &caller, request, route.operation, id).await,
+        Operation::Patients | Operation::Patient | Operation::Predictions | Operation::Rows => {
+            reads::answer(app, &caller, request, route.operation, id).await
+        }
         operation => read(app, &caller, request, operation, id).await.map(|body| ApiReply::json(StatusCode::OK, &body)),
     };
     answered.unwrap_or_else(|error| {
         log(&caller, route.path, &error);
-        problem::of(&error)
+        if reads::answers_fhir(route.operation) && reads::wants_fhir(request) {
+            problem::message_error(Shape::FhirBundle, &error)
+        } else {
+            problem::of(&error)
+        }
     })
 }
 

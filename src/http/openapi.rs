@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 
 use super::routes::{Operation, ROUTES, Route};
+use super::{patients, predictions, reads};
 use crate::domain::access::may;
 use crate::domain::elevation::{WORDS_CHARS_MAX, WORDS_CHARS_MIN};
 use crate::domain::scopes;
@@ -59,6 +60,7 @@ fn operation(route: &Route) -> Value {
             refuse("422", "The dates cannot be right.");
             refuse("503", "The record is away; try again.");
         }
+        Operation::Patients | Operation::Predictions | Operation::Rows => refuse("400", "A query parameter breaks its rule."),
         Operation::Champion => refuse("404", "No model is trained yet."),
         Operation::Assign => refuse("400", "The object id, a facility or the body cannot be right."),
         Operation::BreakGlass => {
@@ -100,12 +102,7 @@ fn parameters(route: &Route) -> Value {
     let number = |name: &str, what: &str| json!({ "name": name, "in": "query", "description": what, "schema": { "type": "integer", "minimum": 0 } });
     let mut parameters = Vec::new();
     if route.path.contains("{id}") {
-        let pattern = match route.operation {
-            Operation::Assign | Operation::Unassign => "^[A-Za-z0-9._@-]{1,128}$",
-            _ => "^[0-9a-f]{32}$",
-        };
-        parameters
-            .push(json!({ "name": "id", "in": "path", "required": true, "schema": { "type": "string", "pattern": pattern } }));
+        parameters.push(json!({ "name": "id", "in": "path", "required": true, "schema": id_schema(route.operation) }));
     }
     match route.operation {
         Operation::Imports | Operation::Anomalies | Operation::Models | Operation::Assignments | Operation::Elevations => {
@@ -122,9 +119,24 @@ fn parameters(route: &Route) -> Value {
             parameters.push(number("limit", "Most entries, at most 1000."));
         }
         Operation::Census => parameters.push(number("days", "Days ahead for the expected discharges, at most 30.")),
+        Operation::Patients => parameters.extend(patients::PARAMETERS.map(query)),
+        Operation::Predictions => parameters.extend(predictions::PARAMETERS.map(query)),
+        Operation::Rows => parameters.extend(reads::PARAMETERS.map(query)),
         _ => {}
     }
     Value::Array(parameters)
+}
+
+fn query((name, kind, what): reads::Parameter) -> Value {
+    json!({ "name": name, "in": "query", "description": what, "schema": { "type": kind } })
+}
+
+fn id_schema(operation: Operation) -> Value {
+    match operation {
+        Operation::Patient => json!({ "type": "integer", "minimum": 1 }),
+        Operation::Assign | Operation::Unassign => json!({ "type": "string", "pattern": "^[A-Za-z0-9._@-]{1,128}$" }),
+        _ => json!({ "type": "string", "pattern": "^[0-9a-f]{32}$" }),
+    }
 }
 
 fn content(operation: Operation) -> Value {
@@ -133,6 +145,17 @@ fn content(operation: Operation) -> Value {
         Operation::Discharge => json!({ "$ref": "#/components/schemas/DischargeAnswer" }),
         Operation::Anomalies => json!({ "$ref": "#/components/schemas/Anomalies" }),
         Operation::Import => json!({ "$ref": "#/components/schemas/Receipt" }),
+        Operation::Predictions => json!({ "$ref": "#/components/schemas/Predictions" }),
+        Operation::Patients | Operation::Patient => {
+            let name = if operation == Operation::Patients { "Patients" } else { "Patient" };
+            let bundle = json!({ "schema": { "type": "object", "description": "A FHIR R4 Bundle." } });
+            return json!({ "application/json": { "schema": { "$ref": format!("#/components/schemas/{name}") } },
+                "application/fhir+json": bundle });
+        }
+        Operation::Rows => {
+            return json!({ "application/x-ndjson": { "schema": { "$ref": "#/components/schemas/Row" } },
+                "text/csv": { "schema": { "type": "string" } } });
+        }
         _ => json!({ "type": "object" }),
     };
     json!({ "application/json": { "schema": schema } })
@@ -178,6 +201,10 @@ fn schemas() -> Value {
             "text": { "type": "string", "minLength": WORDS_CHARS_MIN, "maxLength": WORDS_CHARS_MAX,
                 "description": "Why, typed by the caller. It is encrypted; an auditor reads it." },
             "minutes": { "type": "integer", "minimum": 1, "description": "At most the setting HDAI_BREAK_GLASS_MINUTES_MAX; 60 if absent." } } },
+        "Patients": patients::page_schema(),
+        "Patient": patients::schema(true),
+        "Predictions": predictions::schema(),
+        "Row": reads::schema(),
         "Problem": { "type": "object", "required": ["title", "status"], "properties": {
             "type": { "type": "string" }, "title": { "type": "string" }, "status": { "type": "integer" }, "detail": { "type": "string" },
             "result": { "type": "string", "description": "The blueprint's word." },

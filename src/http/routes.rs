@@ -49,6 +49,14 @@ pub enum Operation {
     Elevations,
     /// One of them, with its words.
     Elevation,
+    /// The patients of the caller's facilities.
+    Patients,
+    /// One of them.
+    Patient,
+    /// Predictions, and how far they were off.
+    Predictions,
+    /// Encounters that name nobody.
+    Rows,
 }
 
 /// A route.
@@ -159,6 +167,34 @@ pub const ROUTES: &[Route] = &[
         Operation::Elevation,
         Some(Action::ReadAudit),
         "One break-glass, with its text and what was done under it.",
+    ),
+    route(
+        "GET",
+        "/api/patients",
+        Operation::Patients,
+        Some(Action::ReadPatients),
+        "The patients of one's facilities, newest encounter first.",
+    ),
+    route(
+        "GET",
+        "/api/patients/{id}",
+        Operation::Patient,
+        Some(Action::ReadPatients),
+        "One encounter: values, prediction and reasons.",
+    ),
+    route(
+        "GET",
+        "/api/predictions",
+        Operation::Predictions,
+        Some(Action::ReadPredictions),
+        "Predicted discharges, how far predictions were off, and the newest ones, without names.",
+    ),
+    route(
+        "GET",
+        "/api/encounters",
+        Operation::Rows,
+        Some(Action::ReadRows),
+        "Encounters that name nobody (Safe Harbor), for analysis.",
     ),
 ];
 

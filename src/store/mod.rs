@@ -6,6 +6,7 @@ pub mod azure_sql;
 mod columns;
 pub mod datakeys;
 pub mod legacy;
+mod reads;
 mod rules;
 pub mod sealed;
 pub mod sqlite;
@@ -13,6 +14,8 @@ pub mod watched;
 
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
+
+pub use self::reads::{Accuracy, BUCKET_IDS, Due, Expected, PatientQuery, RowCell, RowSurvey};
 
 use crate::domain::anomaly::{StayHistory, Survey};
 use crate::domain::audit::{ChainHead, Chained, Unchained};
@@ -361,4 +364,25 @@ pub trait Store: Access + Send + Sync {
 
     /// How many events stand in no chain.
     async fn audit_unchained(&self) -> Result<Unchained>;
+
+    /// Adds events that belong to no other fact, in their order and in one transaction: all of them or none.
+    async fn append_audits(&self, events: &[AuditEvent]) -> Result<()>;
+
+    /// The patients that `query` asks for, with names, newest encounter first.
+    async fn patients(&self, query: &PatientQuery) -> Result<Vec<Stored>>;
+
+    /// Open encounters admitted up to `today`, by facility and by when they are predicted to end, up to `days` ahead.
+    async fn expected_discharges(&self, today: NaiveDate, days: u32) -> Result<Vec<Expected>>;
+
+    /// How far the predictions were off of the stays that ended from `from` to `to`, by facility.
+    async fn accuracy(&self, from: NaiveDate, to: NaiveDate) -> Result<Vec<Accuracy>>;
+
+    /// Encounters with a prediction, latest admission first, without names.
+    async fn newest_predictions(&self, limit: u32) -> Result<Vec<Stored>>;
+
+    /// How many encounters share a year of admission, a facility and a gender, and where their ids lie.
+    async fn row_survey(&self) -> Result<RowSurvey>;
+
+    /// Encounters with the ids from `first` to `last`, by id, without names.
+    async fn encounters_between(&self, first: EncounterId, last: EncounterId, limit: u32) -> Result<Vec<Encounter>>;
 }

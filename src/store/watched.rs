@@ -9,8 +9,8 @@ use chrono::{DateTime, NaiveDate, Utc};
 use super::access::{Access, Broken, EndedElevation};
 use super::rules::{broken_event, discharge_event, event_as, role_names};
 use super::{
-    Admitted, AuditQuery, Batch, Begun, Census, Discharged, Finish, Leased, PartEnd, PartStep, PartTaken, Step, Store, Stored,
-    Totals,
+    Accuracy, Admitted, AuditQuery, Batch, Begun, Census, Discharged, Expected, Finish, Leased, PartEnd, PartStep, PartTaken,
+    PatientQuery, RowSurvey, Step, Store, Stored, Totals,
 };
 use crate::domain::alert::{AlertRules, Watch};
 use crate::domain::anomaly::{StayHistory, Survey};
@@ -250,6 +250,36 @@ impl Store for Watched {
 
     async fn audit_unchained(&self) -> Result<Unchained> {
         self.inner.audit_unchained().await
+    }
+
+    async fn append_audits(&self, events: &[AuditEvent]) -> Result<()> {
+        self.inner.append_audits(events).await?;
+        events.iter().for_each(|event| self.tell(event));
+        Ok(())
+    }
+
+    async fn patients(&self, query: &PatientQuery) -> Result<Vec<Stored>> {
+        self.inner.patients(query).await
+    }
+
+    async fn expected_discharges(&self, today: NaiveDate, days: u32) -> Result<Vec<Expected>> {
+        self.inner.expected_discharges(today, days).await
+    }
+
+    async fn accuracy(&self, from: NaiveDate, to: NaiveDate) -> Result<Vec<Accuracy>> {
+        self.inner.accuracy(from, to).await
+    }
+
+    async fn newest_predictions(&self, limit: u32) -> Result<Vec<Stored>> {
+        self.inner.newest_predictions(limit).await
+    }
+
+    async fn row_survey(&self) -> Result<RowSurvey> {
+        self.inner.row_survey().await
+    }
+
+    async fn encounters_between(&self, first: EncounterId, last: EncounterId, limit: u32) -> Result<Vec<Encounter>> {
+        self.inner.encounters_between(first, last, limit).await
     }
 }
 

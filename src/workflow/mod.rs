@@ -11,12 +11,16 @@ mod experiment;
 mod facilities;
 mod import;
 mod migrate_data;
+mod patients;
 mod predict;
+mod predictions;
+mod pseudonym;
 mod publish;
 mod reach;
 mod read;
 mod receipt;
 mod rotate_keys;
+mod rows;
 mod train;
 
 pub use admit::{Admission, admit};
@@ -32,11 +36,15 @@ pub use experiment::{Experimented, all_experiment_results, experiment_results, r
 pub use facilities::save_facilities;
 pub use import::{BlobAddress, Delivery, Imported, import_blob, import_delivery, import_part, refuse_address, refuse_events};
 pub use migrate_data::{Compared, Copied, Difference, Phase, Progress, Surveyed, migrate_data, survey_table};
+pub use patients::{PATIENTS_MAX, PatientFilter, PatientPage, patient, patients};
 pub use predict::backfill;
+pub use predictions::{DAYS_AHEAD_MAX, Foretold, JUDGED_DAYS, NEWEST_MAX, Predictions, predictions};
+pub use pseudonym::PseudonymKey;
 pub use publish::{KEPT_DAYS, Published, publish, relay};
 pub use read::{anomalies, audit_trail, census, champion_report, import_entry, imports, models, rejects, totals};
 pub use receipt::{KEY_BYTES_MIN, SigningKey, VerifiedReceipt, receipt, receipt_name, receipts_container, rejects_name};
 pub use rotate_keys::{Rotated, rewrap_keys, rotate_keys};
+pub use rows::{ROWS_MAX, ROWS_MIN, RowPage, rows};
 pub use train::{TrainRequest, Training, train};
 
 use std::sync::{Arc, Mutex, PoisonError};
@@ -46,6 +54,7 @@ use chrono::{DateTime, Utc};
 
 use crate::blob::Blobs;
 use crate::config::Config;
+use crate::domain::rows::CELL_MIN;
 use crate::domain::{Action, AuditEvent, Caller, Outcome};
 use crate::error::{Error, Kind, Result};
 use crate::predict::Model;
@@ -63,6 +72,8 @@ pub struct Hospital {
     pub blobs: Arc<dyn Blobs>,
     /// What receipts are signed with.
     pub receipt_key: Arc<SigningKey>,
+    /// What makes pseudonyms and cursors.
+    pub pseudonyms: Arc<PseudonymKey>,
     /// Who is told of facts, if anybody is.
     topic: Option<Arc<Topic>>,
     /// Told of commits that the relay may have to publish.
@@ -72,22 +83,37 @@ pub struct Hospital {
     standings: Arc<reach::Standings>,
     /// Held while a model is trained: one at a time in a process.
     training: Arc<tokio::sync::Mutex<()>>,
+    /// What is known of all encounters together, for those who may name none.
+    whole: Arc<rows::WholeSlot>,
 }
 
 impl Hospital {
     /// A hospital over these seams.
-    pub fn new(config: Config, store: Arc<dyn Store>, blobs: Arc<dyn Blobs>, receipt_key: SigningKey) -> Self {
+    pub fn new(
+        config: Config,
+        store: Arc<dyn Store>,
+        blobs: Arc<dyn Blobs>,
+        receipt_key: SigningKey,
+        pseudonyms: PseudonymKey,
+    ) -> Self {
         Self {
             config,
             store,
             blobs,
             receipt_key: Arc::new(receipt_key),
+            pseudonyms: Arc::new(pseudonyms),
             topic: None,
             committed: Arc::default(),
             champion: Arc::default(),
             standings: Arc::default(),
             training: Arc::default(),
+            whole: Arc::default(),
         }
+    }
+
+    /// The smallest count that is told to whoever may name nobody.
+    pub fn cell_min(&self) -> u64 {
+        self.config.cell_min.max(CELL_MIN)
     }
 
     /// The model that predicts now. Another instance may have promoted a newer one, so the record is asked every few seconds.

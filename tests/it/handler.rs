@@ -6,6 +6,7 @@ mod events;
 mod garbage;
 mod parts;
 mod publish;
+mod reads;
 mod sign_in;
 mod trust;
 mod wire;

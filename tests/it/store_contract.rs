@@ -16,6 +16,7 @@ mod outbox;
 mod parts;
 mod place;
 mod property;
+mod reads;
 mod records;
 mod sqlite_only;
 mod trail;
@@ -111,6 +112,14 @@ macro_rules! contract {
                 of_many_who_break_the_glass_at_once_one_does,
                 a_caller_has_so_many_elevations_a_day,
                 what_needed_an_elevation_says_so_and_is_counted,
+            );
+            contract!(@ $backend reads:
+                patients_are_filtered_and_paged_as_a_plain_model_says,
+                pages_neither_lose_nor_repeat_while_patients_come,
+                predictions_are_summed_as_a_plain_model_says,
+                the_newest_predictions_come_without_names,
+                all_encounters_are_counted_by_class_and_found_by_range,
+                events_of_a_page_stand_in_the_chain_together,
             );
             contract!(@ $backend property: any_sequence_of_facts_leaves_what_a_simple_model_says);
         }

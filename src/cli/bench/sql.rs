@@ -102,7 +102,8 @@ async fn measure(config: &Config, args: &Args, settings: &SqlSettings, identity:
     let here = Config { folder: scratch.path().to_owned(), sql: Some(settings.clone()), ..config.clone() };
     let blobs = Local::new(here.blob_root());
     let receipt_key = crate::cli::receipt::signing_key(&here)?;
-    let hospital = Hospital::new(here, Arc::new(store), Arc::new(blobs), receipt_key);
+    let pseudonyms = crate::cli::rows::pseudonym_key(&here)?;
+    let hospital = Hospital::new(here, Arc::new(store), Arc::new(blobs), receipt_key, pseudonyms);
     let mut loads = vec![import(&hospital, args.rows).await?, bulk_alone(ground, &options).await?];
     let mut notes = Vec::new();
     for peer in ["freebcp", "python-tds"] {

@@ -9,7 +9,7 @@ use crate::schema::{Feature, Measurement, READMISSIONS_TOP, Shape, Spec};
 
 /// How statuses, ids and readmissions are written.
 #[derive(Clone, Copy, PartialEq)]
-enum Dialect {
+pub(super) enum Dialect {
     /// As the blueprint's demo writes them: numeric ids, string statuses (FHIR STU3), `returnCount`.
     Blueprint,
     /// FHIR R4.
@@ -56,7 +56,7 @@ pub fn encode_discharge(encounter: &Encounter) -> Option<Value> {
     Some(json!({"patient": patient(encounter, "1"), "encounter": closed}))
 }
 
-fn patient(encounter: &Encounter, id: &str) -> Value {
+pub(super) fn patient(encounter: &Encounter, id: &str) -> Value {
     let mut resource = json!({"resourceType": "Patient", "id": id, "active": true, "gender": encounter.gender.fhir()});
     if let Some(name) = human_name(&encounter.name) {
         resource["name"] = json!([name]);
@@ -85,7 +85,7 @@ fn human_name(name: &PersonName) -> Option<Value> {
     (human.len() > 1).then_some(Value::Object(human))
 }
 
-fn admitted(encounter: &Encounter, dialect: Dialect) -> Value {
+pub(super) fn admitted(encounter: &Encounter, dialect: Dialect) -> Value {
     let facility = encounter.facility.to_string();
     let class_system = match dialect {
         Dialect::Blueprint => "http://hl7.org/fhir/v3/ActCode",
@@ -118,7 +118,7 @@ fn admitted(encounter: &Encounter, dialect: Dialect) -> Value {
     resource
 }
 
-fn observations(encounter: &Encounter, subject: &str) -> Vec<Value> {
+pub(super) fn observations(encounter: &Encounter, subject: &str) -> Vec<Value> {
     let known = Feature::measurements().filter_map(|feature| {
         let spec = feature.spec();
         let Shape::Measurement(measurement) = spec.shape else { return None };
@@ -143,7 +143,7 @@ fn observations(encounter: &Encounter, subject: &str) -> Vec<Value> {
 }
 
 /// In table order, so that of two features that share a code the first is read first.
-fn conditions(encounter: &Encounter, dialect: Dialect, subject: &str) -> Vec<Value> {
+pub(super) fn conditions(encounter: &Encounter, dialect: Dialect, subject: &str) -> Vec<Value> {
     if Feature::conditions().all(|feature| encounter.clinical.get(feature).is_none()) {
         return Vec::new();
     }

@@ -15,6 +15,7 @@ mod message;
 mod node;
 mod observation;
 mod patient;
+pub mod patients;
 pub mod reply;
 pub mod text;
 

@@ -80,9 +80,9 @@ pub fn discharged(encounter: &Encounter, prediction: Option<&Prediction>, warnin
 }
 
 /// A prediction for a stay that began on `admitted`; the expected day of discharge is left `null` beyond the calendar.
-fn predicted(prediction: &Prediction, admitted: NaiveDate) -> Value {
+pub fn predicted(prediction: &Prediction, admitted: NaiveDate) -> Value {
     let whole_days = prediction.whole_days();
-    let day = admitted.checked_add_signed(Duration::days(i64::from(whole_days)));
+    let day = expected_discharge(prediction, admitted);
     json!({
         "days": prediction.days,
         "wholeDays": whole_days,
@@ -95,6 +95,11 @@ fn predicted(prediction: &Prediction, admitted: NaiveDate) -> Value {
         "missing": prediction.missing,
         "outOfRange": prediction.out_of_range,
     })
+}
+
+/// The day that the stay is predicted to end, if the calendar has it.
+pub fn expected_discharge(prediction: &Prediction, admitted: NaiveDate) -> Option<NaiveDate> {
+    admitted.checked_add_signed(Duration::days(i64::from(prediction.whole_days())))
 }
 
 /// A refusal as `application/problem+json` (RFC 9457) with the blueprint's `result` beside its members. `detail` names no value from

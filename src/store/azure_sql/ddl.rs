@@ -53,6 +53,7 @@ pub(super) fn migrations(schema: &str) -> Vec<Migration> {
         Migration { number: 7, name: "0007-import-parts", batches: vec![place(IMPORT_PARTS)] },
         Migration { number: 8, name: "0008-datakeys", batches: vec![place(DATA_KEYS), batch(wider_names(schema))] },
         Migration { number: 9, name: "0009-access", batches: vec![place(ACCESS)] },
+        Migration { number: 10, name: "0010-reads", batches: vec![batch(reads(schema))] },
     ]
 }
 
@@ -349,6 +350,15 @@ fn wider_names(schema: &str) -> String {
         let _ = writeln!(text, "ALTER TABLE {schema}.{PATIENTS} ALTER COLUMN {} {} NULL;", column.name, type_name(column.kind));
     }
     text
+}
+
+/// Predictions are looked for by the day of admission, and judged by the day of discharge. A row of an import has none and touches neither.
+fn reads(schema: &str) -> String {
+    format!(
+        "CREATE INDEX {PATIENTS}_predicted ON {schema}.{PATIENTS} (vdate) INCLUDE (predictedstaydays) WHERE predictedstaydays IS NOT NULL;\n\
+         CREATE INDEX {PATIENTS}_judged ON {schema}.{PATIENTS} (discharged, facid) INCLUDE (lengthofstay, predictedstaydays,\n  \
+         predictedlow80, predictedhigh80, predictedlow90, predictedhigh90) WHERE predictedstaydays IS NOT NULL;\n"
+    )
 }
 
 /// What a data scientist may see: no id, no name, no day.

@@ -21,6 +21,7 @@ mod outbox;
 mod parts;
 mod pool;
 mod probe;
+mod reads;
 mod retry;
 mod roles;
 
@@ -47,8 +48,8 @@ use self::sql::Statements;
 use super::columns::{encounter_columns, nameless_columns};
 use super::datakeys::{DataKey, KeyTable, Renaming, Rewording};
 use super::{
-    Admitted, AuditQuery, Batch, Begun, Census, Discharged, Finish, Leased, PartEnd, PartStep, PartTaken, Step, Store, Stored,
-    Totals,
+    Accuracy, Admitted, AuditQuery, Batch, Begun, Census, Discharged, Expected, Finish, Leased, PartEnd, PartStep, PartTaken,
+    PatientQuery, RowSurvey, Step, Store, Stored, Totals,
 };
 use crate::azure::cached_secret::CachedSecret;
 use crate::azure::identity::{self, Identity};
@@ -340,6 +341,48 @@ impl Store for AzureSql {
 
     async fn audit_unchained(&self) -> Result<Unchained> {
         attempt!(self.pool.reading(), |session| audit::unchained(session, &self.sql))
+    }
+
+    async fn append_audits(&self, events: &[AuditEvent]) -> Result<()> {
+        match events {
+            [] => Ok(()),
+            [event] => self.append_audit(event).await,
+            events => attempt!(self.audited(), |session| reads::append(session, &self.sql, events)),
+        }
+    }
+
+    async fn patients(&self, query: &PatientQuery) -> Result<Vec<Stored>> {
+        if query.limit == 0 {
+            return Ok(Vec::new());
+        }
+        attempt!(self.pool.reading(), |session| reads::find_patients(session, &self.sql, query))
+    }
+
+    async fn expected_discharges(&self, today: NaiveDate, days: u32) -> Result<Vec<Expected>> {
+        attempt!(self.pool.reading(), |session| reads::expected(session, &self.sql, today, days))
+    }
+
+    async fn accuracy(&self, from: NaiveDate, to: NaiveDate) -> Result<Vec<Accuracy>> {
+        attempt!(self.pool.reading(), |session| reads::accuracy(session, &self.sql, from, to))
+    }
+
+    async fn newest_predictions(&self, limit: u32) -> Result<Vec<Stored>> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        attempt!(self.pool.reading(), |session| reads::newest(session, &self.sql, limit))
+    }
+
+    async fn row_survey(&self) -> Result<RowSurvey> {
+        // One pass over the table, which has the time of an import.
+        attempt!(self.pool.importing(None), |session| reads::survey(session, &self.sql))
+    }
+
+    async fn encounters_between(&self, first: EncounterId, last: EncounterId, limit: u32) -> Result<Vec<Encounter>> {
+        if limit == 0 {
+            return Ok(Vec::new());
+        }
+        attempt!(self.pool.reading(), |session| reads::between(session, &self.sql, first, last, limit))
     }
 }
 

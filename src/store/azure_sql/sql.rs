@@ -5,7 +5,7 @@
 //! types is refused by some servers. Text is compared byte for byte (`Latin1_General_BIN2`) wherever case or a collation of `tempdb`
 //! could matter, and with a character after it (`CONCAT`) wherever trailing blanks could.
 
-use super::ddl;
+use super::{ddl, reads};
 use crate::schema::Feature;
 use crate::store::columns::{
     EncounterColumn, FACILITIES, IMPORT_ID, PATIENTS, PREDICTION_COLUMNS, SEALED_PREFIX_CHARS, Type, encounter_columns,
@@ -52,7 +52,10 @@ pub(super) const PREDICTIONS: &str = "#predictions";
 /// The temporary table of names that are encrypted anew.
 pub(super) const NAMES: &str = "#names";
 
-const EXACT: &str = "COLLATE Latin1_General_BIN2";
+/// The temporary table of audit events on their way.
+pub(super) const EVENTS: &str = "#events";
+
+pub(super) const EXACT: &str = "COLLATE Latin1_General_BIN2";
 
 const IMPORT_COLUMNS: &str = "id, account, container, name, etag, [state], attempt, [checkpoint], rowsread, stored, updated, unchanged, \
      rejected, failure, extracolumns, sha256, firstline, lastline, started, finished";
@@ -61,7 +64,7 @@ const PART_COLUMNS: &str = "part, headerfrom, headerto, frombyte, tobyte, firstl
 
 const MODEL_COLUMNS: &str = "[version], trained, trainingrows, schemafingerprint, metrics, promoted, reason";
 
-const AUDIT_COLUMNS: &str = "[at], caller, roles, proof, correlation, origin, [action], outcome, encounter, detail";
+pub(super) const AUDIT_COLUMNS: &str = "[at], caller, roles, proof, correlation, origin, [action], outcome, encounter, detail";
 
 const FINDING_COLUMNS: &str = "ordinal, facid, [condition], direction, firstweek, lastweek, stays, meandays, expecteddays, \
      averagedays, limitdays";
@@ -165,7 +168,7 @@ statements! { s:
         updated = updated + @P4, unchanged = unchanged + @P5, rejected = rejected + @P6, rejectskept = rejectskept + @P7, \
         operation = @P8 WHERE id = @P1");
     /// What is known of patients stays in no temporary table.
-    drop_temporary = [STAGING, REJECTS, PREDICTIONS, NAMES].map(drop_temporary).join(";\n");
+    drop_temporary = [STAGING, REJECTS, PREDICTIONS, NAMES, EVENTS].map(drop_temporary).join(";\n");
     rejects = format!("SELECT line, columnname, [rule], remedy FROM {s}.rejects WHERE importid = @P1\n\
         ORDER BY line, ordinal OFFSET @P2 ROWS FETCH NEXT @P3 ROWS ONLY");
 
@@ -270,6 +273,19 @@ statements! { s:
     /// Was the event of this operation committed? It is among the newest, so no index is needed.
     audit_witness = format!("SELECT CAST(1 AS int) AS committed FROM {s}.audit\n\
         WHERE seq > COALESCE((SELECT MAX(seq) FROM {s}.audit), 0) - 100000 AND operation = @P1");
+
+    /// As `advance_chain`, for several events; answers the place of the last one, and the hash before the first.
+    advance_chain_by = format!("UPDATE {s}.audithead SET place = place + @P2 OUTPUT INSERTED.place, INSERTED.hash WHERE chain = @P1");
+    create_events = create_temporary(EVENTS, reads::event_columns());
+    insert_events = reads::insert_events(s);
+    patients_open = reads::patients(s, "discharged IS NULL");
+    patients_discharged = reads::patients(s, "discharged IS NOT NULL");
+    expected_discharges = reads::expected_discharges(s);
+    accuracy = reads::accuracy_sums(s);
+    newest_predictions = reads::newest_predictions(s);
+    row_survey = reads::row_survey(s);
+    row_buckets = reads::row_buckets(s);
+    encounters_between = reads::encounters_between(s);
 }
 
 /// An empty text stands for any caller, action or outcome.
@@ -424,11 +440,11 @@ fn stay_weeks(s: &str) -> String {
     )
 }
 
-fn names(columns: &[EncounterColumn]) -> String {
+pub(super) fn names(columns: &[EncounterColumn]) -> String {
     join(columns.iter().map(|column| column.name))
 }
 
-fn join(parts: impl Iterator<Item = impl AsRef<str>>) -> String {
+pub(super) fn join(parts: impl Iterator<Item = impl AsRef<str>>) -> String {
     let mut text = String::new();
     for part in parts {
         if !text.is_empty() {

@@ -25,8 +25,8 @@ use super::columns::name_too_long;
 use super::datakeys::KeyTable;
 use super::rules::is_same_admission;
 use super::{
-    Admitted, AuditQuery, Batch, Begun, Census, Discharged, Finish, Leased, PartEnd, PartStep, PartTaken, Step, Store, Stored,
-    Totals,
+    Accuracy, Admitted, AuditQuery, Batch, Begun, Census, Discharged, Expected, Finish, Leased, PartEnd, PartStep, PartTaken,
+    PatientQuery, RowSurvey, Step, Store, Stored, Totals,
 };
 use crate::domain::anomaly::{StayHistory, Survey};
 use crate::domain::audit::{ChainHead, Chained, Unchained};
@@ -334,5 +334,37 @@ impl Store for Sealed {
 
     async fn audit_unchained(&self) -> Result<Unchained> {
         self.inner.audit_unchained().await
+    }
+
+    async fn append_audits(&self, events: &[AuditEvent]) -> Result<()> {
+        self.inner.append_audits(events).await
+    }
+
+    async fn patients(&self, query: &PatientQuery) -> Result<Vec<Stored>> {
+        let page = self.inner.patients(query).await?;
+        let (encounters, predictions): (Vec<_>, Vec<_>) =
+            page.into_iter().map(|stored| (stored.encounter, stored.prediction)).unzip();
+        let opened = self.open_all(encounters).await?;
+        Ok(opened.into_iter().zip(predictions).map(|(encounter, prediction)| Stored { encounter, prediction }).collect())
+    }
+
+    async fn expected_discharges(&self, today: NaiveDate, days: u32) -> Result<Vec<Expected>> {
+        self.inner.expected_discharges(today, days).await
+    }
+
+    async fn accuracy(&self, from: NaiveDate, to: NaiveDate) -> Result<Vec<Accuracy>> {
+        self.inner.accuracy(from, to).await
+    }
+
+    async fn newest_predictions(&self, limit: u32) -> Result<Vec<Stored>> {
+        self.inner.newest_predictions(limit).await
+    }
+
+    async fn row_survey(&self) -> Result<RowSurvey> {
+        self.inner.row_survey().await
+    }
+
+    async fn encounters_between(&self, first: EncounterId, last: EncounterId, limit: u32) -> Result<Vec<Encounter>> {
+        self.inner.encounters_between(first, last, limit).await
     }
 }

@@ -26,6 +26,7 @@ pub(super) fn migrations() -> Vec<Migration> {
         Migration { number: 6, name: "0006-import-parts", sql: IMPORT_PARTS.to_owned() },
         Migration { number: 7, name: "0007-datakeys", sql: DATA_KEYS.to_owned() },
         Migration { number: 8, name: "0008-access", sql: ACCESS.to_owned() },
+        Migration { number: 9, name: "0009-reads", sql: reads() },
     ]
 }
 
@@ -307,6 +308,15 @@ CREATE TABLE elevations (
 
 CREATE INDEX elevations_caller ON elevations (caller, began);
 ";
+
+/// Predictions are looked for by the day of admission, and judged by the day of discharge. A row of an import has none and touches neither.
+fn reads() -> String {
+    format!(
+        "CREATE INDEX {PATIENTS}_predicted ON {PATIENTS} (vdate) WHERE predictedstaydays IS NOT NULL;\n\
+         CREATE INDEX {PATIENTS}_judged ON {PATIENTS} (discharged, facid, lengthofstay, predictedstaydays, predictedlow80,\n  \
+         predictedhigh80, predictedlow90, predictedhigh90) WHERE predictedstaydays IS NOT NULL;\n"
+    )
+}
 
 /// Facilities that the site has changed since stay as they are.
 fn facilities() -> String {

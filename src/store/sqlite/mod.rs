@@ -15,6 +15,7 @@ mod models;
 mod outbox;
 mod parts;
 mod pool;
+mod reads;
 mod sql;
 mod values;
 
@@ -34,8 +35,8 @@ use self::fault::Outcome;
 use self::pool::Pool;
 use super::datakeys::{DataKey, KeyTable, PLAIN, Renaming, Rewording};
 use super::{
-    Admitted, AuditQuery, Batch, Begun, Census, Discharged, Finish, Leased, PartEnd, PartStep, PartTaken, Step, Store, Stored,
-    Totals,
+    Accuracy, Admitted, AuditQuery, Batch, Begun, Census, Discharged, Expected, Finish, Leased, PartEnd, PartStep, PartTaken,
+    PatientQuery, RowSurvey, Step, Store, Stored, Totals,
 };
 use crate::domain::anomaly::{StayHistory, Survey};
 use crate::domain::audit::{ChainHead, Chained, Unchained};
@@ -275,6 +276,36 @@ impl Store for Sqlite {
 
     async fn audit_unchained(&self) -> Result<Unchained> {
         self.read(audit::unchained).await
+    }
+
+    async fn append_audits(&self, events: &[AuditEvent]) -> Result<()> {
+        let events = events.to_vec();
+        self.writer.write(move |transaction| events.iter().try_for_each(|event| audit::append(transaction, event))).await
+    }
+
+    async fn patients(&self, query: &PatientQuery) -> Result<Vec<Stored>> {
+        let query = query.clone();
+        self.read(move |connection| reads::patients(connection, &query)).await
+    }
+
+    async fn expected_discharges(&self, today: NaiveDate, days: u32) -> Result<Vec<Expected>> {
+        self.read(move |connection| reads::expected(connection, today, days)).await
+    }
+
+    async fn accuracy(&self, from: NaiveDate, to: NaiveDate) -> Result<Vec<Accuracy>> {
+        self.read(move |connection| reads::accuracy(connection, from, to)).await
+    }
+
+    async fn newest_predictions(&self, limit: u32) -> Result<Vec<Stored>> {
+        self.read(move |connection| reads::newest(connection, limit)).await
+    }
+
+    async fn row_survey(&self) -> Result<RowSurvey> {
+        self.read(reads::survey).await
+    }
+
+    async fn encounters_between(&self, first: EncounterId, last: EncounterId, limit: u32) -> Result<Vec<Encounter>> {
+        self.read(move |connection| reads::between(connection, first, last, limit)).await
     }
 }
 

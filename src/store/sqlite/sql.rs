@@ -226,6 +226,40 @@ statements! {
     REPLACE_WORDS = "UPDATE elevations SET words = ?3 WHERE id = ?1 AND words = ?2";
     REWRITE_FILE = "VACUUM";
     TRUNCATE_LOG = "PRAGMA wal_checkpoint(TRUNCATE)";
+
+    /// Who is in the hospital is found in the index of open encounters alone, and only the page is looked up.
+    PATIENTS_OPEN = format!(
+        "SELECT {}, prediction FROM {PATIENTS} WHERE eid IN (\n  \
+           SELECT eid FROM {PATIENTS} INDEXED BY {PATIENTS}_open WHERE discharged IS NULL AND instr(?1, facid) > 0\n  \
+           AND vdate >= ?2 AND vdate <= ?3 AND eid < ?4 ORDER BY eid DESC LIMIT ?5)\n\
+         ORDER BY eid DESC", names(encounter_columns()));
+    PATIENTS_DISCHARGED = format!(
+        "SELECT {}, prediction FROM {PATIENTS} WHERE discharged IS NOT NULL AND instr(?1, facid) > 0\n  \
+           AND vdate >= ?2 AND vdate <= ?3 AND eid < ?4\n\
+         ORDER BY eid DESC LIMIT ?5", names(encounter_columns()));
+    /// From the index of open encounters alone.
+    EXPECTED_DISCHARGES = format!(
+        "SELECT facid, CASE WHEN predlengthofstay IS NULL THEN -2 WHEN due < 0 THEN -1 WHEN due > ?2 THEN ?2 + 1 ELSE due END AS due,\n  \
+           count(*) AS encounters\n\
+         FROM (SELECT facid, predlengthofstay, CAST(julianday(vdate) - julianday(?1) AS INTEGER) + predlengthofstay AS due\n  \
+           FROM {PATIENTS} INDEXED BY {PATIENTS}_open WHERE discharged IS NULL AND vdate <= ?1)\n\
+         GROUP BY 1, 2 ORDER BY 1, 2");
+    ACCURACY = format!(
+        "SELECT facid, count(*) AS stays, sum(abs(lengthofstay - predictedstaydays)) AS off, sum(lengthofstay - predictedstaydays) AS longer,\n  \
+           sum(abs(lengthofstay - predictedstaydays) <= 1) AS withinday,\n  \
+           sum(lengthofstay BETWEEN predictedlow80 AND predictedhigh80) AS inside80,\n  \
+           sum(lengthofstay BETWEEN predictedlow90 AND predictedhigh90) AS inside90\n\
+         FROM {PATIENTS} WHERE predictedstaydays IS NOT NULL AND discharged >= ?1 AND discharged <= ?2\n\
+         GROUP BY facid ORDER BY facid");
+    NEWEST_PREDICTIONS = format!(
+        "SELECT {}, prediction FROM {PATIENTS} WHERE predictedstaydays IS NOT NULL ORDER BY vdate DESC, eid DESC LIMIT ?1",
+        names(nameless_columns()));
+    /// One pass over the table, counted as the rows go by: see `STAYS`. The conditions come last, in the order of the clinical table.
+    ROW_SURVEY = format!(
+        "SELECT eid, substr(vdate, 1, 4), facid, gender, {} FROM {PATIENTS} ORDER BY eid",
+        join(Feature::conditions().map(|feature| feature.spec().name)));
+    ENCOUNTERS_BETWEEN = format!(
+        "SELECT {} FROM {PATIENTS} WHERE eid >= ?1 AND eid <= ?2 ORDER BY eid LIMIT ?3", names(nameless_columns()));
 }
 
 /// An empty text stands for any caller, action or outcome.

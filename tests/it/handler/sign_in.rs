@@ -39,6 +39,10 @@ const ROWS: &[(&str, &str, &[&str], u16)] = &[
     ("GET", "/api/models", &[SCIENTIST, CMIO, MANAGER], 200),
     ("GET", "/api/models/champion", &[SCIENTIST, CMIO, MANAGER], 404),
     ("GET", "/api/audit", &[AUDITOR], 200),
+    ("GET", "/api/patients", &[MANAGER], 200),
+    ("GET", "/api/patients/{id}", &[MANAGER], 404),
+    ("GET", "/api/predictions", &[CMIO], 200),
+    ("GET", "/api/encounters", &[SCIENTIST], 200),
 ];
 const VERBS: [&str; 6] = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 

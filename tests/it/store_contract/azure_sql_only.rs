@@ -30,6 +30,7 @@ const MIGRATIONS: &[&str] = &[
     "0006-outbox",
     "0007-import-parts",
     "0008-datakeys",
+    "0009-reads",
 ];
 
 /// A session as a DBA's tool has it.
@@ -207,6 +208,7 @@ const WRITES: &[&str] = &[
     "rewrap",
     "retire",
     "names",
+    "audits",
 ];
 
 /// The writes whose fact is announced.
@@ -305,6 +307,10 @@ async fn write(store: &AzureSql, which: &str) {
             let late = Renaming { id: eid(2), from: PersonName::default(), to };
             assert!(store.replace_names(&[right, late]).await.unwrap() <= 1);
         }
+        "audits" => {
+            let seen = |id| event(Action::ReadPatients, 3).about(eid(id));
+            store.append_audits(&[seen(1), seen(2)]).await.unwrap();
+        }
         _ => store.append_audit(&event(Action::ReadAudit, 3)).await.unwrap(),
     }
 }
@@ -315,7 +321,7 @@ async fn was_done_once(store: &AzureSql, which: &str) {
     let added = match which {
         "batch" | "part batch" | "names" => 0,
         // The part's, and the import's.
-        "part end" | "outbox" => 2,
+        "part end" | "outbox" | "audits" => 2,
         _ => 1,
     };
     assert_eq!(events.len(), EVENTS + added, "{which}");

@@ -311,6 +311,30 @@ fn the_census_of_open_encounters_is_read_from_its_index() {
     assert_eq!(covered, 2, "{plan:#?}");
 }
 
+/// No read sorts or walks more than its page needs: the open encounters and the predictions have indexes, and ids are the table itself.
+#[test]
+fn pages_and_predictions_are_read_from_their_indexes() {
+    let (_folder, path) = database();
+    migrated(&path);
+    let raw = Connection::open(&path).unwrap();
+    for (name, found, sorts) in [
+        ("PATIENTS_OPEN", "COVERING INDEX PatientData_open", true),
+        ("PATIENTS_DISCHARGED", "SEARCH PatientData USING INTEGER PRIMARY KEY", false),
+        ("EXPECTED_DISCHARGES", "COVERING INDEX PatientData_open", true),
+        ("ACCURACY", "COVERING INDEX PatientData_judged (discharged", true),
+        ("NEWEST_PREDICTIONS", "USING INDEX PatientData_predicted", false),
+        ("ENCOUNTERS_BETWEEN", "SEARCH PatientData USING INTEGER PRIMARY KEY", false),
+        ("ROW_SURVEY", "SCAN PatientData", false),
+    ] {
+        let (_, text) = statements().into_iter().find(|(known, _)| *known == name).unwrap();
+        let mut statement = raw.prepare(&format!("EXPLAIN QUERY PLAN {text}")).unwrap();
+        let plan: Vec<String> = statement.query_map([], |row| row.get(3)).unwrap().map(Result::unwrap).collect();
+        let text = plan.join("\n");
+        assert!(text.contains(found), "{name}: {text}");
+        assert!(sorts || !text.contains("TEMP B-TREE"), "{name}: {text}");
+    }
+}
+
 const CHILD_DATABASE: &str = "HDAI_TEST_FULL_DISK";
 
 /// A limit on the size of files stands in for a full disk. The child meets it in the middle of an import.

@@ -103,7 +103,9 @@ pub(in crate::store_contract) mod azure_sql {
             // The driver's own words around a bulk load, which name a table of ours and its columns.
             let bulk = |text: &str| {
                 let rest = text.strip_prefix("SELECT TOP 0 * FROM #").or_else(|| text.strip_prefix("INSERT BULK #"));
-                rest.is_some_and(|rest| ["staging", "rejects", "predictions", "names"].iter().any(|table| rest.starts_with(table)))
+                rest.is_some_and(|rest| {
+                    ["staging", "rejects", "predictions", "names", "events"].iter().any(|table| rest.starts_with(table))
+                })
             };
             // What a connection begins with: a number out of the settings.
             let opening = |text: &str| text.starts_with("SET XACT_ABORT ON; SET LOCK_TIMEOUT ");
