@@ -4,7 +4,8 @@ use chrono::SecondsFormat;
 use serde_json::{Value, json};
 use warp::http::StatusCode;
 
-use super::routes::{self, Found, Operation};
+use super::auth::NoCaller;
+use super::routes::{self, Found, Operation, Route};
 use super::{ApiReply, ApiRequest, App, audit, auth, openapi, problem};
 use crate::codec::fhir::reply::{self, Refusal};
 use crate::codec::fhir::{self, Shape};
@@ -21,30 +22,95 @@ const CENSUS_DAYS: u64 = 3;
 /// Media types of a message. A body without one is taken for JSON.
 const JSON_TYPES: [&str; 4] = ["application/json", "application/fhir+json", "text/json", "application/json+fhir"];
 
-/// Answers one call.
+/// A call that its head lets in.
+pub(super) struct Entered {
+    route: &'static Route,
+    /// What stands for `{id}`.
+    id: String,
+    /// `None` where the route is open to anyone.
+    caller: Option<Caller>,
+}
+
+impl Entered {
+    /// Whether the body says something.
+    pub(super) fn takes_body(&self) -> bool {
+        self.route.method != "GET"
+    }
+
+    /// The route's path.
+    pub(super) fn path(&self) -> &'static str {
+        self.route.path
+    }
+}
+
+/// Answers one call whose body is here.
 pub(super) async fn answer(app: &App, request: &ApiRequest) -> ApiReply {
+    match enter(app, request).await {
+        Ok(entered) => carry_out(app, &entered, request).await,
+        Err(refused) => refused,
+    }
+}
+
+/// Judges a call by all but its body: is there something at its path, who calls, may they, and do they call too often?
+///
+/// # Errors
+/// The answer. A refusal by role has its audit event.
+pub(super) async fn enter(app: &App, request: &ApiRequest) -> Result<Entered, ApiReply> {
     let (route, id) = match routes::find(&request.method, &request.path) {
-        Found::Route(route, id) => (route, id),
-        Found::Method(allowed) => return problem::method_not_allowed(allowed),
+        Found::Route(route, id) => (route, id.unwrap_or_default().to_owned()),
+        Found::Method(allowed) => return Err(problem::method_not_allowed(allowed)),
         Found::Nothing => {
-            return problem::not_found("there is nothing at this path: GET /api/openapi.json lists what there is");
+            return Err(problem::not_found("there is nothing at this path: GET /api/openapi.json lists what there is"));
         }
     };
-    match route.operation {
-        Operation::Health => return health(),
-        Operation::OpenApi => return ApiReply::json(StatusCode::OK, &openapi::document()),
-        _ => {}
+    if matches!(route.operation, Operation::Health | Operation::OpenApi) {
+        return Ok(Entered { route, id, caller: None });
     }
+    let shape = shape_for_refusal(request);
     let caller = match auth::caller(app, &request.headers, route.path).await {
         Ok(caller) => caller,
-        Err(refused) => return problem::unknown_caller(shape_for_refusal(request), refused),
+        Err(NoCaller { refused, wait: None }) => return Err(problem::unknown_caller(shape, refused)),
+        Err(NoCaller { refused, wait: Some(wait) }) => return Err(problem::too_many(shape, refused.words(), wait)),
+    };
+    if let Err(wait) = auth::pace(app, &caller, route.path) {
+        return Err(problem::too_many(shape, "you call faster than this app allows: slow down", wait));
+    }
+    if let Some(action) = route.action
+        && let Err(error) = app.hospital.allow(&caller, action, (app.now)()).await
+    {
+        log(&caller, route.path, &error);
+        return Err(if is_message(route) { problem::message_error(shape, &error) } else { problem::of(&error) });
+    }
+    if is_message(route)
+        && let Some(media_type) = request.media_type()
+        && !JSON_TYPES.contains(&media_type.as_str())
+    {
+        let detail = "send the message as application/json or application/fhir+json";
+        return Err(problem::message(Shape::Blueprint, StatusCode::UNSUPPORTED_MEDIA_TYPE, Refusal::BadRequest, detail, &[]));
+    }
+    Ok(Entered { route, id, caller: Some(caller) })
+}
+
+fn is_message(route: &Route) -> bool {
+    matches!(route.operation, Operation::Admit | Operation::Discharge)
+}
+
+/// Does what a call asks for.
+pub(super) async fn carry_out(app: &App, entered: &Entered, request: &ApiRequest) -> ApiReply {
+    let Entered { route, id, caller } = entered;
+    let Some(caller) = caller else {
+        return match route.operation {
+            Operation::OpenApi => ApiReply::json(StatusCode::OK, &openapi::document()),
+            _ => health(),
+        };
     };
     match route.operation {
-        Operation::Admit | Operation::Discharge => message(app, &caller, request, route.operation).await,
-        operation => match read(app, &caller, request, operation, id.unwrap_or_default()).await {
+        Operation::Admit => admission_reply(app, caller, &request.body).await,
+        Operation::Discharge => discharge_reply(app, caller, &request.body).await,
+        operation => match read(app, caller, request, operation, id).await {
             Ok(body) => ApiReply::json(StatusCode::OK, &body),
             Err(error) => {
-                log(&caller, route.path, &error);
+                log(caller, route.path, &error);
                 problem::of(&error)
             }
         },
@@ -59,21 +125,8 @@ fn log(caller: &Caller, path: &str, error: &Error) {
     tracing::warn!(correlation = caller.correlation, path, kind = ?error.kind(), %error, "call refused");
 }
 
-async fn message(app: &App, caller: &Caller, request: &ApiRequest, operation: Operation) -> ApiReply {
-    if let Some(media_type) = request.media_type()
-        && !JSON_TYPES.contains(&media_type.as_str())
-    {
-        let detail = "send the message as application/json or application/fhir+json";
-        return problem::message(Shape::Blueprint, StatusCode::UNSUPPORTED_MEDIA_TYPE, Refusal::BadRequest, detail, &[]);
-    }
-    match operation {
-        Operation::Discharge => discharge_reply(app, caller, &request.body).await,
-        _ => admission_reply(app, caller, &request.body).await,
-    }
-}
-
 fn shape_for_refusal(request: &ApiRequest) -> Shape {
-    // A caller nobody knows does not make us parse; the media type says enough.
+    // Whoever is refused does not make us parse; the media type says enough.
     match request.media_type().as_deref() {
         Some("application/fhir+json") => Shape::FhirBundle,
         _ => Shape::Blueprint,
