@@ -139,7 +139,7 @@ async fn converse<S, B>(
             }
         })
     };
-    let socket = Socket::new(stream, limits.answer_time_max);
+    let socket = Socket::new(stream, limits.answer_time_max, stopped.clone());
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.head_time_max).max_header_size(HEAD_BYTES_MAX);
     let mut connection = pin!(builder.serve_connection(socket, called));
@@ -227,6 +227,8 @@ struct Socket {
     patience: Option<Pin<Box<Sleep>>>,
     begun: bool,
     closing: Option<Closing>,
+    /// When the server stops, nobody is heard out.
+    stopped: watch::Receiver<bool>,
 }
 
 struct Closing {
@@ -238,8 +240,8 @@ struct Closing {
 const FIRST_BYTES_MAX: usize = 23;
 
 impl Socket {
-    fn new(stream: TcpStream, answer_time_max: Duration) -> Self {
-        Self { stream: TokioIo::new(stream), answer_time_max, patience: None, begun: false, closing: None }
+    fn new(stream: TcpStream, answer_time_max: Duration, stopped: watch::Receiver<bool>) -> Self {
+        Self { stream: TokioIo::new(stream), answer_time_max, patience: None, begun: false, closing: None, stopped }
     }
 
     /// An error once the caller has not taken what was written for too long.
@@ -252,6 +254,9 @@ impl Socket {
 
     /// Reads on until the caller ends, or has had its time.
     fn poll_discard(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        if *self.stopped.borrow() {
+            return Poll::Ready(Ok(()));
+        }
         let closing = self.closing.get_or_insert_with(|| Closing { until: Box::pin(sleep(DISCARD_TIME_MAX)), discarded: 0 });
         let mut space = [0; 16 * 1024];
         while closing.discarded < DISCARDED_BYTES_MAX {
