@@ -16,6 +16,8 @@ pub enum Kind {
     NotFound,
     /// The thing named is in a state that excludes the request.
     Conflict,
+    /// The caller asked for too much in a short time; the same request may be fine later.
+    TooMany,
     /// A dependency is away; the same request may succeed later.
     Unavailable,
     /// A fault of ours.

@@ -21,6 +21,7 @@ pub mod topic;
 
 pub mod workflow;
 
+pub mod server;
 pub mod sign_in;
 
 pub mod host;

@@ -30,7 +30,7 @@ pub(super) async fn run(config: Config, args: Args, verb: Verb) -> Result<ExitCo
     let bytes_max = config.body_bytes_max as u64;
     // Whoever runs the command line is known without signing in.
     let sign_in = SignIn::new(false, None, None);
-    let app = Arc::new(App { hospital: super::open(config).await?, sign_in, now: super::now });
+    let app = Arc::new(App::new(super::open(config).await?, sign_in, super::now));
     let mut all_done = true;
     for file in &args.files {
         let unreadable =

@@ -21,7 +21,8 @@ pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
     let port = config.port.unwrap_or(args.port);
     // The port opens only once the record is usable: an accepting socket is the host's only sign of readiness.
     let hospital = super::open(config).await?;
-    let app = Arc::new(App { sign_in: SignIn::open(&hospital.config)?, hospital, now: super::now });
+    let sign_in = SignIn::open(&hospital.config)?;
+    let app = Arc::new(App::new(hospital, sign_in, super::now));
     if std::env::var(host::LIFELINE).is_ok_and(|lifeline| lifeline == "stdin") {
         exit_with_the_host();
     }

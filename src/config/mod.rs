@@ -8,11 +8,13 @@ use std::time::Duration;
 use crate::domain::alert::AlertRules;
 use crate::error::{Error, Result};
 
+mod edge;
 mod private_file;
 mod settings;
 mod sign_in;
 mod topic;
 
+pub use self::edge::EdgeSettings;
 pub use self::private_file::{make_key_file, read_key_file};
 pub use self::settings::{HOST_SETTINGS, SETTINGS, Setting, sample_settings, settings_table};
 pub use self::sign_in::{Development, EntraSettings, SignInSettings};
@@ -82,6 +84,10 @@ pub struct Config {
     pub unassigned: Unassigned,
     /// Longest time of an elevation (break-glass), in minutes.
     pub break_glass_minutes_max: u32,
+    /// What callers may ask of the HTTP edge.
+    pub edge: EdgeSettings,
+    /// Actions refused to one caller within ten minutes before further ones are only counted; 0 for never.
+    pub refusals_max: u32,
     /// Log filter.
     pub log: String,
 }
@@ -227,6 +233,12 @@ impl Config {
         let platform = flag("WEBSITE_AUTH_ENABLED")?;
         let in_azure = AZURE_MARKS.iter().any(|mark| lookup(mark).is_some());
         let entra = sign_in::entra(&text, in_azure)?;
+        // Whoever the platform lets in is only known by object and tenant: one tenant must be ours.
+        if platform && entra.is_none() {
+            return Err(Error::invalid(
+                "the setting HDAI_ENTRA_TENANT_ID must name the tenant whose people the platform's authentication lets in",
+            ));
+        }
         let body_bytes_max = match size("HDAI_BODY_BYTES_MAX")? {
             most @ 0..=BODY_BYTES_MOST => most,
             _ => return Err(Error::invalid(format!("the setting HDAI_BODY_BYTES_MAX must be at most {BODY_BYTES_MOST}"))),
@@ -235,6 +247,9 @@ impl Config {
         if import_part_bytes < PART_BYTES_LEAST {
             return Err(Error::invalid(format!("the setting HDAI_IMPORT_PART_BYTES must be at least {PART_BYTES_LEAST}")));
         }
+        let trigger_bytes_max = size("HDAI_TRIGGER_BYTES_MAX")?;
+        let refusals_max = u32::try_from(number("HDAI_REFUSALS_MAX")?)
+            .map_err(|_| Error::invalid(format!("the setting HDAI_REFUSALS_MAX must be at most {}", u32::MAX)))?;
         let account_url = text("HDAI_BLOB_ACCOUNT_URL")?.trim().trim_end_matches('/').to_ascii_lowercase();
         let blob = blob_settings(&text, &account_url)?;
         let sql = sql_settings(&text, &number)?;
@@ -249,7 +264,7 @@ impl Config {
             import_part_bytes,
             body_bytes_max,
             body_time_max: Duration::from_secs(number("HDAI_BODY_SECONDS_MAX")?.max(1)),
-            trigger_bytes_max: size("HDAI_TRIGGER_BYTES_MAX")?,
+            trigger_bytes_max,
             call_seconds_max: number("HDAI_CALL_SECONDS_MAX")?.max(1),
             training_seed: number("HDAI_TRAINING_SEED")?,
             cell_min: number("HDAI_CELL_MIN")?,
@@ -268,6 +283,8 @@ impl Config {
                 minutes @ 1..=1440 => minutes as u32,
                 _ => return Err(Error::invalid("the setting HDAI_BREAK_GLASS_MINUTES_MAX must be from 1 to 1440")),
             },
+            edge: edge::read(&number, body_bytes_max.max(trigger_bytes_max))?,
+            refusals_max,
             log: text("HDAI_LOG")?,
         })
     }

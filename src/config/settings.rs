@@ -174,6 +174,43 @@ pub const SETTINGS: &[Setting] = &[
         "10000",
         "Encounters without names that one caller reads on one instance within ten minutes before an alert is logged; 0 for never.",
     ),
+    setting(
+        "HDAI_BODIES_BYTES_MAX",
+        "268435456",
+        "Most bytes of bodies under way at once in one instance: of the API's calls, and as many of the triggers'. What is more is answered 503.",
+    ),
+    setting(
+        "HDAI_CONNECTIONS_MAX",
+        "768",
+        "Most connections at once; below the process's limit of open files. When one more comes, the one that waits longest for a call ends.",
+    ),
+    setting(
+        "HDAI_HEAD_SECONDS_MAX",
+        "90",
+        "Longest wait for the whole head of the next call on a connection, in seconds; above the minute that the Functions host keeps an idle one.",
+    ),
+    setting(
+        "HDAI_ANSWER_SECONDS_MAX",
+        "120",
+        "Longest wait until a caller has taken an answer, in seconds; then its connection ends.",
+    ),
+    setting(
+        "HDAI_FAILURES_MAX",
+        "60",
+        "Failed sign-ins of one origin in a minute, after which its further ones are answered 429. Whoever signs in well is never refused.",
+    ),
+    setting(
+        "HDAI_REFUSALS_MAX",
+        "30",
+        "Actions refused to one caller on one instance within ten minutes, after which further ones are answered 429 and told in the trail as \
+         a sum; 0 for never.",
+    ),
+    setting(
+        "HDAI_CALLER_RATE",
+        "100",
+        "Calls a second that one caller may make on one instance in the long run; 0 for any number.",
+    ),
+    setting("HDAI_CALLER_BURST", "1000", "Calls that one caller may make on one instance at once, before that rate counts."),
     setting("HDAI_LOG", "info", "Log filter, as tracing's EnvFilter reads it, for example `info,health_data_ai=debug`."),
 ];
 

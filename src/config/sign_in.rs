@@ -185,6 +185,7 @@ mod tests {
         for (vars, named) in [
             (&[TENANT][..], "HDAI_ENTRA_AUDIENCES"),
             (&[AUDIENCES], "HDAI_ENTRA_TENANT_ID"),
+            (&[("WEBSITE_AUTH_ENABLED", "true")], "HDAI_ENTRA_TENANT_ID"),
             (&[("HDAI_ENTRA_TENANT_ID", "common"), AUDIENCES], "HDAI_ENTRA_TENANT_ID"),
             (&[("HDAI_ENTRA_TENANT_ID", "hospital.onmicrosoft.com"), AUDIENCES], "HDAI_ENTRA_TENANT_ID"),
             (&[TENANT, AUDIENCES, keys("http://login.example/keys")], "HDAI_ENTRA_KEYS_URL"),
@@ -203,9 +204,11 @@ mod tests {
     #[test]
     fn the_development_issuer_is_refused_by_everything_that_speaks_of_azure() {
         assert_eq!(with(&[]).unwrap().development, Development::Allowed);
-        for mark in super::super::AZURE_MARKS.into_iter().chain(IDENTITY_MARKS).chain(["WEBSITE_AUTH_ENABLED"]) {
+        for mark in super::super::AZURE_MARKS.into_iter().chain(IDENTITY_MARKS) {
             assert_eq!(with(&[(mark, "true")]).unwrap().development, Development::Refused(mark));
         }
+        let platform = [("WEBSITE_AUTH_ENABLED", "true"), TENANT, AUDIENCES];
+        assert_eq!(with(&platform).unwrap().development, Development::Refused("WEBSITE_AUTH_ENABLED"));
         let sql = |text| with(&[("HDAI_SQL_CONNECTION", text)]).unwrap().development;
         for elsewhere in [
             "Server=tcp:h.database.windows.net,1433;Database=d;Authentication=Active Directory Default",

@@ -2,10 +2,12 @@
 //! It does not know how a function is called.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use futures_util::StreamExt;
 use futures_util::stream::BoxStream;
+use hyper_util::service::TowerToHyperService;
 use serde_json::{Map, Value, json};
 use warp::http::{HeaderMap, Method, StatusCode, Uri, header};
 use warp::reply::Response;
@@ -18,9 +20,17 @@ use super::routes::Template;
 use super::{HOST_VERSION, Host, blob_trigger, event_grid, keys, timer};
 use crate::codec::envelope::delivery::{self, QueueMessage};
 use crate::error::{Error, Result};
+use crate::server::{self, Limits};
 
 /// The longest body of an administration or webhook request: Event Grid sends at most 1 MiB.
 const CONTROL_BYTES_MAX: usize = 2 * 1024 * 1024;
+
+/// How long such a body may take.
+const CONTROL_TIME_MAX: Duration = Duration::from_secs(60);
+
+/// What a caller may ask of the front; Kestrel, the real host's, gives an idle connection 130 seconds, too.
+const LIMITS: Limits =
+    Limits { connections_max: 768, head_time_max: Duration::from_secs(130), answer_time_max: Duration::from_secs(120) };
 
 /// A request as it came in.
 pub(crate) struct Request {
@@ -61,8 +71,12 @@ impl Request {
         key.is_some_and(|key| keys::is_one_of(&key, accepted))
     }
 
-    /// The body, if it is no longer than a control message may be.
+    /// The body, if it is no longer than a control message may be and comes in time.
     pub(crate) async fn control_body(&mut self) -> Option<Vec<u8>> {
+        tokio::time::timeout(CONTROL_TIME_MAX, self.whole_body()).await.ok().flatten()
+    }
+
+    async fn whole_body(&mut self) -> Option<Vec<u8>> {
         let mut whole = Vec::new();
         while let Some(chunk) = self.body.0.next().await {
             whole.extend_from_slice(&chunk.ok()?);
@@ -108,7 +122,8 @@ pub(crate) async fn serve(host: Arc<Host>, listener: tokio::net::TcpListener) {
             async move { dispatch(&host, Request { method, path: path.as_str().to_owned(), query, headers, body }).await }
         },
     );
-    warp::serve(all).incoming(listener).graceful(async move { stopped(&mut shutdown).await }).run().await;
+    let service = TowerToHyperService::new(warp::service(all));
+    server::serve(listener, LIMITS, service, async move { stopped(&mut shutdown).await }).await;
 }
 
 fn boxed<S, B>(body: S) -> Body
@@ -276,7 +291,9 @@ fn is_local(headers: &HeaderMap) -> bool {
     let loopback = |uri: &Uri| matches!(uri.host(), Some("127.0.0.1" | "localhost" | "[::1]"));
     let is_loopback = |text: &str| text.parse::<Uri>().is_ok_and(|uri| loopback(&uri));
     let text = |name: header::HeaderName| headers.get(name).map(|value| value.to_str().unwrap_or("?"));
-    let host_ok = text(header::HOST).is_none_or(|host| is_loopback(&format!("http://{host}/")));
+    // Of two hosts another reader may take the other one.
+    let one_host = headers.get_all(header::HOST).iter().count() <= 1;
+    let host_ok = one_host && text(header::HOST).is_none_or(|host| is_loopback(&format!("http://{host}/")));
     let origin_ok = text(header::ORIGIN).is_none_or(is_loopback);
     let site_ok = headers.get("sec-fetch-site").is_none_or(|site| site != "cross-site");
     host_ok && origin_ok && site_ok

@@ -4,8 +4,9 @@ use chrono::SecondsFormat;
 use serde_json::{Value, json};
 use warp::http::StatusCode;
 
+use super::auth::NoCaller;
 use super::guard::guarded;
-use super::routes::{self, Found, Operation};
+use super::routes::{self, Found, Operation, Route};
 use super::{ApiReply, ApiRequest, App, access, audit, auth, openapi, problem, reads};
 use crate::codec::fhir::reply::{self, Refusal};
 use crate::codec::fhir::{self, Shape};
@@ -20,38 +21,101 @@ const CENSUS_DAYS: u64 = 3;
 /// Media types of a message. A body without one is taken for JSON.
 const JSON_TYPES: [&str; 4] = ["application/json", "application/fhir+json", "text/json", "application/json+fhir"];
 
-/// Answers one call.
-pub(super) async fn answer(app: &App, request: &ApiRequest) -> ApiReply {
-    guarded(routed(app, request)).await
+/// A call that its head lets in.
+pub(super) struct Entered {
+    route: &'static Route,
+    /// What stands for `{id}`.
+    id: String,
+    /// `None` where the route is open to anyone.
+    caller: Option<Caller>,
 }
 
-async fn routed(app: &App, request: &ApiRequest) -> ApiReply {
+impl Entered {
+    /// Whether the body says something.
+    pub(super) fn takes_body(&self) -> bool {
+        self.route.method != "GET"
+    }
+
+    /// The route's path.
+    pub(super) fn path(&self) -> &'static str {
+        self.route.path
+    }
+}
+
+/// Answers one call whose body is here.
+pub(super) async fn answer(app: &App, request: &ApiRequest) -> ApiReply {
+    guarded(async {
+        match enter(app, request).await {
+            Ok(entered) => carry_out(app, &entered, request).await,
+            Err(refused) => refused,
+        }
+    })
+    .await
+}
+
+/// Judges a call by all but its body: is there something at its path, who calls, may they, and do they call too often?
+///
+/// # Errors
+/// The answer. A refusal by role has its audit event.
+pub(super) async fn enter(app: &App, request: &ApiRequest) -> Result<Entered, ApiReply> {
     let (route, id) = match routes::find(&request.method, &request.path) {
-        Found::Route(route, id) => (route, id),
-        Found::Method(allowed) => return problem::method_not_allowed(&allowed),
+        Found::Route(route, id) => (route, id.unwrap_or_default().to_owned()),
+        Found::Method(allowed) => return Err(problem::method_not_allowed(&allowed)),
         Found::Nothing => {
-            return problem::not_found("there is nothing at this path: GET /api/openapi.json lists what there is");
+            return Err(problem::not_found("there is nothing at this path: GET /api/openapi.json lists what there is"));
         }
     };
-    match route.operation {
-        Operation::Health => return health(),
-        Operation::OpenApi => return ApiReply::json(StatusCode::OK, &openapi::document()),
-        _ => {}
+    if matches!(route.operation, Operation::Health | Operation::OpenApi) {
+        return Ok(Entered { route, id, caller: None });
     }
+    let shape = shape_for_refusal(request);
     let caller = match auth::caller(app, &request.headers, route.path).await {
         Ok(caller) => caller,
-        Err(refused) => return problem::unknown_caller(shape_for_refusal(request), refused),
+        Err(NoCaller { refused, wait: None }) => return Err(problem::unknown_caller(shape, refused)),
+        Err(NoCaller { refused, wait: Some(wait) }) => return Err(problem::too_many(shape, refused.words(), wait)),
     };
+    if let Err(wait) = auth::pace(app, &caller, route.path) {
+        return Err(problem::too_many(shape, "you call faster than this app allows: slow down", wait));
+    }
     let caller = match app.hospital.elevated(caller, (app.now)()).await {
         Ok(caller) => caller,
         Err(error) => {
             tracing::warn!(path = route.path, %error, "nobody can tell what the caller may reach");
-            return problem::message_error(shape_for_refusal(request), &error);
+            return Err(problem::message_error(shape, &error));
         }
     };
-    let id = id.unwrap_or_default();
+    if let Some(action) = route.action
+        && let Err(error) = app.hospital.allow(&caller, action, (app.now)()).await
+    {
+        log(&caller, route.path, &error);
+        return Err(if is_message(route) { problem::message_error(shape, &error) } else { problem::of(&error) });
+    }
+    if is_message(route)
+        && let Some(media_type) = request.media_type()
+        && !JSON_TYPES.contains(&media_type.as_str())
+    {
+        let detail = "send the message as application/json or application/fhir+json";
+        return Err(problem::message(Shape::Blueprint, StatusCode::UNSUPPORTED_MEDIA_TYPE, Refusal::BadRequest, detail, &[]));
+    }
+    Ok(Entered { route, id, caller: Some(caller) })
+}
+
+fn is_message(route: &Route) -> bool {
+    matches!(route.operation, Operation::Admit | Operation::Discharge)
+}
+
+/// Does what a call asks for.
+pub(super) async fn carry_out(app: &App, entered: &Entered, request: &ApiRequest) -> ApiReply {
+    let Entered { route, id, caller } = entered;
+    let Some(caller) = caller else {
+        return match route.operation {
+            Operation::OpenApi => ApiReply::json(StatusCode::OK, &openapi::document()),
+            _ => health(),
+        };
+    };
     let answered = match route.operation {
-        Operation::Admit | Operation::Discharge => return message(app, &caller, request, route.operation).await,
+        Operation::Admit => return admission_reply(app, caller, &request.body).await,
+        Operation::Discharge => return discharge_reply(app, caller, &request.body).await,
         Operation::Me
         | Operation::Assignments
         | Operation::Assign
@@ -59,14 +123,14 @@ async fn routed(app: &App, request: &ApiRequest) -> ApiReply {
         | Operation::BreakGlass
         | Operation::EndBreakGlass
         | Operation::Elevations
-        | Operation::Elevation => access::answer(app, &caller, request, route.operation, id).await,
+        | Operation::Elevation => access::answer(app, caller, request, route.operation, id).await,
         Operation::Patients | Operation::Patient | Operation::Predictions | Operation::Rows => {
-            reads::answer(app, &caller, request, route.operation, id).await
+            reads::answer(app, caller, request, route.operation, id).await
         }
-        operation => read(app, &caller, request, operation, id).await.map(|body| ApiReply::json(StatusCode::OK, &body)),
+        operation => read(app, caller, request, operation, id).await.map(|body| ApiReply::json(StatusCode::OK, &body)),
     };
     answered.unwrap_or_else(|error| {
-        log(&caller, route.path, &error);
+        log(caller, route.path, &error);
         if reads::answers_fhir(route.operation) && reads::wants_fhir(request) {
             problem::message_error(Shape::FhirBundle, &error)
         } else {
@@ -83,21 +147,8 @@ fn log(caller: &Caller, path: &str, error: &Error) {
     tracing::warn!(correlation = caller.correlation, path, kind = ?error.kind(), %error, "call refused");
 }
 
-async fn message(app: &App, caller: &Caller, request: &ApiRequest, operation: Operation) -> ApiReply {
-    if let Some(media_type) = request.media_type()
-        && !JSON_TYPES.contains(&media_type.as_str())
-    {
-        let detail = "send the message as application/json or application/fhir+json";
-        return problem::message(Shape::Blueprint, StatusCode::UNSUPPORTED_MEDIA_TYPE, Refusal::BadRequest, detail, &[]);
-    }
-    match operation {
-        Operation::Discharge => discharge_reply(app, caller, &request.body).await,
-        _ => admission_reply(app, caller, &request.body).await,
-    }
-}
-
 fn shape_for_refusal(request: &ApiRequest) -> Shape {
-    // A caller nobody knows does not make us parse; the media type says enough.
+    // Whoever is refused does not make us parse; the media type says enough.
     match request.media_type().as_deref() {
         Some("application/fhir+json") => Shape::FhirBundle,
         _ => Shape::Blueprint,

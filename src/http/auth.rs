@@ -1,7 +1,7 @@
 //! Who calls: the headers that say so, and what is told of a call without a caller. `sign_in` judges them.
 
 use std::net::{IpAddr, SocketAddr};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use warp::http::HeaderMap;
 use warp::http::header::AUTHORIZATION;
@@ -11,6 +11,8 @@ use crate::domain::Caller;
 use crate::sign_in::{Presented, Refused, Told};
 
 const PRINCIPAL: &str = "x-ms-client-principal";
+const PRINCIPAL_ID: &str = "x-ms-client-principal-id";
+const PRINCIPAL_PROVIDER: &str = "x-ms-client-principal-idp";
 const FORWARDED_FOR: &str = "x-forwarded-for";
 const INVOCATION: &str = "x-azure-functions-invocationid";
 /// Longest correlation that is read.
@@ -35,39 +37,82 @@ fn origin(headers: &HeaderMap) -> String {
     address.map(|address| address.to_string()).unwrap_or_default()
 }
 
+/// A call that has no caller.
+pub(super) struct NoCaller {
+    /// Why.
+    pub(super) refused: Refused,
+    /// How long its origin, which failed too often, is only glanced at.
+    pub(super) wait: Option<Duration>,
+}
+
 /// The caller of an API call at `path`, a route's.
 ///
 /// # Errors
 /// Why it has none. It is told to operators here.
-pub(super) async fn caller(app: &App, headers: &HeaderMap, path: &'static str) -> Result<Caller, Refused> {
+pub(super) async fn caller(app: &App, headers: &HeaderMap, path: &'static str) -> Result<Caller, NoCaller> {
+    let all = |name: &str| headers.get_all(name).iter().map(|value| value.as_bytes()).collect();
     let presented = Presented {
-        authorizations: headers.get_all(AUTHORIZATION).iter().map(|value| value.as_bytes()).collect(),
-        principals: headers.get_all(PRINCIPAL).iter().map(|value| value.as_bytes()).collect(),
+        authorizations: all(AUTHORIZATION.as_str()),
+        principals: all(PRINCIPAL),
+        principal_ids: all(PRINCIPAL_ID),
+        principal_providers: all(PRINCIPAL_PROVIDER),
     };
     let correlation = correlation(headers);
-    let caller = app.sign_in.caller(&presented, correlation.clone(), (app.now)()).await;
-    match caller {
-        // Elsewhere no front end has put it there.
-        Ok(caller) if app.hospital.config.in_azure => Ok(Caller { origin: origin(headers), ..caller }),
-        Ok(caller) => Ok(caller),
-        Err(refused) => {
-            tell(app, refused, &correlation, path);
-            Err(refused)
+    // Elsewhere no front end has put it there, and every call is this machine's.
+    let origin = if app.hospital.config.in_azure { origin(headers) } else { String::new() };
+    let (at, now) = (Instant::now(), (app.now)());
+    let wait = app.sign_in.failures().glanced_at(&origin, at);
+    let glance = if wait.is_some() { app.sign_in.glance(&presented, now) } else { Ok(()) };
+    let caller = match glance {
+        Ok(()) => app.sign_in.caller(&presented, correlation.clone(), now).await,
+        Err(refused) => Err(refused),
+    };
+    caller.map(|caller| Caller { origin: origin.clone(), ..caller }).map_err(|refused| {
+        tell(app, refused, &origin, &correlation, path, at);
+        // That the issuer is away is not the origin's failure.
+        NoCaller { refused, wait: wait.filter(|_| refused != Refused::KeysAway) }
+    })
+}
+
+/// An event that an alert rule can match. A flood of failures of one reason becomes one line, and one more that sums it up.
+fn tell(app: &App, refused: Refused, origin: &str, correlation: &str, path: &str, at: Instant) {
+    let (told, before) = app.sign_in.failures().note(refused, origin, at);
+    if let Some(failed) = before {
+        tell_sum(refused, failed);
+    }
+    let reason = refused.name();
+    match told {
+        Told::Each => tracing::warn!(event = "auth.failed", reason, origin, correlation, path, "call without a caller"),
+        Told::Flood => {
+            tracing::warn!(event = "auth.flood", reason, origin, "more calls without a caller come than are told one by one");
         }
+        Told::Nothing => {}
     }
 }
 
-/// An event that an alert rule can match. A flood of failures becomes one line, and one more that sums it up.
-fn tell(app: &App, refused: Refused, correlation: &str, path: &str) {
-    let (told, before) = app.sign_in.failures().note(Instant::now());
-    if let Some(failed) = before {
-        tracing::warn!(event = "auth.flood", failed, "so many calls without a caller came in the minute before the last lull");
+fn tell_sum(refused: Refused, failed: u64) {
+    tracing::warn!(event = "auth.flood", reason = refused.name(), failed, "so many calls without a caller came within a minute");
+}
+
+/// Sums up the floods that are over.
+pub(super) fn tell_sums(app: &App) {
+    for (refused, failed) in app.sign_in.failures().sums(Instant::now()) {
+        tell_sum(refused, failed);
     }
-    match told {
-        Told::Each => tracing::warn!(event = "auth.failed", reason = refused.name(), correlation, path, "call without a caller"),
-        Told::Flood => tracing::warn!(event = "auth.flood", "more calls without a caller come than are told one by one"),
-        Told::Nothing => {}
-    }
+}
+
+/// Takes a call from what the caller may make.
+///
+/// # Errors
+/// How long to wait before the next one.
+pub(super) fn pace(app: &App, caller: &Caller, path: &'static str) -> Result<(), Duration> {
+    app.pace.take(caller, Instant::now()).map_err(|too_fast| {
+        if too_fast.tell {
+            let Caller { id, correlation, origin, .. } = caller;
+            tracing::warn!(event = "caller.too_fast", caller = id, origin, correlation, path, "calls beyond HDAI_CALLER_RATE");
+        }
+        too_fast.wait
+    })
 }
 
 #[cfg(test)]

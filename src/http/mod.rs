@@ -5,8 +5,10 @@ mod access;
 mod api;
 mod audit;
 mod auth;
+mod body;
 mod guard;
 mod openapi;
+mod pace;
 mod patients;
 mod predictions;
 mod problem;
@@ -24,20 +26,30 @@ pub use routes::{Operation, ROUTES, Route};
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::Arc;
+use std::time::Duration;
 
-use bytes::{Buf, Bytes, BytesMut};
+use bytes::{Buf, Bytes};
 use chrono::{DateTime, Utc};
-use futures_util::{Stream, TryStreamExt};
+use futures_util::Stream;
+use hyper::body::Incoming;
+use hyper::service::{Service as _, service_fn};
+use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket};
-use warp::http::header::STRICT_TRANSPORT_SECURITY;
-use warp::http::{HeaderMap, HeaderValue, Method, StatusCode};
+use warp::http::header::{HOST, STRICT_TRANSPORT_SECURITY};
+use warp::http::{HeaderMap, HeaderValue, Method, Request, Version};
+use warp::reply::Response;
 use warp::{Filter, Reply};
 
 use crate::error::{Error, Kind, Result};
+use crate::server::{self, Limits};
 use crate::sign_in::SignIn;
 use crate::workflow::Hospital;
 
-/// What the edge works with: the hospital, who may sign in, and the clock.
+use self::body::Budget;
+use self::pace::Pace;
+use self::request::GUARDS;
+
+/// What the edge works with: the hospital, who may sign in, the clock, and what callers have used up of its limits.
 pub struct App {
     /// The verbs' world.
     pub hospital: Hospital,
@@ -45,6 +57,20 @@ pub struct App {
     pub sign_in: SignIn,
     /// Reads the clock; verbs get the time as a value.
     pub now: fn() -> DateTime<Utc>,
+    pace: Pace,
+    /// Of the API's calls and of the triggers': neither can take the other's.
+    bodies: Budget,
+    trigger_bodies: Budget,
+}
+
+impl App {
+    /// The edge of `hospital`.
+    pub fn new(hospital: Hospital, sign_in: SignIn, now: fn() -> DateTime<Utc>) -> Self {
+        let edge = hospital.config.edge;
+        let budget = || Budget::of(edge.bodies_bytes_max);
+        let pace = Pace::new(edge.caller_rate, edge.caller_burst);
+        Self { hospital, sign_in, now, pace, bodies: budget(), trigger_bodies: budget() }
+    }
 }
 
 /// Connections that may wait to be accepted.
@@ -66,9 +92,50 @@ pub async fn listen(port: u16) -> Result<(TcpListener, SocketAddr)> {
     Ok((listener, address))
 }
 
+/// Longest work on a call of the API: the platform's front end gives up after 230 seconds.
+const API_TIME_MAX: Duration = Duration::from_secs(200);
+/// Between two looks at what is to be summed up.
+const SUMS_EVERY: Duration = Duration::from_secs(15);
+
 /// Serves until the process ends. The Functions host stops it with SIGKILL; nothing waits for a shutdown.
 pub async fn serve(app: Arc<App>, listener: TcpListener) {
-    warp::serve(routes(app)).incoming(listener).run().await;
+    let edge = app.hospital.config.edge;
+    let limits =
+        Limits { connections_max: edge.connections_max, head_time_max: edge.head_time_max, answer_time_max: edge.answer_time_max };
+    tokio::spawn(sum_up(Arc::clone(&app)));
+    let behind_tls = app.hospital.config.in_azure;
+    let inner = TowerToHyperService::new(warp::service(routes(app)));
+    let service = service_fn(move |request: Request<Incoming>| {
+        let inner = inner.clone();
+        async move {
+            match improper(&request) {
+                Some(why) => Ok(guarded(problem::improper(why).into_response(), behind_tls)),
+                None => inner.call(request).await,
+            }
+        }
+    });
+    server::serve(listener, limits, service, std::future::pending()).await;
+}
+
+/// Tells, when a flood is over, how large it was, even if nobody ever calls again.
+async fn sum_up(app: Arc<App>) {
+    loop {
+        tokio::time::sleep(SUMS_EVERY).await;
+        auth::tell_sums(&app);
+        // What fails was logged there.
+        let _ = app.hospital.tell_refusals((app.now)()).await;
+    }
+}
+
+/// What two readers of one call could take for two different calls.
+fn improper<B>(request: &Request<B>) -> Option<&'static str> {
+    let hosts = request.headers().get_all(HOST).iter().count();
+    match () {
+        () if request.uri().authority().is_some() => Some("name the path alone, and the host in its header"),
+        () if hosts > 1 => Some("name one host"),
+        () if hosts == 0 && request.version() == Version::HTTP_11 => Some("name the host"),
+        () => None,
+    }
 }
 
 /// Every route of the handler.
@@ -87,14 +154,7 @@ pub fn routes(app: Arc<App>) -> impl Filter<Extract = (impl Reply,), Error = std
         .and(warp::body::stream())
         .and(with_app.clone())
         .then(|function: String, headers: HeaderMap, body, app: Arc<App>| async move {
-            if !is_from_a_host(&headers) {
-                return problem::of(&Error::new(Kind::Forbidden, "only the Functions host on this machine calls a trigger"))
-                    .into_response();
-            }
-            match read_body(body, app.hospital.config.trigger_bytes_max).await {
-                Ok(body) => trigger::answer(&app, &function, &headers, &body).await.into_response(),
-                Err(refused) => problem::body_refused(refused).into_response(),
-            }
+            trigger_call(&app, &function, &headers, body).await.into_response()
         })
         .boxed();
 
@@ -106,27 +166,78 @@ pub fn routes(app: Arc<App>) -> impl Filter<Extract = (impl Reply,), Error = std
         .and(warp::body::stream())
         .and(with_app)
         .then(|path: warp::path::FullPath, method: Method, query: String, headers: HeaderMap, body, app: Arc<App>| async move {
-            let config = &app.hospital.config;
-            let read = tokio::time::timeout(config.body_time_max, read_body(body, config.body_bytes_max)).await;
-            let reply = match read.unwrap_or(Err(BodyRefused::TooSlow)) {
-                Err(refused) => problem::body_refused(refused),
-                Ok(body) => {
-                    let request = ApiRequest { method, path: path.as_str().to_owned(), query, headers, body };
-                    api::answer(&app, &request).await
-                }
-            };
-            reply.into_response()
+            let request = ApiRequest { method, path: path.as_str().to_owned(), query, headers, body: Bytes::new() };
+            guard::guarded(api_call(&app, request, body)).await.into_response()
         })
         .boxed();
 
     let behind_tls = app.hospital.config.in_azure;
-    ready.or(api).unify().or(trigger).unify().recover(not_found).unify().map(move |mut response: warp::reply::Response| {
-        // In Azure the platform ends TLS in front of us; on this machine there is none to promise.
-        if behind_tls {
-            response.headers_mut().insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+    let all = ready.or(api).unify().or(trigger).unify().recover(not_found).unify();
+    all.map(move |response: Response| guarded(response, behind_tls))
+}
+
+/// Adds what every answer says, whoever gives it.
+fn guarded(mut response: Response, behind_tls: bool) -> Response {
+    let headers = response.headers_mut();
+    for (name, value) in GUARDS {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+    // In Azure the platform ends TLS in front of us; on this machine there is none to promise.
+    if behind_tls {
+        headers.insert(STRICT_TRANSPORT_SECURITY, HeaderValue::from_static("max-age=31536000"));
+    }
+    response
+}
+
+/// A call of the API: the body is read once its head has let it in.
+async fn api_call<B: Buf>(
+    app: &App,
+    mut request: ApiRequest,
+    body: impl Stream<Item = std::result::Result<B, warp::Error>>,
+) -> ApiReply {
+    // What comes unread makes the connection useless for another call.
+    let unread = |reply: ApiReply, request: &ApiRequest| match body::is_coming(&request.headers) {
+        true => reply.with("connection", "close"),
+        false => reply,
+    };
+    let entered = match api::enter(app, &request).await {
+        Ok(entered) => entered,
+        Err(refused) => return unread(refused, &request),
+    };
+    let config = &app.hospital.config;
+    let mut held = None;
+    if entered.takes_body() {
+        match app.bodies.read(&request.headers, body, config.body_bytes_max, config.body_time_max).await {
+            Ok(read) => request.body = held.insert(read).bytes.clone(),
+            Err(refused) => return problem::body_refused(refused),
         }
-        response
-    })
+    }
+    let reply = tokio::time::timeout(API_TIME_MAX, api::carry_out(app, &entered, &request)).await.unwrap_or_else(|_| {
+        tracing::error!(path = entered.path(), "a call took longer than any caller waits");
+        problem::of(&Error::unavailable("the call took too long"))
+    });
+    if held.is_some() { reply } else { unread(reply, &request) }
+}
+
+/// A call of the Functions host.
+async fn trigger_call<B: Buf>(
+    app: &App,
+    function: &str,
+    headers: &HeaderMap,
+    body: impl Stream<Item = std::result::Result<B, warp::Error>>,
+) -> ApiReply {
+    let unread = |reply: ApiReply| if body::is_coming(headers) { reply.with("connection", "close") } else { reply };
+    if !is_from_a_host(headers) {
+        return unread(problem::of(&Error::new(Kind::Forbidden, "only the Functions host on this machine calls a trigger")));
+    }
+    if !trigger::is_one(function) {
+        return unread(problem::not_found("there is no such function: compare the folder names with this binary's version"));
+    }
+    let config = &app.hospital.config;
+    match app.trigger_bodies.read(headers, body, config.trigger_bytes_max, config.body_time_max).await {
+        Ok(held) => trigger::answer(app, function, headers, &held.bytes).await,
+        Err(refused) => problem::body_refused(refused),
+    }
 }
 
 /// Whether a trigger's call may be a Functions host's: it names the loopback, and no web page sent it. A page in a browser of this machine
@@ -137,66 +248,19 @@ fn is_from_a_host(headers: &HeaderMap) -> bool {
     host && !headers.contains_key("origin") && !headers.contains_key("sec-fetch-site")
 }
 
-async fn not_found(_: warp::Rejection) -> std::result::Result<warp::reply::Response, std::convert::Infallible> {
+async fn not_found(_: warp::Rejection) -> std::result::Result<Response, std::convert::Infallible> {
     Ok(problem::not_found("there is nothing at this path: GET /api/openapi.json lists what there is").into_response())
 }
 
-/// Why a body was not read.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(crate) enum BodyRefused {
-    /// Larger than the limit, in bytes.
-    TooLarge(usize),
-    /// Not all of it came in time.
-    TooSlow,
-    /// The connection broke.
-    Broken,
-}
-
-/// How much of a body that is too large is read on, in bytes: a caller that is still writing does not see the answer.
-const DRAINED_BYTES_MAX: usize = 64 * 1024 * 1024;
-
-/// Reads a body, counting: the Functions host sends chunked bodies without a `Content-Length`.
-async fn read_body<B: Buf>(
-    body: impl Stream<Item = std::result::Result<B, warp::Error>>,
-    bytes_max: usize,
-) -> std::result::Result<Bytes, BodyRefused> {
-    let mut body = std::pin::pin!(body);
-    let mut bytes = BytesMut::new();
-    let mut drained = 0;
-    while let Some(chunk) = body.try_next().await.map_err(|_| BodyRefused::Broken)? {
-        if drained > 0 || bytes.len() + chunk.remaining() > bytes_max {
-            bytes = BytesMut::new();
-            drained += chunk.remaining();
-            if drained > DRAINED_BYTES_MAX {
-                return Err(BodyRefused::TooLarge(bytes_max));
-            }
-            continue;
-        }
-        bytes.reserve(chunk.remaining());
-        let mut chunk = chunk;
-        while chunk.has_remaining() {
-            let piece = chunk.chunk();
-            bytes.extend_from_slice(piece);
-            let length = piece.len();
-            chunk.advance(length);
-        }
-    }
-    if drained > 0 { Err(BodyRefused::TooLarge(bytes_max)) } else { Ok(bytes.freeze()) }
-}
-
 impl Reply for ApiReply {
-    fn into_response(self) -> warp::reply::Response {
-        let mut response = warp::reply::Response::new(self.body.into());
+    fn into_response(self) -> Response {
+        let mut response = Response::new(self.body.into());
         *response.status_mut() = self.status;
         let headers = response.headers_mut();
         for (name, value) in self.headers {
             if let Ok(value) = HeaderValue::from_str(&value) {
                 headers.insert(name, value);
             }
-        }
-        if matches!(self.status, StatusCode::PAYLOAD_TOO_LARGE | StatusCode::REQUEST_TIMEOUT) {
-            // The rest of the body was not read.
-            headers.insert("connection", HeaderValue::from_static("close"));
         }
         response
     }

@@ -47,6 +47,7 @@ fn operation(route: &Route) -> Value {
     }
     if route.action.is_some() {
         refuse("403", "The caller's roles do not allow it.");
+        refuse("429", "Too many calls, failures or refusals in a short time; `Retry-After` says when to come again.");
     }
     if route.path.contains("{id}") {
         refuse("404", "There is none of this id.");

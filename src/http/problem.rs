@@ -1,9 +1,11 @@
 //! Refusals as HTTP: the only place where an error meets a status code.
 
+use std::time::Duration;
+
 use serde_json::{Value, json};
 use warp::http::StatusCode;
 
-use super::BodyRefused;
+use super::body::BodyRefused;
 use super::request::ApiReply;
 use crate::codec::fhir::reply::{self, Refusal};
 use crate::codec::fhir::{FHIR_JSON, Fault, Issue, Shape};
@@ -20,6 +22,7 @@ pub(super) const fn status(kind: Kind) -> StatusCode {
         Kind::Forbidden => StatusCode::FORBIDDEN,
         Kind::NotFound => StatusCode::NOT_FOUND,
         Kind::Conflict => StatusCode::CONFLICT,
+        Kind::TooMany => StatusCode::TOO_MANY_REQUESTS,
         Kind::Unavailable => StatusCode::SERVICE_UNAVAILABLE,
         Kind::Internal => StatusCode::INTERNAL_SERVER_ERROR,
     }
@@ -38,7 +41,7 @@ fn detail(error: &Error) -> &str {
 pub(super) fn of(error: &Error) -> ApiReply {
     let refusal = match error.kind() {
         Kind::Invalid | Kind::NotFound | Kind::Conflict => Refusal::BadRequest,
-        Kind::Unauthenticated | Kind::Forbidden => Refusal::Unauthorized,
+        Kind::Unauthenticated | Kind::Forbidden | Kind::TooMany => Refusal::Unauthorized,
         Kind::Unavailable | Kind::Internal => Refusal::Failed,
     };
     with_advice(status(error.kind()), plain(status(error.kind()), refusal, detail(error), &[]))
@@ -56,7 +59,7 @@ pub(super) fn message(shape: Shape, status: StatusCode, refusal: Refusal, detail
             StatusCode::NOT_FOUND => Issue::NotFound,
             StatusCode::CONFLICT => Issue::Conflict,
             StatusCode::UNPROCESSABLE_ENTITY => Issue::BusinessRule,
-            StatusCode::SERVICE_UNAVAILABLE => Issue::Transient,
+            StatusCode::SERVICE_UNAVAILABLE | StatusCode::TOO_MANY_REQUESTS => Issue::Transient,
             StatusCode::UNSUPPORTED_MEDIA_TYPE => Issue::NotSupported,
             _ => Issue::Exception,
         };
@@ -72,7 +75,7 @@ pub(super) fn message_error(shape: Shape, error: &Error) -> ApiReply {
     let refusal = match error.kind() {
         Kind::Invalid => Refusal::BadRequest,
         Kind::NotFound | Kind::Conflict => Refusal::InvalidEncounterId,
-        Kind::Unauthenticated | Kind::Forbidden => Refusal::Unauthorized,
+        Kind::Unauthenticated | Kind::Forbidden | Kind::TooMany => Refusal::Unauthorized,
         Kind::Unavailable | Kind::Internal => Refusal::Failed,
     };
     message(shape, status(error.kind()), refusal, detail(error), &[])
@@ -84,6 +87,19 @@ pub(super) fn unknown_caller(shape: Shape, refused: Refused) -> ApiReply {
     let unauthenticated = error.kind() == Kind::Unauthenticated;
     let reply = message_error(shape, &error);
     if unauthenticated { reply.with("www-authenticate", refused.challenge()) } else { reply }
+}
+
+/// Too much in a short time: the same call may be fine after `wait`.
+pub(super) fn too_many(shape: Shape, detail: &str, wait: Duration) -> ApiReply {
+    let mut reply = message(shape, StatusCode::TOO_MANY_REQUESTS, Refusal::Unauthorized, detail, &[]);
+    reply.headers.retain(|(name, _)| *name != "retry-after");
+    // Whole seconds, and never none.
+    reply.with("retry-after", (wait.as_secs() + 1).to_string())
+}
+
+/// What is no proper call.
+pub(super) fn improper(detail: &str) -> ApiReply {
+    plain(StatusCode::BAD_REQUEST, Refusal::BadRequest, detail, &[]).with("connection", "close")
 }
 
 /// Nothing is there.
@@ -99,7 +115,7 @@ pub(super) fn method_not_allowed(allowed: &str) -> ApiReply {
 
 /// The body was not read.
 pub(super) fn body_refused(refused: BodyRefused) -> ApiReply {
-    match refused {
+    let reply = match refused {
         BodyRefused::TooLarge(bytes_max) => {
             let detail = format!("the body is larger than {bytes_max} bytes");
             plain(StatusCode::PAYLOAD_TOO_LARGE, Refusal::BadRequest, &detail, &[])
@@ -107,8 +123,14 @@ pub(super) fn body_refused(refused: BodyRefused) -> ApiReply {
         BodyRefused::TooSlow => {
             plain(StatusCode::REQUEST_TIMEOUT, Refusal::BadRequest, "the body did not come in time: send it at once", &[])
         }
+        BodyRefused::Crowded => {
+            let detail = "too many bodies are under way: try again in a few seconds";
+            with_advice(StatusCode::SERVICE_UNAVAILABLE, plain(StatusCode::SERVICE_UNAVAILABLE, Refusal::Failed, detail, &[]))
+        }
         BodyRefused::Broken => plain(StatusCode::BAD_REQUEST, Refusal::BadRequest, "the body broke off", &[]),
-    }
+    };
+    // The rest of it was not read.
+    reply.with("connection", "close")
 }
 
 fn plain(status: StatusCode, refusal: Refusal, detail: &str, faults: &[Fault]) -> ApiReply {
@@ -127,6 +149,7 @@ fn with_advice(status: StatusCode, reply: ApiReply) -> ApiReply {
         // RFC 6750, section 3.1.
         StatusCode::FORBIDDEN => reply.with("www-authenticate", "Bearer realm=\"hdai\", error=\"insufficient_scope\""),
         StatusCode::SERVICE_UNAVAILABLE => reply.with("retry-after", "5"),
+        StatusCode::TOO_MANY_REQUESTS => reply.with("retry-after", "60"),
         _ => reply,
     }
 }

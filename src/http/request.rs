@@ -52,6 +52,14 @@ impl ApiRequest {
     }
 }
 
+/// What every answer says to caches and browsers: it is data, it is for this caller, and it loads nothing.
+pub(super) const GUARDS: [(&str, &str); 4] = [
+    ("cache-control", "no-store"),
+    ("x-content-type-options", "nosniff"),
+    ("content-security-policy", "default-src 'none'; frame-ancestors 'none'"),
+    ("referrer-policy", "no-referrer"),
+];
+
 /// An answer.
 #[derive(Debug, Clone)]
 pub struct ApiReply {
@@ -71,14 +79,8 @@ impl ApiReply {
 
     /// A text of this media type that no cache may keep.
     pub fn text(status: StatusCode, content_type: &str, body: String) -> Self {
-        let headers = vec![
-            ("content-type", content_type.to_owned()),
-            ("cache-control", "no-store".to_owned()),
-            ("x-content-type-options", "nosniff".to_owned()),
-            // For a browser that is shown an answer: it is data and nothing else.
-            ("content-security-policy", "default-src 'none'; frame-ancestors 'none'".to_owned()),
-            ("referrer-policy", "no-referrer".to_owned()),
-        ];
+        let guards = GUARDS.into_iter().map(|(name, value)| (name, value.to_owned()));
+        let headers = std::iter::once(("content-type", content_type.to_owned())).chain(guards).collect();
         Self { status, headers, body: body.into_bytes() }
     }
 

@@ -14,6 +14,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
+use super::body::BodyRefused;
 use super::guard::guarded;
 use super::{ApiReply, ApiRequest, App, api, auth, problem};
 use crate::codec::blob_url::BlobUrl;
@@ -53,6 +54,11 @@ const FUNCTIONS: &[(&str, Answer)] = &[
     ("PatientDischargeFunc", Answer::Http),
     ("Api", Answer::Http),
 ];
+
+/// Is there such a function?
+pub(super) fn is_one(function: &str) -> bool {
+    FUNCTIONS.iter().any(|(name, _)| *name == function)
+}
 
 /// Answers the host's call of `function`.
 pub(super) async fn answer(app: &App, function: &str, headers: &HeaderMap, body: &[u8]) -> ApiReply {
@@ -289,12 +295,14 @@ async fn http_in_envelope(app: &App, invocation: &Invocation) -> Result<Reply> {
     let call = invocation.data("req").ok_or_else(|| Error::invalid("the payload carries no HTTP request"))?;
     let request = unwrap_request(&call).ok_or_else(|| Error::invalid("the payload's HTTP request cannot be read"))?;
     let reply = if request.body.len() > app.hospital.config.body_bytes_max {
-        problem::body_refused(super::BodyRefused::TooLarge(app.hospital.config.body_bytes_max))
+        problem::body_refused(BodyRefused::TooLarge(app.hospital.config.body_bytes_max))
     } else {
         api::answer(app, &request).await
     };
+    // The connection is the host's.
+    let told = reply.headers.iter().filter(|(name, _)| *name != "connection");
     let headers: serde_json::Map<String, Value> =
-        reply.headers.iter().map(|(name, value)| ((*name).to_owned(), Value::from(value.as_str()))).collect();
+        told.map(|(name, value)| ((*name).to_owned(), Value::from(value.as_str()))).collect();
     let body = String::from_utf8_lossy(&reply.body);
     Ok(Reply::done().output("res", json!({ "statusCode": reply.status.as_u16(), "headers": headers, "body": body })))
 }

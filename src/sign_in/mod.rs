@@ -23,13 +23,17 @@ use crate::error::Result;
 
 use self::claims::Identity;
 
-/// What a call carries of who makes it: the values of its `Authorization` and `X-MS-CLIENT-PRINCIPAL` headers.
+/// What a call carries of who makes it: the values of its `Authorization` and `X-MS-CLIENT-PRINCIPAL*` headers.
 #[derive(Debug, Default, Clone)]
 pub struct Presented<'a> {
     /// Every `Authorization`.
     pub authorizations: Vec<&'a [u8]>,
     /// Every `X-MS-CLIENT-PRINCIPAL`.
     pub principals: Vec<&'a [u8]>,
+    /// Every `X-MS-CLIENT-PRINCIPAL-ID`: the principal's object once more.
+    pub principal_ids: Vec<&'a [u8]>,
+    /// Every `X-MS-CLIENT-PRINCIPAL-IDP`: who vouches for the principal.
+    pub principal_providers: Vec<&'a [u8]>,
 }
 
 /// Longest token that is read, in bytes: Entra's stay below 16 KiB.
@@ -39,7 +43,7 @@ const TOKEN_BYTES_MAX: usize = 16 * 1024;
 pub struct SignIn {
     platform: bool,
     verifier: Option<Verifier>,
-    /// The only tenant that counts, where one is configured.
+    /// The only tenant whose principals count.
     tenant: Option<String>,
     failures: Failures,
 }
@@ -62,10 +66,12 @@ impl SignIn {
             development = settings.development == Development::Allowed,
             "who may sign in"
         );
-        Ok(Self::new(settings.platform, verifier, settings.entra.as_ref().map(|entra| entra.tenant.clone())))
+        let tenant = settings.entra.as_ref().map(|entra| entra.tenant.clone());
+        let failures = Failures::looking_into(config.edge.failures_max);
+        Ok(Self { failures, ..Self::new(settings.platform, verifier, tenant) })
     }
 
-    /// Believes the platform's header if `platform`, tokens if there is a `verifier`, and one `tenant` only if one is named.
+    /// Believes the platform's header if `platform`, as far as it is of `tenant`, and tokens if there is a `verifier`.
     pub fn new(platform: bool, verifier: Option<Verifier>, tenant: Option<String>) -> Self {
         Self { platform, verifier, tenant, failures: Failures::default() }
     }
@@ -73,6 +79,20 @@ impl SignIn {
     /// Counts the failures, for those who log them.
     pub fn failures(&self) -> &Failures {
         &self.failures
+    }
+
+    /// Whether the call may have a caller, at the price of reading it: no signature is checked, and no key is fetched. What passes may
+    /// still be nobody's.
+    ///
+    /// # Errors
+    /// Why it has none.
+    pub fn glance(&self, presented: &Presented<'_>, now: DateTime<Utc>) -> Result<(), Refused> {
+        let Some(verifier) = &self.verifier else { return Ok(()) };
+        match bearer(&presented.authorizations)? {
+            None => Ok(()),
+            Some(token) if self.failures.is_forged(token) => Err(Refused::Signature),
+            Some(token) => verifier.glance(token, now),
+        }
     }
 
     /// The caller. A platform's principal and a token that are both there must be of the same object in the same tenant.
@@ -85,12 +105,23 @@ impl SignIn {
             None => None,
             Some(verifier) => match bearer(&presented.authorizations)? {
                 None => None,
-                Some(token) => Some((verifier.verify(token, now).await?, verifier.proof())),
+                Some(token) => {
+                    let identity = verifier.verify(token, now).await;
+                    let forged = |refused: &Refused| *refused == Refused::Signature;
+                    Some((
+                        identity.inspect_err(|why| {
+                            if forged(why) {
+                                self.failures.remember_forged(token)
+                            }
+                        })?,
+                        verifier.proof(),
+                    ))
+                }
             },
         };
         let principal = match (self.platform, presented.principals.as_slice()) {
             (false, _) | (true, []) => None,
-            (true, [principal]) => Some(principal::decode(principal).ok_or(Refused::PrincipalUnreadable)?),
+            (true, [principal]) => Some(vouched_for(principal::decode(principal)?, presented)?),
             (true, _) => return Err(Refused::Several),
         };
         let (identity, proof) = match (token, principal) {
@@ -99,7 +130,7 @@ impl SignIn {
                 false => return Err(Refused::Disagree),
             },
             (Some(token), None) => token,
-            (None, Some(principal)) => match self.tenant.is_none() || self.tenant == principal.tenant {
+            (None, Some(principal)) => match self.tenant.is_some() && self.tenant == principal.tenant {
                 true => (principal, Proof::Entra),
                 false => return Err(Refused::Tenant),
             },
@@ -111,6 +142,17 @@ impl SignIn {
             tracing::info!(correlation, "a caller without app roles has groups: groups are not read, assign app roles to them");
         }
         Ok(Caller { name, tenant, within, program, ..Caller::of(id, roles, proof, correlation) })
+    }
+}
+
+/// The platform's principal, if its companions say the same.
+fn vouched_for(identity: Identity, presented: &Presented<'_>) -> Result<Identity, Refused> {
+    if presented.principal_providers.iter().any(|provider| *provider != principal::PROVIDER.as_bytes()) {
+        return Err(Refused::Provider);
+    }
+    match presented.principal_ids.iter().all(|id| id.eq_ignore_ascii_case(identity.id.as_bytes())) {
+        true => Ok(identity),
+        false => Err(Refused::Disagree),
     }
 }
 

@@ -8,6 +8,7 @@ use base64::alphabet;
 use base64::engine::{DecodePaddingMode, GeneralPurpose, GeneralPurposeConfig};
 use serde::Deserialize;
 
+use super::Refused;
 use super::claims::{Identity, is_object_id, known_roles, person_name};
 use crate::domain::Role;
 use crate::domain::scopes::{self, Holder};
@@ -18,11 +19,14 @@ const TENANT_CLAIM: &str = "http://schemas.microsoft.com/identity/claims/tenanti
 const SCOPE_CLAIM: &str = "http://schemas.microsoft.com/identity/claims/scope";
 const NAME_CLAIM: &str = "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/name";
 const SUBJECT_CLAIM: &str = "http://schemas.xmlsoap.org/ws/2005/05/identity/claims/nameidentifier";
+/// What the platform calls Entra, the only provider whose objects and roles mean anything here.
+pub(super) const PROVIDER: &str = "aad";
 /// Longest principal that is read.
 const PRINCIPAL_CHARS_MAX: usize = 64 * 1024;
 
 #[derive(Deserialize)]
 struct Principal {
+    auth_typ: Option<String>,
     role_typ: Option<String>,
     claims: Vec<Claim>,
 }
@@ -33,8 +37,19 @@ struct Claim {
     val: String,
 }
 
-/// The identity of a header's value; `None` if it cannot be read or names no object.
-pub(super) fn decode(header: &[u8]) -> Option<Identity> {
+/// The identity of a header's value.
+///
+/// # Errors
+/// It cannot be read, names no object or several, or is not Entra's.
+pub(super) fn decode(header: &[u8]) -> Result<Identity, Refused> {
+    let principal = read(header).ok_or(Refused::PrincipalUnreadable)?;
+    match principal.auth_typ.as_deref() {
+        Some(PROVIDER) => identity(&principal).ok_or(Refused::PrincipalUnreadable),
+        _ => Err(Refused::Provider),
+    }
+}
+
+fn read(header: &[u8]) -> Option<Principal> {
     if header.len() > PRINCIPAL_CHARS_MAX {
         return None;
     }
@@ -43,9 +58,19 @@ pub(super) fn decode(header: &[u8]) -> Option<Identity> {
         .decode(header)
         .or_else(|_| GeneralPurpose::new(&alphabet::URL_SAFE, config).decode(header))
         .ok()?;
-    let principal: Principal = serde_json::from_slice(&bytes).ok()?;
+    serde_json::from_slice(&bytes).ok()
+}
+
+fn identity(principal: &Principal) -> Option<Identity> {
     let of =
         |names: &[&str]| principal.claims.iter().find(|claim| names.contains(&claim.typ.as_str())).map(|claim| claim.val.as_str());
+    // Two objects or two tenants are nobody.
+    let one = |names: &[&str]| {
+        let mut values =
+            principal.claims.iter().filter(|claim| names.contains(&claim.typ.as_str())).map(|claim| claim.val.as_str());
+        let first = values.next();
+        values.all(|value| Some(value) == first).then_some(first)
+    };
     let is_role = |typ: &str| typ == "roles" || typ == ROLE_CLAIM_WS2008 || principal.role_typ.as_deref() == Some(typ);
     let role_values: Vec<&str> =
         principal.claims.iter().filter(|claim| is_role(&claim.typ)).map(|claim| claim.val.as_str()).collect();
@@ -60,9 +85,9 @@ pub(super) fn decode(header: &[u8]) -> Option<Identity> {
     let within = scopes::within(scopes.chain(role_values.iter().copied().filter(|_| holder == Holder::Program)), holder);
     let may_hold = |role: &Role| holder == Holder::Person || role.for_programs();
     Some(Identity {
-        id: object.filter(|id| is_object_id(id))?.to_owned(),
+        id: one(&["oid", OBJECT_ID_CLAIM])?.filter(|id| is_object_id(id))?.to_owned(),
         name: ["name", NAME_CLAIM, "preferred_username"].iter().find_map(|claim| person_name(of(&[claim])?)),
-        tenant: of(&["tid", TENANT_CLAIM]).map(str::to_ascii_lowercase),
+        tenant: one(&["tid", TENANT_CLAIM])?.map(str::to_ascii_lowercase),
         roles: known_roles(role_values.iter().copied()).into_iter().filter(may_hold).collect(),
         within,
         program: holder == Holder::Program,
@@ -82,7 +107,7 @@ mod tests {
             decode(BASE64_STANDARD.encode(&principal).as_bytes()),
             decode(BASE64_URL_SAFE_NO_PAD.encode(&principal).as_bytes())
         );
-        decode(BASE64_STANDARD.encode(principal).as_bytes())
+        decode(BASE64_STANDARD.encode(principal).as_bytes()).ok()
     }
 
     #[test]
@@ -119,9 +144,22 @@ mod tests {
     #[test]
     fn what_cannot_be_read_is_nobody() {
         for bytes in [&b"%%%"[..], b"", b"e30=", b"bnVsbA=="] {
-            assert_eq!(decode(bytes), None);
+            assert_eq!(decode(bytes), Err(Refused::PrincipalUnreadable));
         }
         assert_eq!(of(json!([{ "typ": "roles", "val": "Auditor" }])), None);
-        assert_eq!(decode(&vec![b'A'; PRINCIPAL_CHARS_MAX + 1]), None);
+        assert_eq!(decode(&vec![b'A'; PRINCIPAL_CHARS_MAX + 1]), Err(Refused::PrincipalUnreadable));
+        let twice =
+            |name: &str| of(json!([{ "typ": "oid", "val": "a" }, { "typ": "tid", "val": "t" }, { "typ": name, "val": "b" }]));
+        for name in ["oid", OBJECT_ID_CLAIM, "tid", TENANT_CLAIM] {
+            assert_eq!(twice(name), None, "{name}");
+        }
+    }
+
+    #[test]
+    fn only_entras_principals_count() {
+        for provider in [json!("google"), json!("AAD"), json!(""), json!(null)] {
+            let principal = json!({ "auth_typ": provider, "claims": [{ "typ": "oid", "val": "5b54" }] }).to_string();
+            assert_eq!(decode(BASE64_STANDARD.encode(principal).as_bytes()), Err(Refused::Provider), "{provider}");
+        }
     }
 }

@@ -43,7 +43,9 @@ pub enum Refused {
     NoObjectId,
     /// The platform's principal cannot be read.
     PrincipalUnreadable,
-    /// The token and the platform's principal are of different callers.
+    /// The platform's principal is of another provider than Entra.
+    Provider,
+    /// The token, the platform's principal and its id are not all of one caller.
     Disagree,
     /// The issuer's keys cannot be fetched: the caller may be right.
     KeysAway,
@@ -72,6 +74,7 @@ impl Refused {
             Refused::NoAccess => "no-access-token",
             Refused::NoObjectId => "no-object-id",
             Refused::PrincipalUnreadable => "principal-unreadable",
+            Refused::Provider => "another-provider",
             Refused::Disagree => "token-and-principal-disagree",
             Refused::KeysAway => "keys-away",
         }
@@ -95,6 +98,7 @@ impl Refused {
             Refused::NoAccess => "ask for an access token: the token only says who signed in",
             Refused::NoObjectId => "sign in again: the identity carries no object id",
             Refused::PrincipalUnreadable => "sign in again: the identity cannot be read",
+            Refused::Provider => "sign in with Microsoft Entra ID: the identity is another provider's",
             Refused::Disagree => "sign in again: the token and the platform name different callers",
             Refused::KeysAway => "the issuer's keys cannot be fetched: try again in a minute",
         }

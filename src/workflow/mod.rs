@@ -19,6 +19,7 @@ mod publish;
 mod reach;
 mod read;
 mod receipt;
+mod refusals;
 mod rotate_keys;
 mod rows;
 mod train;
@@ -61,6 +62,8 @@ use crate::predict::Model;
 use crate::store::Store;
 use crate::topic::Topic;
 
+use self::refusals::{FROM_NOW_ON_COUNTED, Refusals, Tell};
+
 /// What every verb works with. Clones share everything.
 #[derive(Clone)]
 pub struct Hospital {
@@ -85,6 +88,7 @@ pub struct Hospital {
     training: Arc<tokio::sync::Mutex<()>>,
     /// What is known of all encounters together, for those who may name none.
     whole: Arc<rows::WholeSlot>,
+    refusals: Arc<Refusals>,
 }
 
 impl Hospital {
@@ -108,6 +112,7 @@ impl Hospital {
             standings: Arc::default(),
             training: Arc::default(),
             whole: Arc::default(),
+            refusals: Arc::default(),
         }
     }
 
@@ -137,10 +142,11 @@ impl Hospital {
         model
     }
 
-    /// Refuses a caller who may not do `action`, and leaves the refusal in the audit trail.
+    /// Refuses a caller who may not do `action`, and leaves the refusal in the audit trail; of one who is refused again and again, how
+    /// often it was.
     ///
     /// # Errors
-    /// [`Kind::Forbidden`], or the refusal could not be recorded.
+    /// [`Kind::Forbidden`], [`Kind::TooMany`], or the refusal could not be recorded.
     pub async fn allow(&self, caller: &Caller, action: Action, now: DateTime<Utc>) -> Result<()> {
         if caller.may(action) {
             return Ok(());
@@ -149,8 +155,36 @@ impl Hospital {
             true => ("scopes do not allow it", "the token's scopes do"),
             false => ("role does not allow it", "your roles do"),
         };
-        self.store.append_audit(&AuditEvent::new(caller, action, Outcome::Refused, now).detail(detail)).await?;
-        Err(Error::new(Kind::Forbidden, format!("{what} not allow the action {}", action.name())))
+        self.tell_refusals(now).await?;
+        let told = self.refusals.note(caller, action, self.config.refusals_max, now);
+        let detail = match told {
+            Tell::Each => Some(detail),
+            Tell::Counted => Some(FROM_NOW_ON_COUNTED),
+            Tell::Nothing => None,
+        };
+        if let Some(detail) = detail {
+            self.store.append_audit(&AuditEvent::new(caller, action, Outcome::Refused, now).detail(detail)).await?;
+        }
+        let refused = format!("{what} not allow the action {}", action.name());
+        match told {
+            Tell::Each => Err(Error::new(Kind::Forbidden, refused)),
+            Tell::Counted | Tell::Nothing => Err(Error::new(Kind::TooMany, format!("{refused}, and you asked too often"))),
+        }
+    }
+
+    /// Tells the trail how often callers were refused beyond what it was told one by one, once that is over.
+    ///
+    /// # Errors
+    /// The record is away. What it was to be told is lost but for a line of the log.
+    pub async fn tell_refusals(&self, now: DateTime<Utc>) -> Result<()> {
+        let mut told = Ok(());
+        for sum in self.refusals.sums(now) {
+            if let Err(error) = self.store.append_audit(&sum).await {
+                tracing::error!(caller = sum.caller.id, detail = sum.detail, %error, "refusals that the trail does not hold");
+                told = Err(error);
+            }
+        }
+        told
     }
 }
 

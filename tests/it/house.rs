@@ -21,9 +21,10 @@ const MAY_KNOW: &[(&str, &[&str])] = &[
     ("store", &["domain", "schema", "error", "config", "azure"]),
     ("topic", &["error", "config", "azure"]),
     ("workflow", &["codec", "predict", "store", "blob", "topic", "domain", "schema", "error", "config"]),
+    ("server", &[]),
     ("sign_in", &["domain", "error", "config"]),
-    ("http", &["workflow", "sign_in", "store", "codec", "domain", "schema", "error", "config", "telemetry"]),
-    ("host", &["codec", "config", "error", "blob"]),
+    ("http", &["workflow", "server", "sign_in", "store", "codec", "domain", "schema", "error", "config", "telemetry"]),
+    ("host", &["codec", "config", "server", "error", "blob"]),
     (
         "cli",
         &[

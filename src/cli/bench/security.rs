@@ -135,7 +135,7 @@ async fn signing_in(scratch: &local::Scratch, count: u32) -> Result<Vec<Part>> {
 
 async fn judge(sign_in: &SignIn, token: &str, count: u32) -> Result<f64> {
     let header = format!("Bearer {token}");
-    let presented = Presented { authorizations: vec![header.as_bytes()], principals: Vec::new() };
+    let presented = Presented { authorizations: vec![header.as_bytes()], ..Presented::default() };
     let refused = |reason| Error::internal(format!("the token was refused: {reason:?}"));
     // The first call fetches the issuer's keys.
     sign_in.caller(&presented, String::new(), now()).await.map_err(refused)?;

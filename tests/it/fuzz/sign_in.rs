@@ -47,7 +47,8 @@ impl Door {
     }
 
     fn ask(&self, authorizations: &[&[u8]], principals: &[&[u8]]) -> Result<Caller, Refused> {
-        let presented = Presented { authorizations: authorizations.to_vec(), principals: principals.to_vec() };
+        let presented =
+            Presented { authorizations: authorizations.to_vec(), principals: principals.to_vec(), ..Presented::default() };
         self.runtime.block_on(self.sign_in.caller(&presented, String::new(), now()))
     }
 }

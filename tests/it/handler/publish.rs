@@ -10,13 +10,20 @@ const NAMES: [&str; 3] = ["Zebulonqx", "Quixotedv", "Wyvernjk"];
 
 fn start(folder: &Path, topic: &Topic, more: &[(&str, &str)]) -> Handler {
     let endpoint = topic.endpoint();
-    let own = [("WEBSITE_AUTH_ENABLED", "true"), ("HDAI_TOPIC_ENDPOINT", endpoint.as_str()), ("HDAI_TOPIC_KEY", "k3y+/Canary=")];
+    let own =
+        [PLATFORM[0], PLATFORM[1], PLATFORM[2], ("HDAI_TOPIC_ENDPOINT", endpoint.as_str()), ("HDAI_TOPIC_KEY", "k3y+/Canary=")];
     Handler::start(folder, &[&own, more].concat())
 }
 
+const TENANT: &str = "11111111-2222-3333-4444-555555555555";
+const PLATFORM: [(&str, &str); 3] =
+    [("WEBSITE_AUTH_ENABLED", "true"), ("HDAI_ENTRA_TENANT_ID", TENANT), ("HDAI_ENTRA_AUDIENCES", "api://hdai")];
+
 impl Handler {
     fn call_api(&self, method: &str, path: &str, body: &Value) -> u16 {
-        let claims = json!([{ "typ": "oid", "val": "5b54" }, { "typ": "roles", "val": "CareLineManager" }]);
+        let claims = json!([
+            { "typ": "oid", "val": "5b54" }, { "typ": "tid", "val": TENANT }, { "typ": "roles", "val": "CareLineManager" }
+        ]);
         let principal = BASE64_STANDARD.encode(json!({ "auth_typ": "aad", "claims": claims }).to_string());
         let request = self.client.request(method.parse().unwrap(), self.url(path)).header("x-ms-client-principal", principal);
         self.send(request.header("content-type", "application/json").body(body.to_string())).status
@@ -117,7 +124,7 @@ fn every_fact_is_published_once_with_ids_only() {
 #[test]
 fn without_a_topic_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
-    let handler = Handler::start(folder.path(), &[("WEBSITE_AUTH_ENABLED", "true")]);
+    let handler = Handler::start(folder.path(), &PLATFORM);
     assert_eq!((handler.admit(900_001), handler.discharge(900_001)), (201, 200));
     assert_eq!(handler.waiting(), 0);
     assert_eq!(handler.timer(), "no topic is configured");

@@ -3,6 +3,7 @@
 
 mod issuer;
 mod keys;
+mod limits;
 
 use health_data_ai::domain::Role;
 use health_data_ai::domain::access::may;
@@ -80,6 +81,9 @@ fn believed(key: &Key) -> Vec<Caller> {
     callers.push(lower);
     let header = ("x-ms-client-principal", principal(OBJECT, TENANT, MANAGER));
     callers.push(Caller { what: "the platform's principal".into(), headers: vec![header.clone()], proves: Ok(MANAGER) });
+    let companions = [("x-ms-client-principal-id", OBJECT.to_uppercase()), ("x-ms-client-principal-idp", "aad".into())];
+    let with_companions = [header.clone()].into_iter().chain(companions).collect();
+    callers.push(Caller { what: "the principal and its companions".into(), headers: with_companions, proves: Ok(MANAGER) });
     let mut both = caller("token and principal of one caller", &key.sign(&claims(&[AUDITOR], json!({}))), Ok(AUDITOR));
     both.headers.push(header);
     callers.push(both);
@@ -94,6 +98,11 @@ fn refused(key: &Key, folder: &Path) -> Vec<Caller> {
     let bearer = |token: &str| ("authorization", format!("Bearer {token}"));
     let principal_of = |object: &str, tenant: &str| ("x-ms-client-principal", principal(object, tenant, MANAGER));
     let forged = Key::new(key.id).sign(&good);
+    let other_provider = {
+        let text = BASE64_STANDARD.decode(principal(OBJECT, TENANT, MANAGER)).unwrap();
+        let text = String::from_utf8(text).unwrap().replace("\"aad\"", "\"google\"");
+        ("x-ms-client-principal", BASE64_STANDARD.encode(text))
+    };
     let mut no_kid = key.header();
     no_kid.kid = None;
     let mut critical = key.header();
@@ -149,6 +158,17 @@ fn refused(key: &Key, folder: &Path) -> Vec<Caller> {
         plain(vec![principal_of(OBJECT, other_tenant)], "another tenant's principal", "tenant"),
         plain(vec![principal_of(OBJECT, TENANT), principal_of(OBJECT, TENANT)], "two principals", "several-credentials"),
         plain(vec![("x-ms-client-principal", "%%%".into())], "a broken principal", "principal-unreadable"),
+        plain(vec![other_provider], "another provider's principal", "another-provider"),
+        plain(
+            vec![principal_of(OBJECT, TENANT), ("x-ms-client-principal-idp", "google".into())],
+            "a principal that another provider vouches for",
+            "another-provider",
+        ),
+        plain(
+            vec![principal_of(OBJECT, TENANT), ("x-ms-client-principal-id", CLIENT.into())],
+            "a principal beside another's id",
+            "token-and-principal-disagree",
+        ),
         plain(vec![bearer(&genuine), principal_of(CLIENT, TENANT)], "another object's principal", "token-and-principal-disagree"),
         plain(
             vec![bearer(&genuine), principal_of(OBJECT, other_tenant)],
@@ -174,6 +194,9 @@ fn call(handler: &Handler, method: &str, path: &str, headers: &[(&'static str, S
     })
 }
 
+/// A handler that no number of calls makes impatient; `limits` tests the other kind.
+const PATIENT: [(&str, &str); 3] = [("HDAI_FAILURES_MAX", "1000000"), ("HDAI_REFUSALS_MAX", "0"), ("HDAI_CALLER_RATE", "0")];
+
 /// A handler behind App Service authentication that also validates tokens itself.
 fn start(folder: &Path, server: &Server, more: &[(&str, &str)]) -> Handler {
     let vars = server.vars();
@@ -190,7 +213,8 @@ fn every_caller_meets_every_route_as_the_table_says() {
     let folder = tempfile::tempdir().unwrap();
     let key = Key::new("k1");
     let server = Server::start(&[&key]);
-    let handler = start(folder.path(), &server, &[("WEBSITE_AUTH_ENABLED", "true")]);
+    let more = [("WEBSITE_AUTH_ENABLED", "true"), PATIENT[0], PATIENT[1], PATIENT[2]];
+    let handler = start(folder.path(), &server, &more);
     let mut calls = 0;
     for caller in believed(&key).into_iter().chain(refused(&key, folder.path())) {
         for (route, (_, path, may_call, done)) in ROUTES.iter().zip(ROWS) {
@@ -242,7 +266,7 @@ fn a_refusal_is_told_by_its_reason_and_never_by_its_token() {
     let folder = tempfile::tempdir().unwrap();
     let key = Key::new("k1");
     let server = Server::start(&[&key]);
-    let handler = start(folder.path(), &server, &[("WEBSITE_AUTH_ENABLED", "true"), ("HDAI_LOG", "trace")]);
+    let handler = start(folder.path(), &server, &[("WEBSITE_AUTH_ENABLED", "true"), ("HDAI_LOG", "trace"), PATIENT[0]]);
     let callers = refused(&key, folder.path());
     for caller in &callers {
         assert_eq!(call(&handler, "GET", "/api/census", &caller.headers).0, 401, "{}", caller.what);
@@ -273,8 +297,11 @@ fn a_refusal_is_told_by_its_reason_and_never_by_its_token() {
     let manager = [("authorization", format!("Bearer {}", key.sign(&claims(&[MANAGER], json!({})))))];
     assert_eq!(call(&handler, "GET", "/api/census", &manager).0, 200);
     let log = handler.log();
-    assert_eq!(log.matches("\"auth.failed\"").count(), 60);
-    assert_eq!(log.matches("\"auth.flood\"").count(), 1);
+    let of = |event: &str| {
+        let events = log.lines().filter_map(|line| serde_json::from_str::<Value>(line).ok());
+        events.filter(|told| told["event"] == event && told["reason"] == "malformed").count()
+    };
+    assert_eq!((of("auth.failed"), of("auth.flood")), (20, 1));
 }
 
 #[test]
@@ -326,9 +353,17 @@ fn answers_are_not_kept_nor_framed_nor_guessed_at() {
     let folder = tempfile::tempdir().unwrap();
     for (vars, secure) in [(&[][..], false), (&[("WEBSITE_SITE_NAME", "app")], true)] {
         let handler = Handler::start(folder.path(), vars);
-        for (method, path) in
-            [("GET", "/api/health"), ("GET", "/api/census"), ("DELETE", "/api/audit"), ("GET", "/api/none"), ("GET", "/none")]
-        {
+        for (method, path) in [
+            ("GET", "/"),
+            ("GET", "/api/health"),
+            ("GET", "/api/census"),
+            ("POST", "/api/PatientAdmissionFunc"),
+            ("DELETE", "/api/audit"),
+            ("GET", "/api/none"),
+            ("GET", "/none"),
+            ("POST", "/PublishEvents"),
+            ("POST", "/Nothing"),
+        ] {
             let (_, headers, _) = call(&handler, method, path, &[]);
             let of = |name: &str| headers.get(name).map(|value| value.to_str().unwrap());
             assert_eq!(of("cache-control"), Some("no-store"), "{path}");

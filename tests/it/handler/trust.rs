@@ -70,19 +70,35 @@ fn an_address_outside_is_refused_for_good() {
     handler.lives();
 }
 
+const TENANT: (&str, &str) = ("HDAI_ENTRA_TENANT_ID", "11111111-2222-3333-4444-555555555555");
+const AUDIENCE: (&str, &str) = ("HDAI_ENTRA_AUDIENCES", "api://hdai");
+
+#[test]
+fn the_platforms_authentication_without_a_tenant_stops_the_start() {
+    let folder = tempfile::tempdir().unwrap();
+    let state = folder.path().join("state");
+    let output = serve(&state, &[("WEBSITE_AUTH_ENABLED", "true")]).args(["--port", "0"]).output().unwrap();
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("HDAI_ENTRA_TENANT_ID"));
+    assert!(!state.exists());
+}
+
 #[test]
 fn an_identity_counts_only_where_something_stands_in_front() {
     let folder = tempfile::tempdir().unwrap();
-    let principal = json!({ "auth_typ": "aad", "claims": [{ "typ": "oid", "val": "5b54" }, { "typ": "roles", "val": "Auditor" }] });
+    let claims = json!([{ "typ": "oid", "val": "5b54" }, { "typ": "tid", "val": TENANT.1 }, { "typ": "roles", "val": "Auditor" }]);
+    let principal = json!({ "auth_typ": "aad", "claims": claims });
     let headers = [("x-ms-client-principal", BASE64_STANDARD.encode(principal.to_string()))];
     let headers: Vec<(&str, &str)> = headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
     let wrapped = json!({ "Data": { "req": {
         "Url": "http://localhost:7071/api/audit", "Method": "GET", "Query": {}, "Params": {}, "Identities": [],
         "Headers": { headers[0].0: [headers[0].1] },
     } } });
-    for (vars, expected) in
-        [(&[][..], 401), (&[("WEBSITE_AUTH_ENABLED", "True")], 200), (&[("WEBSITE_AUTH_ENABLED", "false")], 401)]
-    {
+    for (vars, expected) in [
+        (&[][..], 401),
+        (&[("WEBSITE_AUTH_ENABLED", "True"), TENANT, AUDIENCE][..], 200),
+        (&[("WEBSITE_AUTH_ENABLED", "false")], 401),
+    ] {
         let handler = Handler::start(folder.path(), vars);
         assert_eq!(handler.get("api/audit", &headers).status, expected, "{vars:?}");
         assert_eq!(handler.get("api/audit", &[]).status, 401, "{vars:?}");

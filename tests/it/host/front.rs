@@ -59,6 +59,35 @@ async fn a_path_cannot_climb_to_the_trigger_routes() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn what_two_readers_could_read_in_two_ways_does_not_get_through() {
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let fixture = Fixture::new();
+    let running = fixture.start().await;
+    running.ready().await.unwrap();
+    let hidden = "GET /api/hidden HTTP/1.1\r\nHost: localhost\r\n\r\n";
+    let long = format!("Host: localhost\r\na: {}", "x".repeat(200_000));
+    for (headers, expected) in [
+        ("Host: localhost\r\nContent-Length: 4\r\nContent-Length: 5", "400"),
+        ("Host: localhost\r\nTransfer-Encoding: xchunked", "400"),
+        ("Host: localhost\r\nTransfer-Encoding : chunked", "400"),
+        ("Host: localhost\r\nHost: evil.example\r\nConnection: close", "403"),
+        (long.as_str(), "431"),
+    ] {
+        let mut socket = tokio::net::TcpStream::connect(running.http()).await.unwrap();
+        let request = format!("POST /api/PatientAdmissionFunc HTTP/1.1\r\n{headers}\r\n\r\n{hidden}");
+        socket.write_all(request.as_bytes()).await.unwrap();
+        let mut answers = Vec::new();
+        while socket.read_buf(&mut answers).await.is_ok_and(|length| length > 0) {}
+        let answers = String::from_utf8_lossy(&answers);
+        let shown: String = headers.chars().take(80).collect();
+        assert!(answers.starts_with(&format!("HTTP/1.1 {expected}")), "{shown}: {answers}");
+        assert_eq!(answers.matches("HTTP/1.1").count(), 1, "{shown}: {answers}");
+    }
+    assert!(fixture.records("calls.jsonl").is_empty());
+    running.stop().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_proxied_request_is_the_callers_but_for_the_platforms_headers() {
     let fixture = Fixture::new();
     let found = json!({ "status": 302, "headers": { "Location": "/api/elsewhere" } });
