@@ -158,7 +158,7 @@ CREATE TABLE #staging (turn int NOT NULL, line bigint NOT NULL, ordinal int NOT 
 
 -- lock_imports
 DECLARE @result int;
-EXEC @result = sp_getapplock @Resource = N'hdai-import-dbo', @LockMode = N'Exclusive', @LockOwner = N'Transaction', @LockTimeout = 60000;
+EXEC @result = sp_getapplock @Resource = N'hdai-import-dbo', @LockMode = N'Exclusive', @LockOwner = N'Transaction', @LockTimeout = @P1;
 SELECT CAST(@result AS int) AS result
 
 -- fence

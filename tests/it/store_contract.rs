@@ -6,6 +6,7 @@
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
 mod anomalies;
+mod azure_sql_faults;
 mod azure_sql_only;
 mod azure_sql_text;
 mod edges;

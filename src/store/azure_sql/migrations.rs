@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use tiberius::Row;
+
 use super::connection::Parameter;
 use super::ddl::{self, Batch, Migration};
 use super::fault::{Fault, Outcome};
@@ -83,13 +85,17 @@ async fn make_ledger(session: &mut Session, sql: &Statements) -> Outcome<()> {
     session.batch(&sql.create_ledger).await
 }
 
-/// Takes one of the application locks for the session's transaction.
-pub(super) async fn take_lock(session: &mut Session, lock: &str) -> Outcome<()> {
-    let answer = session.batch_rows(lock).await?;
-    match answer.first().map(|row| number(row, 0)).transpose()? {
-        Some(0..) => Ok(()),
-        _ => Err(Error::unavailable("the database is busy: another instance holds an application lock; try again").into()),
+/// Takes the application lock for the session's transaction.
+async fn take_lock(session: &mut Session, lock: &str) -> Outcome<()> {
+    match is_taken(session.batch_rows(lock).await?.first())? {
+        true => Ok(()),
+        false => Err(Error::unavailable("the database is busy: another instance migrates it; try again").into()),
     }
+}
+
+/// Does the answer to a request for an application lock say that we have it?
+pub(super) fn is_taken(answer: Option<&Row>) -> Outcome<bool> {
+    Ok(matches!(answer.map(|row| number(row, 0)).transpose()?, Some(0..)))
 }
 
 /// Permission denied, in the words of several statements.

@@ -77,7 +77,7 @@ statements! { s:
     record_migration = format!("INSERT INTO {s}.schema_migrations (number, name, checksum, applied) \
         VALUES (@P1, @P2, @P3, SYSDATETIMEOFFSET())");
     /// One instance migrates; it waits a minute for another to end. A negative result: it did not get the lock.
-    lock_migrations = lock(&format!("hdai-migrations-{s}"));
+    lock_migrations = lock(&format!("hdai-migrations-{s}"), "60000");
 
     all_facilities = format!("SELECT Id, Name, Capacity FROM {s}.{FACILITIES} ORDER BY Id");
     update_facility = format!("UPDATE {s}.{FACILITIES} SET Name = @P2, Capacity = @P3\n\
@@ -140,8 +140,8 @@ statements! { s:
         WHERE id = @P1 AND [state] = N'running' AND attempt = @P2");
 
     create_staging = create_staging();
-    /// The set-based part of files that overlap, one after the other.
-    lock_imports = lock(&format!("hdai-import-{s}"));
+    /// The set-based part of files that overlap, one after the other. Its parameter is the longest wait in milliseconds.
+    lock_imports = lock(&format!("hdai-import-{s}"), "@P1");
     /// Changes nothing and locks the ledger's row: a take-over waits until the batch is committed or gone.
     fence = format!("UPDATE {s}.imports SET [checkpoint] = [checkpoint]\n\
         WHERE id = @P1 AND [state] = N'running' AND attempt = @P2 AND [checkpoint] = @P3");
@@ -258,10 +258,10 @@ fn audit_page(s: &str, which: &str) -> String {
     )
 }
 
-fn lock(resource: &str) -> String {
+fn lock(resource: &str, wait: &str) -> String {
     format!(
         "DECLARE @result int;\nEXEC @result = sp_getapplock @Resource = N'{resource}', @LockMode = N'Exclusive', \
-         @LockOwner = N'Transaction', @LockTimeout = 60000;\nSELECT CAST(@result AS int) AS result"
+         @LockOwner = N'Transaction', @LockTimeout = {wait};\nSELECT CAST(@result AS int) AS result"
     )
 }
 

@@ -39,7 +39,7 @@ impl Sealed {
     /// # Errors
     /// Also conflict, if another key is current.
     pub async fn reseal(&self, current: &str, after: Option<EncounterId>, limit: u32) -> Result<Option<Resealed>> {
-        let cipher = self.keyring.current().await?.cipher;
+        let cipher = self.keyring.current().await?;
         if cipher.id() != current {
             return Err(Error::conflict("another data key has become the current one; begin again"));
         }

@@ -25,7 +25,8 @@ macro_rules! statements {
 }
 
 /// Every commit is on the disk before it is answered. No memory map: a failing disk must be an error, not a SIGBUS. Temporary
-/// tables stay in memory: a spill file would hold patient data where nobody looks for it.
+/// tables stay in memory: a spill file would hold patient data where nobody looks for it. What is written over or deleted leaves no bytes in the
+/// file: a name's older form would be read there with a key that was retired.
 pub(super) const WRITER_PRAGMAS: &str = "\
 PRAGMA synchronous = FULL;
 PRAGMA foreign_keys = ON;
@@ -36,6 +37,7 @@ PRAGMA trusted_schema = OFF;
 PRAGMA cell_size_check = ON;
 PRAGMA wal_autocheckpoint = 4000;
 PRAGMA journal_size_limit = 67108864;
+PRAGMA secure_delete = ON;
 ";
 
 /// A reader cannot write, whatever it is asked.
@@ -208,6 +210,7 @@ statements! {
         format!("UPDATE {PATIENTS} SET {} WHERE eid = ?1 AND {}", join(set), there.join(" AND "))
     };
     REWRITE_FILE = "VACUUM";
+    /// Answers whether somebody was in the way.
     TRUNCATE_LOG = "PRAGMA wal_checkpoint(TRUNCATE)";
 }
 
