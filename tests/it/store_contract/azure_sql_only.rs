@@ -89,6 +89,48 @@ fn the_script_leaves_nothing_to_migrate() {
     });
 }
 
+/// A tool that goes on behind an error, as a query window does.
+async fn run_on(server: &tds::Server, batches: &[String]) -> usize {
+    let mut client = session(server).await;
+    let mut errors = 0;
+    for batch in batches {
+        let ran = match client.simple_query(batch.as_str()).await {
+            Ok(answer) => answer.into_results().await.map(drop),
+            Err(error) => Err(error),
+        };
+        errors += usize::from(ran.is_err());
+    }
+    errors
+}
+
+#[test]
+fn the_script_does_all_or_nothing_wherever_it_stops_and_can_be_run_again() {
+    runtime().block_on(async {
+        let server = tds::Server::start(Options::default());
+        let store = open(&server).await;
+        let mut script = batches(&script("dbo"));
+        script.retain(|batch| !batch.contains("Leave this batch out"));
+        // The tool is stopped in the middle; and an error comes at several places, and the tool goes on.
+        run(&server, &script[..script.len() / 2]).await;
+        assert_eq!(store.pending().await.unwrap(), MIGRATIONS);
+        let is_work = |place: &usize| ["CREATE", "ALTER", "INSERT"].iter().any(|verb| script[*place].contains(verb));
+        let work: Vec<usize> = (0..script.len()).filter(is_work).collect();
+        for place in [work[0], work[work.len() / 2], work[work.len() - 1]] {
+            let mut broken = script.clone();
+            broken[place] = "INSERT INTO dbo.not_there (x) VALUES (1)".into();
+            assert_eq!(run_on(&server, &broken).await, 1, "none of the others is done: {place}");
+            assert_eq!(store.pending().await.unwrap(), MIGRATIONS, "an error at batch {place}");
+        }
+        assert_eq!(run_on(&server, &script).await, 0);
+        assert_eq!(store.pending().await.unwrap(), [] as [&str; 0]);
+        // Once more by mistake: nothing is made twice, and nothing is lost.
+        admit(&store, &open_encounter(1), None).await;
+        assert_ne!(run_on(&server, &script).await, 0);
+        assert_eq!(store.pending().await.unwrap(), [] as [&str; 0]);
+        assert_eq!(store.totals().await.unwrap().encounters, 1);
+    });
+}
+
 #[test]
 fn what_is_pending_is_told_and_not_done() {
     runtime().block_on(async {
