@@ -5,5 +5,6 @@ pub mod access;
 pub mod cached_secret;
 pub mod identity;
 pub mod keys;
+mod place;
 pub mod queues;
 pub mod vault;

@@ -4,12 +4,12 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use azure_core::credentials::TokenCredential;
-use azure_core::error::ErrorKind;
-use azure_core::http::{ClientOptions, StatusCode, Url};
+use azure_core::http::ClientOptions;
 use azure_core::time::OffsetDateTime;
 use azure_security_keyvault_secrets::models::SecretClientGetSecretOptions;
 use azure_security_keyvault_secrets::{SecretClient, SecretClientOptions};
 
+use super::place::{Object, Place};
 use crate::config::Secret;
 use crate::error::{Error, Result};
 
@@ -40,16 +40,16 @@ pub(super) struct Vault {
 
 impl Vault {
     pub(super) fn new(credential: Arc<dyn TokenCredential>, url: &str, client_options: ClientOptions) -> Result<Self> {
-        let place = Place::parse(url)?;
+        let place = Place::parse(Object::Secret, url)?;
         let options = SecretClientOptions { client_options, ..Default::default() };
-        let client = SecretClient::new(&place.vault, credential, Some(options)).map_err(|cause| place.error(&cause))?;
+        let client = SecretClient::new(&place.vault, credential, Some(options)).map_err(|cause| fault(&place, &cause))?;
         Ok(Self { place, client })
     }
 
     pub(super) async fn fetch(&self) -> Result<Fetched> {
         let place = &self.place;
         let version = SecretClientGetSecretOptions { secret_version: place.version.clone(), ..Default::default() };
-        let answer = self.client.get_secret(&place.name, Some(version)).await.map_err(|cause| place.error(&cause))?;
+        let answer = self.client.get_secret(&place.name, Some(version)).await.map_err(|cause| fault(place, &cause))?;
         // The cause is left out: it could quote the value.
         let secret =
             answer.into_model().map_err(|_| place.unavailable("answered with something that is no secret; try again later"))?;
@@ -78,64 +78,20 @@ impl Vault {
     }
 }
 
-/// Where a secret lies.
-#[derive(Debug, PartialEq, Eq)]
-struct Place {
-    /// The vault's URL, without a path.
-    vault: String,
-    /// The vault's host.
-    host: String,
-    name: String,
-    version: Option<String>,
-}
-
-impl Place {
-    fn parse(text: &str) -> Result<Self> {
-        let wrong = || Error::invalid("the URL of a Key Vault secret must be https://VAULT.vault.azure.net/secrets/NAME[/VERSION]");
-        let url = Url::parse(text.trim()).map_err(|_| wrong())?;
-        let bare = url.username().is_empty() && url.password().is_none() && url.query().is_none() && url.fragment().is_none();
-        let plain = |part: &str| !part.is_empty() && part.chars().all(|c| c.is_ascii_alphanumeric() || c == '-');
-        let (Some(host), true, "https") = (url.host_str(), bare, url.scheme()) else { return Err(wrong()) };
-        let parts: Vec<_> = url.path().trim_end_matches('/').split('/').collect();
-        let (name, version) = match parts.as_slice() {
-            ["", "secrets", name] if plain(name) => (*name, None),
-            ["", "secrets", name, version] if plain(name) && plain(version) => (*name, Some((*version).to_owned())),
-            _ => return Err(wrong()),
-        };
-        let port = url.port().map_or_else(String::new, |port| format!(":{port}"));
-        Ok(Self { vault: format!("https://{host}{port}/"), host: host.to_owned(), name: name.to_owned(), version })
-    }
-
-    /// The cause is left out but for its kind: its text holds whatever the other side wrote.
-    fn error(&self, cause: &azure_core::Error) -> Error {
-        match (cause.http_status(), cause.kind()) {
-            (Some(StatusCode::Unauthorized), _) => {
-                self.unavailable("did not accept the token; is it a vault of the identity's own tenant?")
-            }
-            (Some(StatusCode::Forbidden), _) => self.unavailable(
-                "does not let this identity read it; give the identity the role Key Vault Secrets User, and check the vault's firewall",
-            ),
-            (Some(StatusCode::NotFound), _) => {
-                self.unavailable("has no secret of this name and version, or it is disabled or deleted; check the URL")
-            }
-            (Some(status), _) => self.unavailable(&format!("answered with HTTP status {}; try again later", u16::from(status))),
-            (None, ErrorKind::Credential) => {
-                self.unavailable("could not be asked, because no token came for the identity; see that identity first")
-            }
-            (None, _) => self.unavailable("cannot be reached; check its name, and the network and private endpoint between"),
-        }
-    }
-
-    fn unavailable(&self, what: &str) -> Error {
-        Error::unavailable(format!("the Key Vault {} {what} (secret {})", self.host, self.name))
-    }
+fn fault(place: &Place, cause: &azure_core::Error) -> Error {
+    place.error(
+        cause,
+        "does not let this identity read it; give the identity the role Key Vault Secrets User, and check the vault's firewall",
+        "has no secret of this name and version, or it is disabled or deleted; check the URL",
+    )
 }
 
 #[cfg(test)]
 mod tests {
     use azure_core::credentials::{AccessToken, TokenRequestOptions};
+    use azure_core::error::ErrorKind;
     use azure_core::http::headers::Headers;
-    use azure_core::http::{AsyncRawResponse, HttpClient, Request, RetryOptions, Transport};
+    use azure_core::http::{AsyncRawResponse, HttpClient, Request, RetryOptions, StatusCode, Transport};
     use azure_core::time::{Duration, OffsetDateTime};
 
     use super::*;
@@ -191,6 +147,13 @@ mod tests {
         const BODY: &str = r#"{"error":{"code":"X","message":"S3cr3t"}}"#;
         for (answer, words) in [
             (Some((StatusCode::Forbidden, BODY)), "Key Vault Secrets User"),
+            (
+                Some((
+                    StatusCode::Forbidden,
+                    r#"{"error":{"code":"Forbidden","message":"S3cr3t","innererror":{"code":"SecretDisabled"}}}"#,
+                )),
+                "enable that version",
+            ),
             (Some((StatusCode::NotFound, BODY)), "no secret of this name"),
             (Some((StatusCode::ServiceUnavailable, BODY)), "HTTP status 503"),
             (Some((StatusCode::Ok, r#"{"value":"","S3cr3t":1}"#)), "no value"),
@@ -202,26 +165,6 @@ mod tests {
             assert_eq!(error.kind(), Kind::Unavailable);
             assert!(text.contains(words) && text.contains("ward.vault.azure.net") && text.contains("sql-connection"), "{text}");
             assert!(!text.contains("S3cr3t"), "{text}");
-        }
-    }
-
-    #[test]
-    fn only_the_url_of_a_secret_is_one() {
-        let place = Place::parse("https://ward.vault.azure.net/secrets/sql-connection/").unwrap();
-        assert_eq!((place.vault.as_str(), place.name.as_str()), ("https://ward.vault.azure.net/", "sql-connection"));
-        assert_eq!(place.version, None);
-        for wrong in [
-            "http://ward.vault.azure.net/secrets/sql",
-            "https://ward.vault.azure.net/keys/sql",
-            "https://ward.vault.azure.net/secrets/",
-            "https://ward.vault.azure.net/secrets/a/b/c",
-            "https://ward.vault.azure.net/secrets/a%2Fb",
-            "https://user:pw@ward.vault.azure.net/secrets/sql",
-            "https://ward.vault.azure.net/secrets/sql?x=1",
-            "Server=tcp:db",
-        ] {
-            let error = Place::parse(wrong).unwrap_err();
-            assert!(error.kind() == Kind::Invalid && !error.to_string().contains("pw@"), "{wrong}");
         }
     }
 }

@@ -11,8 +11,10 @@ use super::thousands;
 use crate::config::{Config, Secret, SqlConnection, SqlSettings};
 use crate::domain::{FacilityId, facility};
 use crate::error::{Error, Result};
+use crate::store::azure_sql::AzureSql;
+use crate::store::datakeys::KeyTable;
 use crate::store::legacy::{self, Legacy};
-use crate::store::sealed::{KeyFile, Sealed, opened_table};
+use crate::store::sealed::{KeyFile, Sealed, Wrapping, opened_table};
 use crate::store::sqlite::{self, Sqlite};
 use crate::workflow::{self, Compared, Copied, Phase, Surveyed};
 
@@ -26,6 +28,10 @@ pub(super) struct Args {
     /// The table, or a view of the same columns
     #[arg(long, default_value = "PatientData", value_name = "NAME")]
     table: String,
+    /// Where the names are encrypted by this program: the key file, or the URL of the Key Vault key, that wraps the source's data keys; for a
+    /// `sqlite:FILE` the `data.key` beside it needs not be named
+    #[arg(long, value_name = "FILE|URL")]
+    names_key: Option<String>,
     /// Rows of a transaction
     #[arg(long, default_value_t = 4_000, value_name = "N", value_parser = clap::value_parser!(u32).range(1..=100_000))]
     batch: u32,
@@ -39,7 +45,7 @@ pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
         "-" => first_line()?,
         _ => args.from.clone(),
     };
-    let table = open_table(&config, &from, &args.table).await?;
+    let table = open_table(&config, &from, &args.table, args.names_key.as_deref()).await?;
     let origin = table.origin();
     say!("From {}, {}, table {}", origin.server, origin.database, origin.table);
     let bars = Bars::default();
@@ -67,8 +73,8 @@ fn first_line() -> Result<String> {
     Ok(line.trim().to_owned())
 }
 
-async fn open_table(config: &Config, from: &str, name: &str) -> Result<Box<dyn Legacy>> {
-    let Some(path) = from.strip_prefix("sqlite:") else { return open_server(from, name).await };
+async fn open_table(config: &Config, from: &str, name: &str, names_key: Option<&str>) -> Result<Box<dyn Legacy>> {
+    let Some(path) = from.strip_prefix("sqlite:") else { return open_server(config, from, name, names_key).await };
     let path = Path::new(path);
     let own = config.sql.is_none()
         && path.canonicalize().is_ok_and(|path| config.database_path().canonicalize().is_ok_and(|own| own == path));
@@ -76,25 +82,47 @@ async fn open_table(config: &Config, from: &str, name: &str) -> Result<Box<dyn L
         return Err(Error::invalid(format!("{} is the record itself: name another --from, or another --folder", path.display())));
     }
     let table = legacy::sqlite(path, name).await?;
-    // An embedded record of ours has its names encrypted; its key file lies beside it.
-    match sqlite::condition(path) {
-        Ok(condition) if condition.pending.is_empty() => {
-            let key = Arc::new(KeyFile::new(path.with_file_name("data.key")));
-            let record = Sealed::new(Arc::new(Sqlite::open(path)?), key, super::now);
-            Ok(opened_table(table, Arc::new(record)))
-        }
-        _ => Ok(table),
-    }
+    // A file of another program is not touched.
+    let record = match sqlite::condition(path) {
+        Ok(_) => Some(Arc::new(Sqlite::open(path)?)),
+        Err(_) => None,
+    };
+    let keys = match &record {
+        Some(record) => record.data_keys().await.unwrap_or_default(),
+        None => Vec::new(),
+    };
+    let (Some(record), false) = (record, keys.is_empty()) else { return Ok(opened_table(table, None)) };
+    let wrapping = match names_key {
+        Some(key) => wrapping_at(config, key)?,
+        None => Arc::new(KeyFile::new(path.with_file_name("data.key"))),
+    };
+    Ok(opened_table(table, Some(Arc::new(Sealed::new(record, wrapping, super::now)))))
 }
 
-async fn open_server(from: &str, name: &str) -> Result<Box<dyn Legacy>> {
+async fn open_server(config: &Config, from: &str, name: &str, names_key: Option<&str>) -> Result<Box<dyn Legacy>> {
     let lookup = |name: &str| std::env::var(name).ok();
     let mut settings = SqlSettings::new(SqlConnection::Text(Secret::new(from)));
     settings.ca_file = lookup("HDAI_SQL_CA_FILE").filter(|path| !path.is_empty()).map(PathBuf::from);
     // A page of a table without an index on its ids takes a sort.
     settings.command = settings.import;
     settings.pool_max = 1;
-    legacy::sql_server(&settings, &super::identity(), name).await
+    let table = legacy::sql_server(&settings, &super::identity(), name).await?;
+    let Some(key) = names_key else { return Ok(opened_table(table, None)) };
+    // The table's name was found to be one; its keys lie in the same schema.
+    if let Some((schema, _)) = name.split_once('.') {
+        settings.schema = schema.to_owned();
+    }
+    let record = AzureSql::open_source(&settings, &super::identity()).await?;
+    let record = Sealed::new(Arc::new(record), wrapping_at(config, key)?, super::now);
+    Ok(opened_table(table, Some(Arc::new(record))))
+}
+
+/// A key file, or a key of a Key Vault.
+fn wrapping_at(config: &Config, key: &str) -> Result<Arc<dyn Wrapping>> {
+    match key.starts_with("https://") {
+        true => super::keys::wrapping(&Config { data_key_url: Some(key.to_owned()), ..config.clone() }),
+        false => Ok(Arc::new(KeyFile::new(key))),
+    }
 }
 
 /// The facilities of the record, or those that a new one starts with.

@@ -54,10 +54,7 @@ impl BlobUrl {
         }
         let authority = authority.to_ascii_lowercase();
         // Only right behind the account: an address that is written and read again must stay the same.
-        let authority = match authority.split_once('.').map(|(account, zone)| (account, zone.strip_prefix("dfs.core."))) {
-            Some((account, Some(zone))) => format!("{account}.blob.core.{zone}"),
-            _ => authority,
-        };
+        let authority = blob_endpoint(&authority).unwrap_or(authority);
         let (account_url, path) = if has_account_in_path(&authority) {
             let (account, path) = path.split_once('/')?;
             if account.is_empty() || !account.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-') {
@@ -91,6 +88,20 @@ impl fmt::Display for BlobUrl {
     }
 }
 
+/// The `blob` endpoint of the account whose `dfs` endpoint this is: `ACCOUNT.dfs.core.…`, or `ACCOUNT.zNN.dfs.storage.…` where the name
+/// server has zones.
+fn blob_endpoint(authority: &str) -> Option<String> {
+    let (account, rest) = authority.split_once('.')?;
+    if let Some(suffix) = rest.strip_prefix("dfs.core.") {
+        return Some(format!("{account}.blob.core.{suffix}"));
+    }
+    let (zone, rest) = rest.split_once('.')?;
+    let is_zone =
+        zone.strip_prefix('z').is_some_and(|digits| !digits.is_empty() && digits.bytes().all(|byte| byte.is_ascii_digit()));
+    let suffix = rest.strip_prefix("dfs.storage.").filter(|_| is_zone)?;
+    Some(format!("{account}.{zone}.blob.storage.{suffix}"))
+}
+
 fn has_account_in_path(authority: &str) -> bool {
     let host = match authority.strip_prefix('[') {
         Some(_) => return true,
@@ -120,6 +131,15 @@ mod tests {
     fn the_dfs_endpoint_of_an_event_is_the_same_account() {
         let url = BlobUrl::parse("https://acct.dfs.core.windows.net/incoming/a.csv").unwrap();
         assert_eq!(url.account_url, "https://acct.blob.core.windows.net");
+        let zoned = BlobUrl::parse("https://acct.z01.dfs.storage.azure.net/incoming/a.csv").unwrap();
+        assert_eq!(zoned.account_url, "https://acct.z01.blob.storage.azure.net");
+        for other in [
+            "https://acct.zone.dfs.storage.azure.net",
+            "https://acct.dfs.storage.azure.net",
+            "https://acct.z.dfs.storage.azure.net",
+        ] {
+            assert_eq!(BlobUrl::parse(&format!("{other}/incoming/a.csv")).unwrap().account_url, other);
+        }
         let twice = BlobUrl::parse("https://acct.dfs.core.dfs.core.windows.net/incoming/a.csv").unwrap();
         assert_eq!(BlobUrl::parse(&twice.to_string()), Some(twice));
     }

@@ -99,7 +99,7 @@ fn one_of_archive<T>(
 ) -> Result<T> {
     let mut work = Some(work);
     let mut answer = None;
-    while let Some(entry) = read_zipfile_from_stream(archive).map_err(|_| Error::invalid(UNUSUAL_ARCHIVE))? {
+    while let Some(entry) = read_zipfile_from_stream(archive).map_err(between_entries)? {
         let Some(name) = entry.name().ok().filter(|name| is_inside(name) && !entry.is_symlink()) else {
             return Err(Error::invalid("the archive holds a name that leads out of it: pack one CSV file without folders"));
         };
@@ -114,6 +114,24 @@ fn one_of_archive<T>(
         answer = Some(read_packed(entry, packed, limits, work)?);
     }
     answer.ok_or_else(|| Error::invalid("the archive holds no file: put one file of encounters into it"))
+}
+
+/// What keeps the next entry from being read. A fault of the input is none of the file's.
+fn between_entries(error: ZipError) -> Error {
+    match error {
+        ZipError::Io(cause) if !is_damage(cause.kind()) => {
+            Error::unavailable("the file cannot be read; deliver it again").caused_by(cause)
+        }
+        _ => Error::invalid(UNUSUAL_ARCHIVE),
+    }
+}
+
+/// Decompressors tell damage by these kinds; any other is the input's own.
+fn is_damage(kind: io::ErrorKind) -> bool {
+    matches!(
+        kind,
+        io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof | io::ErrorKind::Unsupported
+    )
 }
 
 /// Does a name stay inside its archive, on any system?
@@ -190,13 +208,7 @@ impl<R: Read> Read for Guarded<R> {
             {
                 return Err(self.fail(Error::invalid(UNUSUAL_ARCHIVE)));
             }
-            // Decompressors tell damage by these kinds; any other is the input's own.
-            Err(error)
-                if matches!(
-                    error.kind(),
-                    io::ErrorKind::InvalidInput | io::ErrorKind::InvalidData | io::ErrorKind::UnexpectedEof
-                ) =>
-            {
+            Err(error) if is_damage(error.kind()) => {
                 return Err(self.fail(Error::invalid("the packed file is damaged or cut off: pack it again and drop it again")));
             }
             Err(error) => return Err(error),
@@ -349,6 +361,15 @@ mod tests {
             fn read(&mut self, _: &mut [u8]) -> io::Result<usize> {
                 Err(io::Error::other("the stream failed"))
             }
+        }
+        // Between the entry and the archive's directory, too.
+        let archive = archive(&[("a.csv", b"eid,vdate\n")]);
+        let entry = archive.windows(4).position(|four| four == b"PK\x01\x02").unwrap();
+        for cut in [entry, entry + 2] {
+            let error = unpacked(archive[..cut].chain(Broken), LIMITS, |_, reader| {
+                io::copy(reader, &mut io::sink()).map_err(|cause| Error::unavailable("unread").caused_by(cause))
+            });
+            assert_eq!(error.err().unwrap().kind(), crate::error::Kind::Unavailable, "cut at {cut}");
         }
         let whole = gzip(&(0..50_000_u32).flat_map(|n| n.wrapping_mul(2_654_435_761).to_le_bytes()).collect::<Vec<_>>());
         let input = whole[..whole.len() / 2].chain(Broken);

@@ -134,13 +134,7 @@ async fn import(app: &App, caller: &Caller, url: &str, inline: Option<Vec<u8>>) 
     };
     let address = BlobAddress { account: blob.account_url, container: blob.container, name: blob.name };
     let imported = workflow::import_blob(caller, &app.hospital, &address, inline, app.now).await?;
-    let reply = report(Reply::done().log(describe(&imported)), &imported);
-    if imported.parts.is_empty() {
-        return Ok(reply);
-    }
-    let message = |part: &u32| json!({ "importId": imported.import.id.0, "part": part });
-    let reply = reply.log(format!("{} parts queued", imported.parts.len()));
-    Ok(reply.output("importParts", Value::Array(imported.parts.iter().map(message).collect())))
+    Ok(report(Reply::done().log(describe(&imported)), &imported))
 }
 
 /// `queueTrigger` on `import-parts`: what the delivery of a large file queued.
@@ -157,8 +151,13 @@ async fn import_part(app: &App, caller: &Caller, invocation: &Invocation) -> Res
     Ok(report(Reply::done().log(format!("part {part} of {}", describe(&imported))), &imported))
 }
 
-/// Asks for training if the import calls for it.
+/// Queues the parts that are left to do, and asks for training if the import calls for it.
 fn report(reply: Reply, imported: &Imported) -> Reply {
+    if !imported.parts.is_empty() {
+        let message = |part: &u32| json!({ "importId": imported.import.id.0, "part": part });
+        let reply = reply.log(format!("{} parts queued", imported.parts.len()));
+        return reply.output("importParts", Value::Array(imported.parts.iter().map(message).collect()));
+    }
     if !imported.asks_for_training() {
         return reply;
     }

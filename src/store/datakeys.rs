@@ -3,8 +3,8 @@
 use async_trait::async_trait;
 use chrono::{DateTime, Utc};
 
-use super::Store;
-use crate::domain::{AuditEvent, EncounterId, PersonName, Phi};
+use super::{Admitted, Store, Stored};
+use crate::domain::{AuditEvent, Encounter, EncounterId, PersonName, Phi, Prediction};
 use crate::error::Result;
 
 /// The id that stands for names in plain text, which a program without encryption has left.
@@ -77,17 +77,46 @@ pub struct Rewording {
     pub to: Phi<String>,
 }
 
+/// What an admission meets in a record where one name may have several forms.
+#[derive(Debug, Clone, PartialEq)]
+pub enum Met {
+    /// It is decided, and the audit event is written.
+    Decided(Admitted),
+    /// An encounter that is the same but for the form of its name is there: whether it is the same name, only its key tells. Nothing is written.
+    Undecided(Box<Stored>),
+}
+
+impl Met {
+    /// The decision, where nothing is left undecided: what is not the same is another's.
+    pub(super) fn decided(self) -> Admitted {
+        match self {
+            Met::Decided(admitted) => admitted,
+            Met::Undecided(_) => Admitted::Conflict,
+        }
+    }
+}
+
 /// A record that keeps the data keys beside the names. Its own [`Store`] methods answer and take names as they are stored.
 #[async_trait]
 pub trait KeyTable: Store {
     /// Every data key, oldest first.
     async fn data_keys(&self) -> Result<Vec<DataKey>>;
 
+    /// [`Store::admit`], where the stored name may be under another key. `another` is a stored name that is known to be another patient's.
+    async fn admit_in_form(
+        &self,
+        encounter: &Encounter,
+        another: Option<&PersonName>,
+        prediction: Option<&Prediction>,
+        audit: &AuditEvent,
+    ) -> Result<Met>;
+
     /// Makes `key` the current one if `after` is it now (`None`: if there is no key at all), which becomes old, with the audit event, in
     /// one transaction; answers whether `key` is current. With the first key, [`PLAIN`] is kept as an old one if there are encounters.
     async fn add_data_key(&self, key: &DataKey, after: Option<&str>, audit: Option<&AuditEvent>) -> Result<bool>;
 
-    /// Retires those of `ids` that are old, with the audit event, in one transaction; answers how many.
+    /// Retires those of `ids` that are old, with the audit event, in one transaction; answers how many. What is kept in a file of ours holds
+    /// nothing under them by then, free pages and log included.
     async fn retire_data_keys(&self, ids: &[String], audit: &AuditEvent) -> Result<u64>;
 
     /// Puts the wrapping of `key` in the place of the one by `from`, with the audit event, in one transaction; answers whether `from` was

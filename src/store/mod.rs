@@ -104,6 +104,8 @@ pub enum Step {
     Committed(Counts),
     /// A newer delivery of the same file has taken over, or the import is over: stop, it is in good hands.
     Superseded,
+    /// Other imports' batches had their turn all the time, and nothing of this one was stored: give it again later. Of a batch alone.
+    Busy,
 }
 
 /// How an import ended.

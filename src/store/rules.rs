@@ -13,7 +13,9 @@ use crate::domain::anomaly::{Direction, Finding, Group};
 use crate::domain::encounter::STAY_DAYS_MAX;
 use crate::domain::import::{ImportId, LineSpan, Reject, State};
 use crate::domain::model::ModelRecord;
-use crate::domain::{Action, AuditEvent, AuditRow, Caller, Encounter, EncounterId, FacilityId, Outcome, Phi, Reach, Role};
+use crate::domain::{
+    Action, AuditEvent, AuditRow, Caller, Encounter, EncounterId, FacilityId, Outcome, PersonName, Phi, Reach, Role,
+};
 use crate::error::{Error, Result};
 use crate::schema::Feature;
 
@@ -23,6 +25,12 @@ pub(super) fn is_same_admission(new: &Encounter, stored: &Encounter) -> bool {
         Some(_) => new == stored,
         None => *new == Encounter { discharged: Phi::new(None), ..stored.clone() },
     }
+}
+
+/// Would it be the same admission if its name were the stored one, in another form? `another` is a stored name that is known to be another's.
+pub(super) fn may_be_same_admission(new: &Encounter, stored: &Encounter, another: Option<&PersonName>) -> bool {
+    let named_alike = || Encounter { name: stored.name.clone(), ..new.clone() };
+    another != Some(&stored.name) && is_same_admission(&named_alike(), stored)
 }
 
 /// What a discharge comes to.

@@ -285,28 +285,42 @@ async fn read_file(hospital: &Hospital, entry: Import, content: Opened) -> Resul
         rejects: Vec::new(),
         rejected_rows: 0,
     };
-    let parsed = store_rows(hospital, content, pipeline::Stretch::File, template).await?;
-    Ok(parsed.map_or(Work::Superseded, |parsed| {
-        let pipeline::Parsed { sha256, extra_columns, lines, .. } = parsed;
-        Work::Finished(Finish::Done { sha256, extra_columns, lines })
-    }))
+    match store_rows(hospital, content, pipeline::Stretch::File, template).await? {
+        Rows::Stored(pipeline::Parsed { sha256, extra_columns, lines, .. }) => {
+            Ok(Work::Finished(Finish::Done { sha256, extra_columns, lines }))
+        }
+        Rows::Superseded => Ok(Work::Superseded),
+        Rows::Busy => Err(busy()),
+    }
 }
 
-/// Parses and stores in batches like `template`, behind its checkpoint. `None` if superseded.
-async fn store_rows(
-    hospital: &Hospital,
-    content: Opened,
-    stretch: pipeline::Stretch,
-    template: Batch,
-) -> Result<Option<pipeline::Parsed>> {
+/// Others' turn all the time, for who can only come again as a whole.
+pub(super) fn busy() -> Error {
+    Error::unavailable("other imports kept the record busy; what was stored stays, and another delivery goes on behind it")
+}
+
+/// What became of the rows of a stretch.
+enum Rows {
+    /// All are stored or rejected.
+    Stored(pipeline::Parsed),
+    /// A newer delivery has taken over.
+    Superseded,
+    /// Others' batches had their turn all the time.
+    Busy,
+}
+
+/// Parses and stores in batches like `template`, behind its checkpoint.
+async fn store_rows(hospital: &Hospital, content: Opened, stretch: pipeline::Stretch, template: Batch) -> Result<Rows> {
     let facilities = hospital.store.facilities().await?.into_iter().map(|facility| facility.id).collect::<Vec<_>>();
     let mut parsing = pipeline::start(content.chunks, hospital.config.import_bytes_max, stretch, facilities, template);
     while let Some(batch) = parsing.next().await {
-        if hospital.store.import_batch(&batch).await? == Step::Superseded {
-            return Ok(None);
+        match hospital.store.import_batch(&batch).await? {
+            Step::Committed(_) => {}
+            Step::Superseded => return Ok(Rows::Superseded),
+            Step::Busy => return Ok(Rows::Busy),
         }
     }
-    parsing.end().await.map(Some)
+    parsing.end().await.map(Rows::Stored)
 }
 
 fn too_large(bytes_max: u64) -> Error {

@@ -225,8 +225,10 @@ async fn store_rows(
             rejects: chunk.rejects,
             rejected_rows: chunk.rejected_rows,
         };
-        if hospital.store.import_batch(&batch).await? == Step::Superseded {
-            return Ok(false);
+        match hospital.store.import_batch(&batch).await? {
+            Step::Committed(_) => {}
+            Step::Superseded => return Ok(false),
+            Step::Busy => return Err(super::import::busy()),
         }
         progress(Phase::Copy, reading.done(), surveyed.rows);
     }

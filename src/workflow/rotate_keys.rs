@@ -32,7 +32,8 @@ pub struct Rotated {
 /// many encounters that took so far.
 ///
 /// # Errors
-/// The caller may not; the record or the vault is away; internal, if names do not open: their keys are not retired, all others are done.
+/// The caller may not; the record or the vault is away, or somebody keeps an older state of the record open: run it again; internal, if names do
+/// not open: their keys are not retired, all others are done.
 pub async fn rotate_keys(
     caller: &Caller,
     hospital: &Hospital,

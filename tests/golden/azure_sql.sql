@@ -158,7 +158,7 @@ CREATE TABLE #staging (turn int NOT NULL, line bigint NOT NULL, ordinal int NOT 
 
 -- lock_imports
 DECLARE @result int;
-EXEC @result = sp_getapplock @Resource = N'hdai-import-dbo', @LockMode = N'Exclusive', @LockOwner = N'Transaction', @LockTimeout = 60000;
+EXEC @result = sp_getapplock @Resource = N'hdai-import-dbo', @LockMode = N'Exclusive', @LockOwner = N'Transaction', @LockTimeout = @P1;
 SELECT CAST(@result AS int) AS result
 
 -- fence
@@ -377,12 +377,16 @@ SET NOCOUNT ON;
 SET QUOTED_IDENTIFIER ON;
 SET ANSI_NULLS ON;
 GO
+BEGIN TRANSACTION;
+GO
 CREATE TABLE dbo.schema_migrations (
   number int NOT NULL CONSTRAINT PK_schema_migrations PRIMARY KEY,
   name nvarchar(100) NOT NULL,
   checksum nvarchar(64) NOT NULL, -- SHA-256 of the migration's statements without comments and line breaks
   applied datetimeoffset(7) NOT NULL
 );
+GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
 GO
 CREATE TABLE dbo.MetaData_Facilities (
   Id nvarchar(1) NOT NULL CONSTRAINT PK_MetaData_Facilities PRIMARY KEY CHECK (Id <> N''),
@@ -436,6 +440,8 @@ CREATE TABLE dbo.PatientData (
 
 CREATE INDEX PatientData_open ON dbo.PatientData (facid, vdate) INCLUDE (predlengthofstay, discharged) WHERE discharged IS NULL;
 GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
+GO
 CREATE TABLE dbo.imports (
   seq bigint IDENTITY(1,1) NOT NULL CONSTRAINT PK_imports PRIMARY KEY,
   id nvarchar(32) NOT NULL CONSTRAINT UQ_imports_id UNIQUE,
@@ -474,6 +480,8 @@ CREATE TABLE dbo.rejects (
   CONSTRAINT PK_rejects PRIMARY KEY (importid, line, ordinal) -- also the order in which they are read
 );
 GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
+GO
 CREATE TABLE dbo.models (
   seq bigint IDENTITY(1,1) NOT NULL CONSTRAINT PK_models PRIMARY KEY,
   [version] nvarchar(100) NOT NULL CONSTRAINT UQ_models_version UNIQUE,
@@ -485,6 +493,8 @@ CREATE TABLE dbo.models (
   reason nvarchar(max) NOT NULL,
   bytes varbinary(max) NOT NULL
 );
+GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
 GO
 CREATE TABLE dbo.audit (
   seq bigint IDENTITY(1,1) NOT NULL CONSTRAINT PK_audit PRIMARY KEY,
@@ -500,14 +510,20 @@ CREATE TABLE dbo.audit (
   operation nvarchar(32) NOT NULL DEFAULT N'' -- to ask for when the answer to a commit was lost
 );
 GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
+GO
 -- Leave this batch out where the server is not Microsoft's.
 CREATE TRIGGER dbo.audit_is_append_only ON dbo.audit AFTER UPDATE, DELETE AS
 BEGIN
   THROW 50001, N'the audit trail is append-only', 1;
 END;
 GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
+GO
 INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
 VALUES (1, N'0001-record', N'd11c22965314c30cea482b776dfa1164f162d1802542fe86b5a0cc81c3102502', SYSDATETIMEOFFSET());
+GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
 GO
 INSERT INTO dbo.MetaData_Facilities (Id, Name, Capacity) SELECT N'A', N'General Medicine 3 West', 75 WHERE NOT EXISTS (SELECT 1 FROM dbo.MetaData_Facilities WHERE Id = N'A');
 INSERT INTO dbo.MetaData_Facilities (Id, Name, Capacity) SELECT N'B', N'Pulmonary 2 West', 80 WHERE NOT EXISTS (SELECT 1 FROM dbo.MetaData_Facilities WHERE Id = N'B');
@@ -515,8 +531,12 @@ INSERT INTO dbo.MetaData_Facilities (Id, Name, Capacity) SELECT N'C', N'General 
 INSERT INTO dbo.MetaData_Facilities (Id, Name, Capacity) SELECT N'D', N'Geriatrics 2 East', 100 WHERE NOT EXISTS (SELECT 1 FROM dbo.MetaData_Facilities WHERE Id = N'D');
 INSERT INTO dbo.MetaData_Facilities (Id, Name, Capacity) SELECT N'E', N'Behavioral 1 East', 95 WHERE NOT EXISTS (SELECT 1 FROM dbo.MetaData_Facilities WHERE Id = N'E');
 GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
+GO
 INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
 VALUES (2, N'0002-facilities', N'eb5d69f9f7a16cc7d41d7f21fba4beee09f8cce155f5041990e5afa520a9de60', SYSDATETIMEOFFSET());
+GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
 GO
 CREATE TABLE dbo.survey (
   one int NOT NULL CONSTRAINT PK_survey PRIMARY KEY CHECK (one = 1), -- there is one
@@ -543,15 +563,23 @@ CREATE TABLE dbo.findings (
   CHECK (firstweek <= lastweek)
 );
 GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
+GO
 INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
 VALUES (3, N'0003-anomalies', N'd314eafca5ae9c9bcd046a3c9aab5957d25e8804489c568ed045830e3dc271ef', SYSDATETIMEOFFSET());
+GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
 GO
 CREATE VIEW dbo.EncountersDeidentified AS
 SELECT CAST(YEAR(vdate) AS int) AS admissionyear, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, facid, lengthofstay, predlengthofstay
 FROM dbo.PatientData;
 GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
+GO
 INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
 VALUES (4, N'0004-deidentified', N'57f34877f0185ca1a97d501425f6e56d225f0755c83f92eb29ba12bc6fa6373d', SYSDATETIMEOFFSET());
+GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
 GO
 ALTER TABLE dbo.audit ADD origin nvarchar(100) NOT NULL CONSTRAINT DF_audit_origin DEFAULT N''; -- address that the call came from
 ALTER TABLE dbo.audit ADD chain int NULL; -- NULL in events from before the chains
@@ -567,11 +595,17 @@ CREATE TABLE dbo.audithead (
 INSERT INTO dbo.audithead (chain, place, hash)
 VALUES (0, 0, N''), (1, 0, N''), (2, 0, N''), (3, 0, N''), (4, 0, N''), (5, 0, N''), (6, 0, N''), (7, 0, N'');
 GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
+GO
 CREATE UNIQUE INDEX audit_chain ON dbo.audit (chain, place) WHERE place IS NOT NULL;
 CREATE INDEX audit_encounter ON dbo.audit (encounter) WHERE encounter IS NOT NULL;
 GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
+GO
 INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
 VALUES (5, N'0005-audit-chain', N'7954d6192d8fe7ff1e22d94a2b5c9737f20a0072a4eefa8edd7134e9428f12a0', SYSDATETIMEOFFSET());
+GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
 GO
 CREATE TABLE dbo.outbox (
   seq bigint IDENTITY(1,1) NOT NULL CONSTRAINT PK_outbox PRIMARY KEY, -- the order in which they are published
@@ -593,8 +627,12 @@ CREATE TABLE dbo.outbox_lease (
 
 INSERT INTO dbo.outbox_lease (one, lease, until, failures) VALUES (1, N'', CAST('2000-01-01T00:00:00+00:00' AS datetimeoffset(7)), 0);
 GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
+GO
 INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
 VALUES (6, N'0006-outbox', N'2e4f5f0ca5ef5172d0713435868273497ecfc724a5ef51c8cb6ef6710bb91913', SYSDATETIMEOFFSET());
+GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
 GO
 ALTER TABLE dbo.imports ADD firstline bigint NOT NULL CONSTRAINT DF_imports_firstline DEFAULT 0; -- of the file's data rows, 0: none or not known
 ALTER TABLE dbo.imports ADD lastline bigint NOT NULL CONSTRAINT DF_imports_lastline DEFAULT 0;
@@ -616,8 +654,12 @@ CREATE TABLE dbo.importparts (
   CHECK ([checkpoint] <= datarows)
 );
 GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
+GO
 INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
 VALUES (7, N'0007-import-parts', N'837a211cb2d77c46b8082860ac48e6e96c1528fea1df638acaff95ea6638a6c7', SYSDATETIMEOFFSET());
+GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
 GO
 CREATE TABLE dbo.datakeys (
   id nvarchar(32) NOT NULL CONSTRAINT PK_datakeys PRIMARY KEY,
@@ -629,11 +671,21 @@ CREATE TABLE dbo.datakeys (
 
 CREATE UNIQUE INDEX datakeys_current ON dbo.datakeys ([state]) WHERE [state] = N'current'; -- there is one
 GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
+GO
 ALTER TABLE dbo.PatientData ALTER COLUMN FirstName nvarchar(300) NULL;
 ALTER TABLE dbo.PatientData ALTER COLUMN MiddleName nvarchar(300) NULL;
 ALTER TABLE dbo.PatientData ALTER COLUMN LastName nvarchar(300) NULL;
 GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
+GO
 INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
 VALUES (8, N'0008-datakeys', N'21b55e4a9ea9edc69fc351b30fe49f58aa5264546a05711672a48acdab0d9a68', SYSDATETIMEOFFSET());
+GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
+GO
+COMMIT TRANSACTION;
+GO
+SET NOEXEC OFF;
 GO
 

@@ -14,6 +14,7 @@ PRAGMA trusted_schema = OFF;
 PRAGMA cell_size_check = ON;
 PRAGMA wal_autocheckpoint = 4000;
 PRAGMA journal_size_limit = 67108864;
+PRAGMA secure_delete = ON;
 
 -- ON_READERS
 PRAGMA query_only = ON;

@@ -72,7 +72,7 @@ impl Handler {
                 std::thread::sleep(Duration::from_millis(5));
             }
         }
-        panic!("the handler does not start");
+        panic!("the handler does not start: {}", std::fs::read_to_string(folder.join("handler.log")).unwrap());
     }
 
     fn send(&self, request: reqwest::RequestBuilder) -> Answer {

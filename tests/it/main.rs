@@ -25,6 +25,7 @@ mod host_account;
 mod house;
 #[cfg(target_os = "linux")]
 mod interrupt;
+mod key_rotation;
 mod main_job;
 mod migrate_data;
 mod packed;

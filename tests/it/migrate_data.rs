@@ -297,3 +297,66 @@ fn the_record_is_not_copied_into_itself() {
     let output = hdai(place.state()).args(["migrate-data", "--from", &own]).output().unwrap();
     assert!(!output.status.success() && text(&output).contains("is the record itself"), "{}", text(&output));
 }
+
+/// Names that this program has encrypted arrive in plain text (and are encrypted anew), or nothing does.
+#[test]
+fn a_record_of_ours_on_a_server_is_copied_with_the_key_of_its_names_and_not_without_it() {
+    let folder = tempfile::tempdir().unwrap();
+    let (from, to) = (folder.path().join("from"), folder.path().join("to"));
+    let server = crate::tds::Server::start(crate::tds::Options::default());
+    let csv = folder.path().join("named.csv");
+    let encounters = &encounters()[..400];
+    std::fs::write(&csv, csv_of(encounters).0).unwrap();
+    let imported = hdai(&from)
+        .env("HDAI_SQL_CONNECTION", server.connection_string())
+        .env("HDAI_SQL_CA_FILE", server.ca_file())
+        .arg("import")
+        .arg(&csv)
+        .output()
+        .unwrap();
+    assert!(imported.status.success(), "{}", said(&imported));
+    let copy = |args: &[&str]| {
+        let mut command = hdai(&to);
+        command.env("HDAI_SQL_CA_FILE", server.ca_file());
+        command.args(["migrate-data", "--from", &server.connection_string()]).args(args).output().unwrap()
+    };
+    for args in [&[][..], &["--dry-run"]] {
+        let refused = copy(args);
+        assert!(!refused.status.success() && said(&refused).contains("--names-key"), "{}", said(&refused));
+    }
+    assert_eq!(Records::read(&to).imports, [] as [String; 0], "nothing was begun");
+    let other = folder.path().join("other.key");
+    std::fs::write(&other, "AAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA=").unwrap();
+    std::fs::set_permissions(&other, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let refused = copy(&["--names-key", other.to_str().unwrap()]);
+    assert!(!refused.status.success() && said(&refused).contains("is wrapped by file:"), "{}", said(&refused));
+    assert_eq!(Records::read(&to).imports, [] as [String; 0], "nothing was begun");
+
+    let key = from.join("data.key");
+    let copied = copy(&["--names-key", key.to_str().unwrap()]);
+    assert!(copied.status.success() && said(&copied).contains("400 rows are the same on both sides"), "{}", said(&copied));
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let there = runtime.block_on(async {
+        let record = crate::support::record(&to);
+        health_data_ai::store::Store::encounters(&record, None, 1_000).await.unwrap()
+    });
+    assert!(there == encounters, "the names are the patients'");
+    let raw = Connection::open(to.join("hdai.db")).unwrap();
+    let plain: i64 =
+        raw.query_row("SELECT count(*) FROM PatientData WHERE LastName NOT LIKE 'hdai1:%'", [], |row| row.get(0)).unwrap();
+    assert_eq!(plain, 0);
+    assert_eq!(server.refusals(), Vec::<String>::new());
+
+    // A copy of the table alone has no keys.
+    let alone = folder.path().join("alone.db");
+    raw.execute("ATTACH ?1 AS alone", [alone.to_str().unwrap()]).unwrap();
+    raw.execute_batch("CREATE TABLE alone.PatientData AS SELECT * FROM main.PatientData").unwrap();
+    let third = folder.path().join("third");
+    let refused = hdai(&third).args(["migrate-data", "--from", &format!("sqlite:{}", alone.display())]).output().unwrap();
+    assert!(!refused.status.success() && said(&refused).contains("--names-key"), "{}", said(&refused));
+    assert_eq!(Records::read(&third).imports, [] as [String; 0], "nothing was begun");
+}
+
+fn said(output: &Output) -> String {
+    String::from_utf8_lossy(&output.stdout).into_owned() + &String::from_utf8_lossy(&output.stderr)
+}

@@ -7,6 +7,7 @@
 
 mod access;
 mod anomalies;
+mod azure_sql_faults;
 mod azure_sql_only;
 mod azure_sql_text;
 mod edges;

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::net::SocketAddr;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
@@ -14,10 +14,11 @@ use azure_core::time::OffsetDateTime;
 use base64::Engine as _;
 use base64::engine::general_purpose::URL_SAFE_NO_PAD;
 use chrono::Utc;
+use futures_util::future::join_all;
 use health_data_ai::azure::keys::{VaultKey, Wrapped};
-use health_data_ai::domain::{Action, AuditEvent, Caller, EncounterId, Outcome, PersonName, Phi};
+use health_data_ai::domain::{Action, AuditEvent, Caller, Encounter, EncounterId, Outcome, PersonName, Phi};
 use health_data_ai::error::Kind;
-use health_data_ai::store::sealed::{FRESH, KeyFile, Sealed};
+use health_data_ai::store::sealed::{FRESH, KeyFile, LEFT_ALONE, Sealed};
 use health_data_ai::store::sqlite::Sqlite;
 use health_data_ai::store::{Admitted, Store};
 use rcgen::{BasicConstraints, CertificateParams, CertifiedIssuer, IsCa, KeyPair};
@@ -45,6 +46,8 @@ struct State {
     /// Answers given in the place of the right ones.
     faults: Mutex<VecDeque<u16>>,
     asked: AtomicUsize,
+    /// Takes calls, and answers none.
+    silent: AtomicBool,
 }
 
 impl State {
@@ -83,7 +86,8 @@ impl State {
             return refusal(404, "KeyNotFound");
         };
         if !enabled {
-            return refusal(403, "Forbidden");
+            let inner = json!({ "code": "KeyDisabled" });
+            return (403, json!({ "error": { "code": "Forbidden", "message": "Canary words", "innererror": inner } }));
         }
         let call: Value = serde_json::from_slice(body).unwrap();
         assert_eq!(call["alg"], "RSA-OAEP-256");
@@ -133,6 +137,9 @@ impl Vault {
                     let Ok(mut tls) = acceptor.accept(tcp).await else { return };
                     let Some((head, body)) = request(&mut tls).await else { return };
                     let (status, answer) = state.answer(&head, &body);
+                    while state.silent.load(Ordering::SeqCst) {
+                        tokio::time::sleep(Duration::from_millis(5)).await;
+                    }
                     let challenge = match status {
                         401 => {
                             "WWW-Authenticate: Bearer authorization=\"https://login.microsoftonline.com/t\", resource=\"https://vault.azure.net\"\r\n"
@@ -246,7 +253,6 @@ async fn a_fault_that_passes_is_tried_again_and_one_that_stays_is_told_with_its_
     for (statuses, words) in [
         (&[403][..], "Key Vault Crypto Service Encryption User"),
         (&[404], "no key of this name"),
-        (&[400], "must be an RSA key"),
         (&[429; 9], "asked by too many"),
         (&[500; 9], "HTTP status 500"),
     ] {
@@ -263,7 +269,11 @@ async fn a_fault_that_passes_is_tried_again_and_one_that_stays_is_told_with_its_
     let away = vault.key_at(nobody, KEY, "right").wrap(&SECRET).await.unwrap_err().to_string();
     assert!(away.contains("cannot be reached"), "{away}");
     vault.state.versions.lock().unwrap()[0].1 = false;
-    assert!(key.unwrap(&wrapped).await.err().unwrap().to_string().contains("enabled"));
+    let disabled = key.unwrap(&wrapped).await.err().unwrap();
+    assert!(disabled.is_transient() && disabled.to_string().contains("enable that version again"), "{disabled}");
+    vault.fault(&[400]);
+    let unwilling = key.wrap(&SECRET).await.unwrap_err();
+    assert!(unwilling.is_transient() && unwilling.to_string().contains("must be an RSA key"), "{unwilling}");
 }
 
 #[tokio::test]
@@ -279,12 +289,13 @@ async fn a_record_does_not_choose_whom_we_ask_and_an_altered_key_is_refused() {
         "file:0011",
     ] {
         let error = key.unwrap(&Wrapped { by: by.into(), ..wrapped.clone() }).await.err().unwrap();
-        assert_eq!(error.kind(), Kind::Invalid, "{by}");
+        assert_eq!(error.kind(), Kind::Internal, "{by}");
     }
     assert_eq!(vault.state.asked.load(Ordering::SeqCst), asked);
     let mut altered = wrapped.clone();
     altered.bytes[17] ^= 1;
-    assert!(key.unwrap(&altered).await.is_err());
+    let refused = key.unwrap(&altered).await.err().unwrap();
+    assert!(refused.kind() == Kind::Internal && refused.message().contains("altered"), "{refused}");
 }
 
 #[expect(clippy::disallowed_methods, reason = "a key's day")]
@@ -301,12 +312,16 @@ fn event(detail: &str) -> AuditEvent {
     AuditEvent::new(&Caller::command_line("c"), Action::RotateKeys, Outcome::Success, Utc::now()).detail(detail)
 }
 
-async fn admit(record: &Sealed, id: i64) -> Admitted {
+fn encounter(id: i64) -> Encounter {
     let options = health_data_ai::synthetic::Options { rows: 1, seed: 1, first_id: i32::try_from(id).unwrap() };
     let mut encounter = health_data_ai::synthetic::encounters(&options).unwrap().next().unwrap();
     encounter.name = PersonName::new("Ada", "", format!("Nameof{id}"));
     encounter.discharged = Phi::new(None);
-    record.admit(&encounter, None, &event("")).await.unwrap()
+    encounter
+}
+
+async fn admit(record: &Sealed, id: i64) -> Admitted {
+    record.admit(&encounter(id), None, &event("")).await.unwrap()
 }
 
 async fn name(record: &Sealed, id: i64) -> String {
@@ -365,7 +380,7 @@ async fn a_vault_that_is_away_stops_a_start_and_no_admission() {
     let start = sealed(folder.path(), Some(vault.key(KEY, "right"))).migrate().await.unwrap_err().to_string();
     assert!(start.contains("HTTP status 503"), "{start}");
     vault.fault(&[]);
-    tokio::time::sleep(FRESH).await;
+    tokio::time::sleep(LEFT_ALONE).await;
     for id in 1..=3 {
         assert_eq!(name(&record, id).await, format!("Ada Nameof{id}"));
     }
@@ -373,4 +388,103 @@ async fn a_vault_that_is_away_stops_a_start_and_no_admission() {
     let raw = rusqlite::Connection::open(folder.path().join("record.db")).unwrap();
     let last: String = raw.query_row("SELECT LastName FROM PatientData WHERE eid = 4", [], |row| row.get(0)).unwrap();
     assert!(last.starts_with(&format!("hdai1:{made}:")), "{last}");
+}
+
+/// An instance that holds one key, in a record whose current key is another one: its id.
+async fn one_key_behind(vault: &Vault, folder: &std::path::Path) -> (Sealed, String) {
+    let record = sealed(folder, Some(vault.key(KEY, "right")));
+    record.migrate().await.unwrap();
+    admit(&record, 1).await;
+    let other = sealed(folder, Some(vault.key(KEY, "right")));
+    other.migrate().await.unwrap();
+    let before = record.data_keys().await.unwrap()[0].id.clone();
+    let made = other.renew_key(&before, event).await.unwrap().unwrap();
+    admit(&other, 2).await;
+    tokio::time::sleep(FRESH).await;
+    (record, made)
+}
+
+#[tokio::test]
+async fn while_the_vault_is_silent_known_keys_serve_and_all_who_need_another_wait_for_one_attempt() {
+    let (vault, folder) = (Vault::start().await, tempfile::tempdir().unwrap());
+    let (record, made) = one_key_behind(&vault, folder.path()).await;
+    vault.state.silent.store(true, Ordering::SeqCst);
+    let asked = vault.state.asked.load(Ordering::SeqCst);
+    let waiting = join_all((0..40).map(|_| record.encounter(EncounterId::new(2).unwrap())));
+    let working = async {
+        for id in 3..8 {
+            assert_eq!(admit(&record, id).await, Admitted::Now);
+            assert_eq!(name(&record, id).await, format!("Ada Nameof{id}"));
+        }
+    };
+    tokio::pin!(waiting);
+    tokio::select! {
+        _ = &mut waiting => panic!("who needs the vault was faster than who does not"),
+        () = working => {}
+    }
+    let told = |answer: Result<_, health_data_ai::error::Error>| {
+        let error = answer.map(drop).unwrap_err();
+        assert!(error.is_transient() && error.message().contains("no answer came within"), "{error}");
+    };
+    waiting.await.into_iter().for_each(told);
+    // Who comes now is told at once what came of it.
+    told(record.encounter(EncounterId::new(2).unwrap()).await);
+    assert_eq!(vault.state.asked.load(Ordering::SeqCst), asked + 1, "one call in all");
+
+    vault.state.silent.store(false, Ordering::SeqCst);
+    tokio::time::sleep(LEFT_ALONE).await;
+    assert_eq!(name(&record, 2).await, "Ada Nameof2");
+    admit(&record, 9).await;
+    let raw = rusqlite::Connection::open(folder.path().join("record.db")).unwrap();
+    let last: String = raw.query_row("SELECT LastName FROM PatientData WHERE eid = 9", [], |row| row.get(0)).unwrap();
+    assert!(last.starts_with(&format!("hdai1:{made}:")), "the newer key is taken up: {last}");
+}
+
+#[tokio::test]
+async fn an_outage_a_disabled_key_and_a_damaged_one_are_told_apart_and_no_import_fails_for_good_by_them() {
+    let (vault, folder) = (Vault::start().await, tempfile::tempdir().unwrap());
+    let (record, made) = one_key_behind(&vault, folder.path()).await;
+    let raw = rusqlite::Connection::open(folder.path().join("record.db")).unwrap();
+    let row = |column: &str| format!("SELECT {column} FROM datakeys WHERE id = '{made}'");
+    let wrapped: Vec<u8> = raw.query_row(&row("wrapped"), [], |row| row.get(0)).unwrap();
+    let by: String = raw.query_row(&row("wrappedby"), [], |row| row.get(0)).unwrap();
+    let set = |wrapped: &[u8], by: &str| {
+        raw.execute("UPDATE datakeys SET wrapped = ?1, wrappedby = ?2 WHERE id = ?3", (wrapped, by, &made)).unwrap();
+    };
+    let start = || async { sealed(folder.path(), Some(vault.key(KEY, "right"))).migrate().await.unwrap_err() };
+
+    let mut damaged = wrapped.clone();
+    damaged[17] ^= 1;
+    set(&damaged, &by);
+    let error = start().await;
+    assert!(error.kind() == Kind::Internal && error.message().contains(&made), "{error}");
+    // In an instance that runs: whoever needs the key is told so, and what needs none goes on.
+    let error = record.encounter(EncounterId::new(2).unwrap()).await.unwrap_err();
+    assert!(error.kind() == Kind::Internal && error.message().contains(&made), "{error}");
+    assert_eq!(admit(&record, 3).await, Admitted::Now);
+    // A repeated admission that nobody can decide on is a failure, and the trail says so.
+    let error = record.admit(&encounter(2), None, &event("repeated")).await.unwrap_err();
+    assert_eq!(error.kind(), Kind::Internal, "{error}");
+    let newest = record.audit_events(1).await.unwrap().remove(0);
+    assert_eq!((newest.outcome, newest.detail.as_str()), (Outcome::Failure, "repeated"));
+
+    let another = vault.key(KEY, "right").wrap(&SECRET).await.unwrap();
+    set(&another.bytes, &another.by);
+    let error = start().await;
+    assert!(error.kind() == Kind::Internal && error.message().contains("is another key"), "{error}");
+    set(&wrapped, "https://ward.vault.azure.net/keys/others/v1");
+    let error = start().await;
+    assert!(error.kind() == Kind::Internal && error.message().contains("HDAI_DATA_KEY_URL"), "{error}");
+
+    set(&wrapped, &by);
+    vault.state.versions.lock().unwrap()[0].1 = false;
+    let error = start().await;
+    assert!(error.is_transient() && error.message().contains("enable that version again"), "{error}");
+    assert!(error.message().contains(&made) || error.message().contains("the data key "), "{error}");
+    vault.state.versions.lock().unwrap()[0].1 = true;
+    vault.fault(&[503; 1000]);
+    let error = start().await;
+    assert!(error.is_transient() && error.message().contains("HTTP status 503"), "{error}");
+    vault.fault(&[]);
+    sealed(folder.path(), Some(vault.key(KEY, "right"))).migrate().await.unwrap();
 }

@@ -17,19 +17,23 @@ use crate::store::columns::{
     EncounterColumn, PREDICTION_COLUMNS, Value, encounter_columns, prediction_from_json, prediction_json, prediction_values,
     unreadable,
 };
+use crate::store::datakeys::Met;
 use crate::store::rules::{Departure, departure, discharge_event, is_same_admission};
 use crate::store::{Admitted, Census, Discharged, Stored, Totals};
 
-/// Stores an admission, unless its id is taken. Whoever loses a race for the id is tried again and finds it taken.
+/// Stores an admission, unless its id is taken. Whoever loses a race for the id is tried again and finds it taken. A stored encounter that is
+/// `left_open` is decided on by the caller.
 pub(super) async fn admit(
     session: &mut Session,
     sql: &Statements,
     encounter: &Encounter,
     prediction: Option<&Prediction>,
     event: &AuditEvent,
-) -> Outcome<Admitted> {
+    left_open: impl Fn(&Encounter) -> bool,
+) -> Outcome<Met> {
     let admitted = match find(session, sql, encounter.id).await? {
         Some(stored) if is_same_admission(encounter, &stored.encounter) => Admitted::Before(Box::new(stored)),
+        Some(stored) if left_open(&stored.encounter) => return Ok(Met::Undecided(Box::new(stored))),
         Some(_) => Admitted::Conflict,
         None => {
             insert(session, sql, encounter, prediction).await?;
@@ -38,7 +42,7 @@ pub(super) async fn admit(
         }
     };
     audit::append_as(session, sql, event, admitted != Admitted::Conflict).await?;
-    Ok(admitted)
+    Ok(Met::Decided(admitted))
 }
 
 async fn insert(session: &mut Session, sql: &Statements, encounter: &Encounter, prediction: Option<&Prediction>) -> Outcome<()> {

@@ -1,6 +1,7 @@
 //! Imports: the ledger, the rows of a batch, and the rejects. A batch is in the record whole, with its checkpoint, or not at all.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use sha2::{Digest, Sha256};
@@ -8,7 +9,7 @@ use tiberius::{ColumnData, Row, TokenRow};
 
 use super::connection::Parameter;
 use super::fault::Outcome;
-use super::migrations::take_lock;
+use super::migrations::is_taken;
 use super::pool::Session;
 use super::sql::{REJECTS, STAGING, Statements};
 use super::values::{count, instant, number, optional_instant, push_encounter, signed, text, text_cell};
@@ -87,13 +88,18 @@ pub(super) fn turns(batch: &Batch) -> Result<Vec<i32>> {
     Ok(turns)
 }
 
-/// Stores the rows, moves the checkpoint and adds up the counts. `turns` is what [`turns`] answered.
-pub(super) async fn batch(session: &mut Session, sql: &Statements, batch: &Batch, turns: &[i32]) -> Outcome<Step> {
+/// Stores the rows, moves the checkpoint and adds up the counts. `turns` is what [`turns`] answered; `wait` is the longest that the batches of
+/// others are let go first.
+pub(super) async fn batch(session: &mut Session, sql: &Statements, batch: &Batch, turns: &[i32], wait: Duration) -> Outcome<Step> {
     if !batch.encounters.is_empty() {
         session.batch(&sql.create_staging).await?;
         session.bulk(STAGING, staged(batch, turns)).await?;
     }
-    let step = merge(session, sql, batch, turns).await?;
+    let wait = Parameter::Int(Some(i32::try_from(wait.as_millis()).unwrap_or(i32::MAX)));
+    let step = match is_taken(session.row(&sql.lock_imports, &[wait]).await?.as_ref())? {
+        true => merge(session, sql, batch, turns).await?,
+        false => Step::Busy,
+    };
     session.batch(&sql.drop_temporary).await?;
     Ok(step)
 }
@@ -114,7 +120,6 @@ fn line_of(batch: &Batch, place: usize) -> u64 {
 }
 
 async fn merge(session: &mut Session, sql: &Statements, batch: &Batch, turns: &[i32]) -> Outcome<Step> {
-    take_lock(session, &sql.lock_imports).await?;
     let ours = is_ours(session, sql, batch).await?;
     let kept = session.row(&sql.rejects_kept, &[Parameter::Text(&batch.import.0)]).await?;
     let kept = kept.ok_or_else(|| unknown_import(&batch.import))?;

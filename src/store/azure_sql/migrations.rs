@@ -2,6 +2,8 @@
 
 use std::fmt::Write as _;
 
+use tiberius::Row;
+
 use super::connection::Parameter;
 use super::ddl::{self, Batch, Migration};
 use super::fault::{Fault, Outcome};
@@ -83,13 +85,17 @@ async fn make_ledger(session: &mut Session, sql: &Statements) -> Outcome<()> {
     session.batch(&sql.create_ledger).await
 }
 
-/// Takes one of the application locks for the session's transaction.
+/// Takes an application lock for the session's transaction.
 pub(super) async fn take_lock(session: &mut Session, lock: &str) -> Outcome<()> {
-    let answer = session.batch_rows(lock).await?;
-    match answer.first().map(|row| number(row, 0)).transpose()? {
-        Some(0..) => Ok(()),
-        _ => Err(Error::unavailable("the database is busy: another instance holds an application lock; try again").into()),
+    match is_taken(session.batch_rows(lock).await?.first())? {
+        true => Ok(()),
+        false => Err(Error::unavailable("the database is busy: another instance holds an application lock; try again").into()),
     }
+}
+
+/// Does the answer to a request for an application lock say that we have it?
+pub(super) fn is_taken(answer: Option<&Row>) -> Outcome<bool> {
+    Ok(matches!(answer.map(|row| number(row, 0)).transpose()?, Some(0..)))
 }
 
 /// Permission denied, in the words of several statements.
@@ -113,8 +119,12 @@ fn explain(fault: Fault, schema: &str) -> Fault {
     }
 }
 
-/// Run it with `sqlcmd -b`, which stops at the first error. `sqlcmd` itself begins with `QUOTED_IDENTIFIER OFF`, and filtered indexes want it on.
-const SCRIPT_HEAD: &str = "SET XACT_ABORT ON;\nSET NOCOUNT ON;\nSET QUOTED_IDENTIFIER ON;\nSET ANSI_NULLS ON;\n";
+/// One transaction. `sqlcmd` itself begins with `QUOTED_IDENTIFIER OFF`, and filtered indexes want it on.
+const SCRIPT_HEAD: &str =
+    "SET XACT_ABORT ON;\nSET NOCOUNT ON;\nSET QUOTED_IDENTIFIER ON;\nSET ANSI_NULLS ON;\nGO\nBEGIN TRANSACTION;\n";
+/// An error rolls everything back; a tool that goes on with the next batch all the same executes none of them.
+const SCRIPT_GUARD: &str = "GO\nIF @@TRANCOUNT = 0 SET NOEXEC ON;\n";
+const SCRIPT_FOOT: &str = "GO\nCOMMIT TRANSACTION;\nGO\nSET NOEXEC OFF;\nGO\n";
 
 /// Every migration as a script for `sqlcmd` or a query window, for a new database.
 pub fn script(schema: &str) -> String {
@@ -122,7 +132,7 @@ pub fn script(schema: &str) -> String {
     script_of(schema, &names)
 }
 
-/// The migrations of these names as a script. It leaves the same checksums as [`run`], which then finds nothing to do.
+/// The migrations of these names as a script, which does all or nothing. It leaves the same checksums as [`run`], which then finds nothing to do.
 pub(super) fn script_of(schema: &str, names: &[&str]) -> String {
     let mut text = String::from(SCRIPT_HEAD);
     for (migration, Numbered { checksum, .. }) in ddl::migrations(schema).iter().zip(known()) {
@@ -133,20 +143,20 @@ pub(super) fn script_of(schema: &str, names: &[&str]) -> String {
             if schema != "dbo" {
                 let _ = write!(text, "GO\nIF SCHEMA_ID(N'{schema}') IS NULL EXEC(N'CREATE SCHEMA {schema}');\n");
             }
-            let _ = write!(text, "GO\n{}", ddl::schema_migrations(schema));
+            let _ = write!(text, "GO\n{}{SCRIPT_GUARD}", ddl::schema_migrations(schema));
         }
         for Batch { text: statements, microsoft_only } in &migration.batches {
             let note = if *microsoft_only { "-- Leave this batch out where the server is not Microsoft's.\n" } else { "" };
-            let _ = write!(text, "GO\n{note}{statements}");
+            let _ = write!(text, "GO\n{note}{statements}{SCRIPT_GUARD}");
         }
         let _ = write!(
             text,
             "GO\nINSERT INTO {schema}.schema_migrations (number, name, checksum, applied)\n\
-             VALUES ({}, N'{}', N'{checksum}', SYSDATETIMEOFFSET());\n",
+             VALUES ({}, N'{}', N'{checksum}', SYSDATETIMEOFFSET());\n{SCRIPT_GUARD}",
             migration.number, migration.name
         );
     }
-    text.push_str("GO\n");
+    text.push_str(SCRIPT_FOOT);
     text
 }
 

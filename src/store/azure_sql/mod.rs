@@ -30,6 +30,8 @@ mod sql;
 mod stub;
 mod values;
 
+use std::time::Duration;
+
 use async_trait::async_trait;
 use azure_core::http::ClientOptions;
 use chrono::{DateTime, NaiveDate, Utc};
@@ -46,7 +48,8 @@ use self::connecting::{Connecting, Rotating};
 use self::pool::Pool;
 use self::sql::Statements;
 use super::columns::{encounter_columns, nameless_columns};
-use super::datakeys::{DataKey, KeyTable, Renaming, Rewording};
+use super::datakeys::{DataKey, KeyTable, Met, Renaming, Rewording};
+use super::rules::may_be_same_admission;
 use super::{
     Accuracy, Admitted, AuditQuery, Batch, Begun, Census, Discharged, Expected, Finish, Leased, PartEnd, PartStep, PartTaken,
     PatientQuery, RowSurvey, Step, Store, Stored, Totals,
@@ -66,6 +69,8 @@ pub struct AzureSql {
     pool: Pool,
     sql: Statements,
     schema: String,
+    /// Longest wait of a batch for its turn.
+    turn: Duration,
 }
 
 /// Does the work in one attempt after the other, until one is committed or what went wrong is final, and returns the answer.
@@ -113,8 +118,18 @@ impl AzureSql {
         Ok(Self::over(Pool::over(connecting, settings), settings))
     }
 
+    /// A record that is only read, as the source of a copy: a password of its connection string is sent to another machine too.
+    ///
+    /// # Errors
+    /// As [`AzureSql::open`].
+    pub async fn open_source(settings: &SqlSettings, identity: &Identity) -> Result<Self> {
+        Ok(Self::over(Pool::new(Options::resolve_source(settings, identity).await?, settings)?, settings))
+    }
+
     fn over(pool: Pool, settings: &SqlSettings) -> Self {
-        Self { pool, sql: Statements::new(&settings.schema), schema: settings.schema.clone() }
+        // The wait is a statement, and has to end before a statement's time does.
+        let turn = settings.import / 2;
+        Self { pool, sql: Statements::new(&settings.schema), schema: settings.schema.clone(), turn }
     }
 
     /// The names of the migrations that have not run, in order. The database is not changed.
@@ -175,7 +190,7 @@ impl Store for AzureSql {
         let turns = imports::turns(batch)?;
         let witness = if batch.part.is_some() { &self.sql.part_witness } else { &self.sql.import_witness };
         let attempts = self.pool.importing(Some(witness));
-        attempt!(attempts, |session| imports::batch(session, &self.sql, batch, &turns))
+        attempt!(attempts, |session| imports::batch(session, &self.sql, batch, &turns, self.turn))
     }
 
     async fn finish_import(&self, id: &ImportId, attempt: u32, finish: &Finish, audit: &AuditEvent) -> Result<Step> {
@@ -221,7 +236,10 @@ impl Store for AzureSql {
     }
 
     async fn admit(&self, encounter: &Encounter, prediction: Option<&Prediction>, audit: &AuditEvent) -> Result<Admitted> {
-        attempt!(self.audited(), |session| encounters::admit(session, &self.sql, encounter, prediction, audit))
+        let met = async {
+            attempt!(self.audited(), |session| encounters::admit(session, &self.sql, encounter, prediction, audit, |_| false))
+        };
+        met.await.map(Met::decided)
     }
 
     async fn discharge(&self, id: EncounterId, on: NaiveDate, reach: &Reach, audit: &AuditEvent) -> Result<Discharged> {
@@ -390,6 +408,17 @@ impl Store for AzureSql {
 impl KeyTable for AzureSql {
     async fn data_keys(&self) -> Result<Vec<DataKey>> {
         attempt!(self.pool.reading(), |session| datakeys::all(session, &self.sql))
+    }
+
+    async fn admit_in_form(
+        &self,
+        encounter: &Encounter,
+        another: Option<&PersonName>,
+        prediction: Option<&Prediction>,
+        audit: &AuditEvent,
+    ) -> Result<Met> {
+        let left_open = |stored: &Encounter| may_be_same_admission(encounter, stored, another);
+        attempt!(self.audited(), |session| encounters::admit(session, &self.sql, encounter, prediction, audit, left_open))
     }
 
     async fn add_data_key(&self, key: &DataKey, after: Option<&str>, audit: Option<&AuditEvent>) -> Result<bool> {

@@ -82,7 +82,7 @@ statements! { s:
     record_migration = format!("INSERT INTO {s}.schema_migrations (number, name, checksum, applied) \
         VALUES (@P1, @P2, @P3, SYSDATETIMEOFFSET())");
     /// One instance migrates; it waits a minute for another to end. A negative result: it did not get the lock.
-    lock_migrations = lock(&format!("hdai-migrations-{s}"));
+    lock_migrations = lock(&format!("hdai-migrations-{s}"), "60000");
 
     all_facilities = format!("SELECT Id, Name, Capacity FROM {s}.{FACILITIES} ORDER BY Id");
     update_facility = format!("UPDATE {s}.{FACILITIES} SET Name = @P2, Capacity = @P3\n\
@@ -145,8 +145,8 @@ statements! { s:
         WHERE id = @P1 AND [state] = N'running' AND attempt = @P2");
 
     create_staging = create_staging();
-    /// The set-based part of files that overlap, one after the other.
-    lock_imports = lock(&format!("hdai-import-{s}"));
+    /// The set-based part of files that overlap, one after the other. Its parameter is the longest wait in milliseconds.
+    lock_imports = lock(&format!("hdai-import-{s}"), "@P1");
     /// Changes nothing and locks the ledger's row: a take-over waits until the batch is committed or gone.
     fence = format!("UPDATE {s}.imports SET [checkpoint] = [checkpoint]\n\
         WHERE id = @P1 AND [state] = N'running' AND attempt = @P2 AND [checkpoint] = @P3");
@@ -255,7 +255,7 @@ statements! { s:
         ORDER BY caller {EXACT} OFFSET 0 ROWS FETCH NEXT @P2 ROWS ONLY");
     assigned = format!("SELECT facilities FROM {s}.assignments WHERE caller = @P1");
     /// One elevation begins at a time.
-    lock_elevations = lock(&format!("hdai-elevations-{s}"));
+    lock_elevations = lock(&format!("hdai-elevations-{s}"), "10000");
     newest_elevation = format!("SELECT {ELEVATION_COLUMNS} FROM {s}.elevations WHERE caller = @P1 AND ended IS NULL\n\
         ORDER BY began DESC OFFSET 0 ROWS FETCH NEXT 1 ROWS ONLY");
     elevations_since = format!("SELECT CAST(COUNT_BIG(*) AS bigint) AS elevations FROM {s}.elevations WHERE caller = @P1 AND began > @P2");
@@ -298,10 +298,10 @@ fn audit_page(s: &str, which: &str) -> String {
     )
 }
 
-fn lock(resource: &str) -> String {
+fn lock(resource: &str, wait: &str) -> String {
     format!(
         "DECLARE @result int;\nEXEC @result = sp_getapplock @Resource = N'{resource}', @LockMode = N'Exclusive', \
-         @LockOwner = N'Transaction', @LockTimeout = 60000;\nSELECT CAST(@result AS int) AS result"
+         @LockOwner = N'Transaction', @LockTimeout = {wait};\nSELECT CAST(@result AS int) AS result"
     )
 }
 

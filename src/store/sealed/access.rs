@@ -22,7 +22,7 @@ impl Sealed {
 #[async_trait]
 impl Access for Sealed {
     async fn break_glass(&self, elevation: &Elevation, since: DateTime<Utc>, most: u32, audit: &AuditEvent) -> Result<Broken> {
-        let cipher = self.keyring.current().await?.cipher;
+        let cipher = self.keyring.current().await?;
         let words = Phi::new(cipher.seal(Place::Elevation(&elevation.id), elevation.words.reveal())?);
         self.inner.break_glass(&Elevation { words, ..elevation.clone() }, since, most, audit).await
     }

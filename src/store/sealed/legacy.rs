@@ -1,4 +1,4 @@
-//! A table of patients that is a record of ours, as the source of a copy: its names are opened on the way.
+//! A table of patients that may be a record of ours, as the source of a copy: its names are opened on the way, or it is refused.
 
 use std::sync::Arc;
 
@@ -8,20 +8,22 @@ use csv::ByteRecord;
 use super::Sealed;
 use super::cipher::{Field, Place, key_of};
 use crate::domain::EncounterId;
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::schema::{Column, csv_columns};
 use crate::store::legacy::{Cursor, Legacy, Origin, Page, RowCount};
 
 struct Opened {
     table: Box<dyn Legacy>,
-    record: Arc<Sealed>,
+    /// `None`: its keys are not at hand.
+    record: Option<Arc<Sealed>>,
     /// Where a row has its encounter id, and the parts of its name.
     id: Option<usize>,
     fields: Vec<(usize, Field)>,
 }
 
-/// `table`, which lies in `record`, with its names in plain text.
-pub fn opened_table(table: Box<dyn Legacy>, record: Arc<Sealed>) -> Box<dyn Legacy> {
+/// `table` with its names in plain text. If its names are encrypted they are opened with the keys of `record`, in which it lies; without one the
+/// first such name is an error (invalid), so that none is taken for a patient's.
+pub fn opened_table(table: Box<dyn Legacy>, record: Option<Arc<Sealed>>) -> Box<dyn Legacy> {
     let place = |wanted: Column| {
         let header = csv_columns().iter().find(|column| column.column == wanted)?.header;
         table.columns().iter().position(|column| *column == header)
@@ -33,13 +35,24 @@ pub fn opened_table(table: Box<dyn Legacy>, record: Arc<Sealed>) -> Box<dyn Lega
 }
 
 impl Opened {
+    fn locked(&self) -> Error {
+        let Origin { server, database, table } = self.table.origin();
+        Error::invalid(format!(
+            "the names in {server}, {database}, table {table} are encrypted by this program, and their keys are not at hand: give the key file or the \
+             URL of the Key Vault key that wraps them (--names-key); nothing was copied"
+        ))
+    }
+
     async fn open(&self, row: ByteRecord) -> Result<ByteRecord> {
         let text = |place: usize| row.get(place).and_then(|cell| std::str::from_utf8(cell).ok());
         let id = self.id.and_then(text).and_then(|cell| cell.trim().parse().ok()).and_then(EncounterId::new);
-        let (Some(id), mut cells) = (id, row.iter().map(<[u8]>::to_vec).collect::<Vec<_>>()) else { return Ok(row) };
+        let sealed = |(place, _): &(usize, Field)| text(*place).is_some_and(|form| key_of(form).is_some());
+        let Some(id) = id.filter(|_| self.fields.iter().any(sealed)) else { return Ok(row) };
+        let mut cells: Vec<_> = row.iter().map(<[u8]>::to_vec).collect();
         for (place, field) in &self.fields {
             let Some((form, key)) = text(*place).and_then(|form| Some((form, key_of(form)?))) else { continue };
-            let ciphers = self.record.keyring.of(std::iter::once(key)).await?;
+            let Some(record) = &self.record else { return Err(self.locked()) };
+            let ciphers = record.keyring.of(std::iter::once(key)).await?;
             if let (Some(cipher), Some(cell)) = (ciphers.get(key), cells.get_mut(*place)) {
                 *cell = cipher.open(Place::Name(id, *field), form)?.into_bytes();
             }

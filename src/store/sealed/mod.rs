@@ -3,6 +3,7 @@
 //! left in plain text are read as they are.
 
 mod access;
+mod attempts;
 mod cipher;
 mod keyring;
 mod legacy;
@@ -14,16 +15,16 @@ use std::sync::Arc;
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
 
-pub use self::keyring::FRESH;
+pub use self::keyring::{FRESH, LEFT_ALONE, UNWRAP_WITHIN};
 pub use self::legacy::opened_table;
 pub use self::rotation::Resealed;
 pub use self::wrapping::{KeyFile, Wrapping};
 
 use self::cipher::{Cipher, Field, Place, key_of};
-use self::keyring::{Ciphers, Current, Keyring};
+use self::keyring::{Ciphers, Keyring};
 use super::columns::name_too_long;
-use super::datakeys::KeyTable;
-use super::rules::is_same_admission;
+use super::datakeys::{KeyTable, Met};
+use super::rules::event_as;
 use super::{
     Accuracy, Admitted, AuditQuery, Batch, Begun, Census, Discharged, Expected, Finish, Leased, PartEnd, PartStep, PartTaken,
     PatientQuery, RowSurvey, Step, Store, Stored, Totals,
@@ -89,12 +90,9 @@ impl Sealed {
         .await
     }
 
-    /// `encounter` as an admission that may be there already: the parts of its name that are the stored ones in the form that they have there,
-    /// whatever key that is under.
-    async fn sealed_like(&self, encounter: &Encounter, stored: Option<&Encounter>, current: &Current) -> Result<Encounter> {
-        let mut sealed = encounter.clone();
-        sealed.name = seal_name(&current.cipher, encounter.id, &encounter.name)?;
-        let Some(stored) = stored else { return Ok(sealed) };
+    /// `sealed`, which is `encounter`, as an admission that may be there already: the parts of its name that are the stored ones in the form
+    /// that they have there, whatever key that is under.
+    async fn sealed_like(&self, encounter: &Encounter, mut sealed: Encounter, stored: &Encounter) -> Result<Encounter> {
         let opened = open_name(&self.keyring.of(key_ids(&stored.name)).await?, stored.id, &stored.name)?;
         let part = |plain: &Phi<String>, sealed: &Phi<String>, opened: &Phi<String>, there: &Phi<String>| {
             if plain == opened { there.clone() } else { sealed.clone() }
@@ -108,6 +106,9 @@ impl Sealed {
         Ok(sealed)
     }
 }
+
+/// Times that an admission looks again when the stored name was put under another key under its eyes.
+const LOOKS: usize = 5;
 
 /// The ids of the keys that the parts of a stored name are under.
 fn key_ids(name: &PersonName) -> impl Iterator<Item = &str> {
@@ -156,10 +157,10 @@ impl Store for Sealed {
     }
 
     async fn import_batch(&self, batch: &Batch) -> Result<Step> {
-        let (current, mut sealed) = (self.keyring.current().await?, batch.clone());
+        let (cipher, mut sealed) = (self.keyring.current().await?, batch.clone());
         let sealed = off_the_async_threads(batch.encounters.len(), move || {
             for encounter in &mut sealed.encounters {
-                encounter.name = seal_name(&current.cipher, encounter.id, &encounter.name)?;
+                encounter.name = seal_name(&cipher, encounter.id, &encounter.name)?;
             }
             Ok(sealed)
         });
@@ -167,24 +168,29 @@ impl Store for Sealed {
     }
 
     async fn admit(&self, encounter: &Encounter, prediction: Option<&Prediction>, audit: &AuditEvent) -> Result<Admitted> {
-        let current = self.keyring.current().await?;
-        let there = if current.mixed { self.inner.encounter(encounter.id).await? } else { None };
-        let new = self.sealed_like(encounter, there.as_ref().map(|stored| &stored.encounter), &current).await?;
-        let mut admitted = self.inner.admit(&new, prediction, audit).await?;
-        if admitted == Admitted::Conflict
-            && let Some(Stored { encounter: there, .. }) = self.inner.encounter(encounter.id).await?
-        {
-            // The same admission may be there under a key that another instance has just made current. Where its name does not open nobody
-            // can tell: that is an error, and nothing was admitted.
-            let like = self.sealed_like(encounter, Some(&there), &current).await?;
-            if is_same_admission(&like, &there) {
-                admitted = self.inner.admit(&like, prediction, audit).await?;
+        let mut new = encounter.clone();
+        new.name = seal_name(&*self.keyring.current().await?, encounter.id, &encounter.name)?;
+        let mut another = None;
+        for _ in 0..LOOKS {
+            match self.inner.admit_in_form(&new, another.as_ref(), prediction, audit).await? {
+                Met::Decided(Admitted::Before(stored)) => {
+                    return Ok(Admitted::Before(Box::new(self.answered(*stored).await)));
+                }
+                Met::Decided(admitted) => return Ok(admitted),
+                Met::Undecided(stored) => {
+                    // Where the stored name does not open nobody can tell: that is an error, and nothing was admitted.
+                    new = match self.sealed_like(encounter, new, &stored.encounter).await {
+                        Ok(new) => new,
+                        Err(error) => {
+                            self.inner.append_audit(&event_as(audit, false)).await?;
+                            return Err(error);
+                        }
+                    };
+                    another = Some(stored.encounter.name);
+                }
             }
         }
-        Ok(match admitted {
-            Admitted::Before(stored) => Admitted::Before(Box::new(self.answered(*stored).await)),
-            other => other,
-        })
+        Err(Error::unavailable("the encounter's name is being put under another key; try again"))
     }
 
     async fn discharge(&self, id: EncounterId, on: NaiveDate, reach: &Reach, audit: &AuditEvent) -> Result<Discharged> {

@@ -40,7 +40,7 @@ impl Sealed {
     /// # Errors
     /// Also conflict, if another key is current.
     pub async fn reseal(&self, current: &str, after: Option<EncounterId>, limit: u32) -> Result<Option<Resealed>> {
-        let cipher = self.keyring.current().await?.cipher;
+        let cipher = self.keyring.current().await?;
         if cipher.id() != current {
             return Err(another_key());
         }
@@ -69,7 +69,7 @@ impl Sealed {
     /// # Errors
     /// As there.
     pub async fn reseal_words(&self, current: &str, after: &str, limit: u32) -> Result<Option<Resealed<String>>> {
-        let cipher = self.keyring.current().await?.cipher;
+        let cipher = self.keyring.current().await?;
         if cipher.id() != current {
             return Err(another_key());
         }

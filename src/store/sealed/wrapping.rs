@@ -29,6 +29,9 @@ pub trait Wrapping: Send + Sync {
     async fn wrap(&self, key: &[u8]) -> Result<Wrapped>;
 
     /// Unwraps what it wrapped.
+    ///
+    /// # Errors
+    /// Unavailable, if the key that wraps is away, or must be put right by somebody; internal, if what was wrapped is damaged.
     async fn unwrap(&self, wrapped: &Wrapped) -> Result<Zeroizing<Vec<u8>>>;
 }
 
@@ -130,7 +133,7 @@ impl Wrapping for KeyFile {
     async fn unwrap(&self, wrapped: &Wrapped) -> Result<Zeroizing<Vec<u8>>> {
         let own = self.key()?;
         let refused = || {
-            Error::invalid(format!(
+            Error::internal(format!(
                 "the wrapped data key does not open with the key file {}: it was altered; restore the record from a backup",
                 self.path.display()
             ))

@@ -1,11 +1,15 @@
 //! Data keys, and names that go from one key to another.
 
+use std::thread;
+use std::time::Duration;
+
 use rusqlite::{Connection, OptionalExtension, Row, Transaction};
 
 use super::fault::Outcome;
 use super::values::{instant, instant_text, optional_text};
 use super::{audit, sql};
 use crate::domain::{AuditEvent, EncounterId, PersonName};
+use crate::error::Error;
 use crate::store::columns::unreadable;
 use crate::store::datakeys::{DataKey, KeyState, Renaming};
 
@@ -50,13 +54,36 @@ pub(super) fn retire(transaction: &Transaction<'_>, ids: &[String], event: &Audi
     Ok(retired as u64)
 }
 
-/// What names were in plain text is to lie in no free part of a page either, nor in the log. It takes as much memory as the file is large, and
-/// writers wait meanwhile: once in the life of a record.
+/// What names were in plain text is to lie in no free part of a page either. It takes as much memory as the file is large, and writers wait
+/// meanwhile: once in the life of a record. Pages that are freed or written over since hold nothing of what they held.
 pub(super) fn rewrite_file(connection: &Connection) -> Outcome<()> {
-    connection.execute_batch(&sql::REWRITE_FILE)?;
-    // Whoever reads at this moment keeps the log as it is; it is overwritten from its beginning then.
-    connection.query_row(&sql::TRUNCATE_LOG, [], |_| Ok(()))?;
-    Ok(())
+    Ok(connection.execute_batch(&sql::REWRITE_FILE)?)
+}
+
+/// Writers wait no longer than this for one try at the log.
+const LOG_WAIT: Duration = Duration::from_millis(200);
+/// Tries at the log, each with as long a pause, in which writers and readers come to their turn.
+const LOG_TRIES: u32 = 75;
+
+/// Empties the write-ahead log, which holds pages as they were before.
+///
+/// # Errors
+/// Unavailable, if somebody reads an older state all the time.
+pub(super) fn empty_log(connection: &Connection, busy: Duration) -> Outcome<()> {
+    connection.busy_timeout(LOG_WAIT)?;
+    for _ in 0..LOG_TRIES {
+        let in_the_way: bool = connection.query_row(&sql::TRUNCATE_LOG, [], |row| row.get(0))?;
+        if !in_the_way {
+            connection.busy_timeout(busy)?;
+            return Ok(());
+        }
+        thread::sleep(LOG_WAIT);
+    }
+    Err(Error::unavailable(
+        "every name is under the current key, but older forms still lie in the write-ahead log, which somebody who reads the database keeps (a \
+         backup, a query that was left open): the older keys are not retired. End that and run this again; nothing is lost",
+    )
+    .into())
 }
 
 /// Puts another wrapping in the place of the one by `from`.

@@ -10,18 +10,21 @@ use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, FacilityId, Fa
 use crate::store::columns::{
     PREDICTION_COLUMNS, encounter_columns, nameless_columns, prediction_from_json, prediction_json, prediction_values, unreadable,
 };
+use crate::store::datakeys::Met;
 use crate::store::rules::{Departure, departure, discharge_event, is_same_admission};
 use crate::store::{Admitted, Census, Discharged, Stored, Totals};
 
-/// Stores an admission, unless its id is taken.
+/// Stores an admission, unless its id is taken. A stored encounter that is `left_open` is decided on by the caller.
 pub(super) fn admit(
     transaction: &Transaction<'_>,
     encounter: &Encounter,
     prediction: Option<&Prediction>,
     event: &AuditEvent,
-) -> Outcome<Admitted> {
+    left_open: impl FnOnce(&Encounter) -> bool,
+) -> Outcome<Met> {
     let admitted = match find(transaction, encounter.id)? {
         Some(stored) if is_same_admission(encounter, &stored.encounter) => Admitted::Before(Box::new(stored)),
+        Some(stored) if left_open(&stored.encounter) => return Ok(Met::Undecided(Box::new(stored))),
         Some(_) => Admitted::Conflict,
         None => {
             insert(transaction, encounter, prediction)?;
@@ -30,7 +33,7 @@ pub(super) fn admit(
         }
     };
     audit::append_as(transaction, event, admitted != Admitted::Conflict)?;
-    Ok(admitted)
+    Ok(Met::Decided(admitted))
 }
 
 fn insert(transaction: &Transaction<'_>, encounter: &Encounter, prediction: Option<&Prediction>) -> Outcome<()> {

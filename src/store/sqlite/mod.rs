@@ -25,7 +25,7 @@ use std::time::Duration;
 
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
-use rusqlite::Connection;
+use rusqlite::{Connection, Transaction};
 
 pub use self::condition::{Condition, condition};
 pub use self::ddl::{ddl, migration_names};
@@ -33,7 +33,8 @@ pub use self::sql::statements;
 
 use self::fault::Outcome;
 use self::pool::Pool;
-use super::datakeys::{DataKey, KeyTable, PLAIN, Renaming, Rewording};
+use super::datakeys::{DataKey, KeyTable, Met, PLAIN, Renaming, Rewording};
+use super::rules::may_be_same_admission;
 use super::{
     Accuracy, Admitted, AuditQuery, Batch, Begun, Census, Discharged, Expected, Finish, Leased, PartEnd, PartStep, PartTaken,
     PatientQuery, RowSurvey, Step, Store, Stored, Totals,
@@ -170,7 +171,10 @@ impl Store for Sqlite {
 
     async fn admit(&self, encounter: &Encounter, prediction: Option<&Prediction>, audit: &AuditEvent) -> Result<Admitted> {
         let (encounter, prediction, audit) = (encounter.clone(), prediction.cloned(), audit.clone());
-        self.writer.write(move |transaction| encounters::admit(transaction, &encounter, prediction.as_ref(), &audit)).await
+        let admit = move |transaction: &Transaction<'_>| {
+            encounters::admit(transaction, &encounter, prediction.as_ref(), &audit, |_| false).map(Met::decided)
+        };
+        self.writer.write(admit).await
     }
 
     async fn discharge(&self, id: EncounterId, on: NaiveDate, reach: &Reach, audit: &AuditEvent) -> Result<Discharged> {
@@ -315,6 +319,21 @@ impl KeyTable for Sqlite {
         self.read(datakeys::all).await
     }
 
+    async fn admit_in_form(
+        &self,
+        encounter: &Encounter,
+        another: Option<&PersonName>,
+        prediction: Option<&Prediction>,
+        audit: &AuditEvent,
+    ) -> Result<Met> {
+        let (encounter, another, prediction, audit) = (encounter.clone(), another.cloned(), prediction.cloned(), audit.clone());
+        let admit = move |transaction: &Transaction<'_>| {
+            let left_open = |stored: &Encounter| may_be_same_admission(&encounter, stored, another.as_ref());
+            encounters::admit(transaction, &encounter, prediction.as_ref(), &audit, left_open)
+        };
+        self.writer.write(admit).await
+    }
+
     async fn add_data_key(&self, key: &DataKey, after: Option<&str>, audit: Option<&AuditEvent>) -> Result<bool> {
         let (key, after, audit) = (key.clone(), after.map(str::to_owned), audit.cloned());
         self.writer.write(move |transaction| datakeys::add(transaction, &key, after.as_deref(), audit.as_ref())).await
@@ -325,6 +344,9 @@ impl KeyTable for Sqlite {
         if ids.iter().any(|id| id == PLAIN) {
             self.writer.run(|connection| datakeys::rewrite_file(connection)).await?;
         }
+        // Nothing is said to be gone that still lies there.
+        let busy = self.writer.busy();
+        self.writer.run(move |connection| datakeys::empty_log(connection, busy)).await?;
         self.writer.write(move |transaction| datakeys::retire(transaction, &ids, &audit)).await
     }
 

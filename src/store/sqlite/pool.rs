@@ -38,6 +38,11 @@ impl Pool {
         Arc::new(Self { path: path.to_owned(), pragmas, busy, idle: Mutex::new(Vec::new()), permits })
     }
 
+    /// How long it waits for another process.
+    pub(super) fn busy(&self) -> Duration {
+        self.busy
+    }
+
     /// Runs `work` in a transaction that holds the write lock from its start, so that what it reads stays true until it commits.
     pub(super) async fn write<T, W>(self: &Arc<Self>, work: W) -> Result<T>
     where

@@ -25,7 +25,8 @@ macro_rules! statements {
 }
 
 /// Every commit is on the disk before it is answered. No memory map: a failing disk must be an error, not a SIGBUS. Temporary
-/// tables stay in memory: a spill file would hold patient data where nobody looks for it.
+/// tables stay in memory: a spill file would hold patient data where nobody looks for it. What is written over or deleted leaves no bytes in the
+/// file: a name's older form would be read there with a key that was retired.
 pub(super) const WRITER_PRAGMAS: &str = "\
 PRAGMA synchronous = FULL;
 PRAGMA foreign_keys = ON;
@@ -36,6 +37,7 @@ PRAGMA trusted_schema = OFF;
 PRAGMA cell_size_check = ON;
 PRAGMA wal_autocheckpoint = 4000;
 PRAGMA journal_size_limit = 67108864;
+PRAGMA secure_delete = ON;
 ";
 
 /// A reader cannot write, whatever it is asked.
@@ -225,6 +227,7 @@ statements! {
         "SELECT id, words FROM elevations WHERE id > ?1 AND substr(words, 1, {SEALED_PREFIX_CHARS}) <> ?2 ORDER BY id LIMIT ?3");
     REPLACE_WORDS = "UPDATE elevations SET words = ?3 WHERE id = ?1 AND words = ?2";
     REWRITE_FILE = "VACUUM";
+    /// Answers whether somebody was in the way.
     TRUNCATE_LOG = "PRAGMA wal_checkpoint(TRUNCATE)";
 
     /// Who is in the hospital is found in the index of open encounters alone, and only the page is looked up.

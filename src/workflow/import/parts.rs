@@ -3,7 +3,7 @@
 use chrono::{DateTime, Utc};
 use futures_util::{StreamExt, TryStreamExt, stream};
 
-use super::{Imported, Work, interrupted, ledger_entry, pipeline, store_rows, superseded, tag, tell_end};
+use super::{Imported, Rows, Work, interrupted, ledger_entry, pipeline, store_rows, superseded, tag, tell_end};
 use crate::blob::Opened;
 use crate::codec::csv::ROW_BYTES_MAX;
 use crate::domain::import::{Import, ImportId, Part, Source};
@@ -42,7 +42,8 @@ pub(super) async fn plan(
     Ok(Work::Planned((0..).take(plan.parts.len()).collect()))
 }
 
-/// Imports one part of a planned file; whoever ends the last one closes the import. `None`, if the ledger knows no such part.
+/// Imports one part of a planned file; whoever ends the last one closes the import. `None`, if the ledger knows no such part. Where other imports
+/// have their turn all the time, the part is among the answer's, to be queued once more.
 ///
 /// # Errors
 /// [`Kind::Unavailable`] if a retry can cure it. A file that is not there any more is no error: the import's entry says `failed`.
@@ -74,8 +75,15 @@ pub async fn import_part(
     };
     tracing::info!(import = %id, part = number, attempt = part.attempt, checkpoint = part.checkpoint, "part begun");
     let end = match read_part(hospital, &import, &part).await {
-        Ok(Some(end)) => end,
-        Ok(None) => return superseded(caller, hospital, id, now()).await.map(Some),
+        Ok(Read::ToTheEnd(end)) => end,
+        Ok(Read::Superseded) => return superseded(caller, hospital, id, now()).await.map(Some),
+        Ok(Read::Busy) => {
+            // No failure: told as one it would be tried five times and then put aside.
+            let gave_way = format!("{id} part {number} gave way to other imports and is queued again");
+            hospital.store.append_audit(&note(Outcome::Success, gave_way)).await?;
+            tracing::info!(import = %id, part = number, "the part gave way to other imports");
+            return Ok(Some(Imported { parts: vec![number], ..Imported::of(import) }));
+        }
         Err(error) if error.kind() == Kind::Invalid => PartEnd::Failed { reason: error.message().to_owned() },
         Err(error) => {
             let audit = note(Outcome::Failure, format!("{id} part {number} was interrupted"));
@@ -105,19 +113,32 @@ async fn leave_marks(hospital: &Hospital, import: &Import) -> Result<()> {
     Ok(())
 }
 
-/// Streams the part through the parser into the store. `None` if superseded.
-async fn read_part(hospital: &Hospital, import: &Import, part: &Part) -> Result<Option<PartEnd>> {
-    let gone =
-        || PartEnd::Failed { reason: "the file was replaced or removed before all its parts were read: drop it again".to_owned() };
+/// How far a part was read.
+enum Read {
+    /// To its end, or to where it cannot be read any more.
+    ToTheEnd(PartEnd),
+    /// A newer delivery has taken over.
+    Superseded,
+    /// Others' batches had their turn all the time; what was stored stays.
+    Busy,
+}
+
+/// Streams the part through the parser into the store.
+async fn read_part(hospital: &Hospital, import: &Import, part: &Part) -> Result<Read> {
+    let gone = || {
+        Read::ToTheEnd(PartEnd::Failed {
+            reason: "the file was replaced or removed before all its parts were read: drop it again".to_owned(),
+        })
+    };
     let Source { container, name, etag, .. } = &import.source;
     let open = |bytes| hospital.blobs.open_range(container, name, etag, bytes);
     // A header is a row, and the planner has read it.
     if part.header.end - part.header.start > ROW_BYTES_MAX as u64 {
         return Err(Error::internal("the ledger names a header that is longer than a row"));
     }
-    let Some(header) = open(part.header.clone()).await? else { return Ok(Some(gone())) };
+    let Some(header) = open(part.header.clone()).await? else { return Ok(gone()) };
     let header = header.try_collect::<Vec<_>>().await?.concat();
-    let Some(rows) = open(part.range.bytes.clone()).await? else { return Ok(Some(gone())) };
+    let Some(rows) = open(part.range.bytes.clone()).await? else { return Ok(gone()) };
     let length_bytes = header.len() as u64 + (part.range.bytes.end - part.range.bytes.start);
     let chunks = stream::iter([Ok(header.into())]).chain(rows).boxed();
     let template = Batch {
@@ -133,8 +154,9 @@ async fn read_part(hospital: &Hospital, import: &Import, part: &Part) -> Result<
     let content = Opened { etag: etag.clone(), length_bytes, chunks };
     let stretch = pipeline::Stretch::RowsFrom(part.range.first_line);
     match store_rows(hospital, content, stretch, template).await? {
-        None => Ok(None),
-        Some(parsed) if parsed.rows == part.range.rows => Ok(Some(PartEnd::Done)),
-        Some(_) => Err(Error::internal("a part holds other rows than it was planned with")),
+        Rows::Stored(parsed) if parsed.rows == part.range.rows => Ok(Read::ToTheEnd(PartEnd::Done)),
+        Rows::Stored(_) => Err(Error::internal("a part holds other rows than it was planned with")),
+        Rows::Superseded => Ok(Read::Superseded),
+        Rows::Busy => Ok(Read::Busy),
     }
 }

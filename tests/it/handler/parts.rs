@@ -8,6 +8,7 @@ use azure_storage_blob::BlobContainerClient;
 use super::*;
 use crate::azurite::Azurite;
 use crate::support::Host;
+use crate::tds;
 
 const PART: &str = "ImportPart";
 
@@ -21,6 +22,11 @@ struct Fleet {
 
 impl Fleet {
     fn start(folder: &Path, test: &str, size: usize, part_bytes: &str) -> Self {
+        Self::start_with(folder, test, part_bytes, &vec![&[][..]; size])
+    }
+
+    /// A handler for each of `own`, the settings of its own.
+    fn start_with(folder: &Path, test: &str, part_bytes: &str, own: &[&[(&'static str, String)]]) -> Self {
         let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
         let (azurite, name) = (Azurite::http(), format!("parts-{test}"));
         let container = runtime.block_on(azurite.container(&name));
@@ -31,7 +37,11 @@ impl Fleet {
             ("HDAI_IMPORT_CONTAINER", &name),
             ("HDAI_IMPORT_PART_BYTES", part_bytes),
         ];
-        let handlers = (0..size).map(|_| Handler::start(folder, &vars)).collect();
+        let all = |own: &&[(&'static str, String)]| {
+            let own = own.iter().map(|(name, value)| (*name, value.as_str()));
+            Handler::start(folder, &vars.iter().copied().chain(own).collect::<Vec<_>>())
+        };
+        let handlers = own.iter().map(all).collect();
         Self { handlers, container, uri: format!("{account}/{name}/a.csv"), runtime }
     }
 
@@ -195,6 +205,40 @@ fn a_handler_killed_in_the_middle_of_a_part_loses_and_repeats_no_row() {
     assert_eq!(ledger, [["done", "20000", "0", "0", "0", sha256(&content).as_str()]]);
     assert_eq!(fleet.rows("SELECT part, attempt FROM importparts"), [["0", "2"], ["1", "1"]]);
     assert_eq!(fleet.handlers[0].count("PatientData"), 20_000);
+}
+
+/// In Azure SQL batches take turns. Who waits in vain has not failed: told as a failure five times, its message would be put aside.
+#[test]
+fn a_part_whose_turn_does_not_come_is_queued_again_and_done_later() {
+    let folder = tempfile::tempdir().unwrap();
+    let content = csv(folder.path(), 400, 3);
+    let server = tds::Server::start(tds::Options::default());
+    let database = server.connection_string();
+    let own = |patience: &'static str| {
+        [
+            ("HDAI_SQL_CONNECTION", database.clone()),
+            ("HDAI_SQL_CA_FILE", server.ca_file().to_str().unwrap().to_owned()),
+            ("HDAI_SQL_IMPORT_SECONDS", patience.to_owned()),
+        ]
+    };
+    let part_bytes = (content.len() / 2 + 1000).to_string();
+    let fleet = Fleet::start_with(folder.path(), "turns", &part_bytes, &[&own("60"), &own("2")]);
+    fleet.put(&content);
+    let parts = fleet.plan(0);
+    assert_eq!(parts.len(), 2);
+    // The first batch that stores its rows keeps the others out.
+    server.faults().on("INSERT INTO dbo.PatientData (", 1, tds::Action::Delay(Duration::from_secs(8)));
+    std::thread::scope(|scope| {
+        let holding = scope.spawn(|| fleet.handlers[0].done(PART, &queued(&parts[0])));
+        std::thread::sleep(Duration::from_secs(1));
+        let reply = fleet.handlers[1].done(PART, &queued(&parts[1]));
+        assert_eq!(reply["Outputs"], json!({ "importParts": [parts[1]] }), "{reply}");
+        holding.join().unwrap();
+    });
+    let reply = fleet.handlers[1].done(PART, &queued(&parts[1]));
+    assert_eq!(reply["Outputs"]["trainingRequest"]["importId"], parts[0]["importId"], "the import is over: {reply}");
+    assert!(!fleet.handlers[1].log().contains("the delivery failed"));
+    assert_eq!(server.refusals(), Vec::<String>::new());
 }
 
 #[test]

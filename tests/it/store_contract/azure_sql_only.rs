@@ -1,6 +1,4 @@
-//! What the Azure SQL store alone promises: its migrations, and that no fault of the network or the server is seen twice or half.
-
-use std::future::Future;
+//! What the Azure SQL store alone promises: its migrations, and the work that `azure_sql_faults` disturbs.
 
 use chrono::Days;
 use health_data_ai::config::{Secret, SqlConnection, SqlSettings};
@@ -19,7 +17,7 @@ use tokio_util::compat::{Compat, TokioAsyncWriteCompatExt};
 use super::azure_sql_text::batches;
 use super::place::azure_sql::Watched;
 use super::place::*;
-use crate::tds::{self, COMMIT, Options};
+use crate::tds::{self, Options};
 
 const MIGRATIONS: &[&str] = &[
     "0001-record",
@@ -89,6 +87,48 @@ fn the_script_leaves_nothing_to_migrate() {
             assert_eq!(admit(&store, &open_encounter(1), None).await, Admitted::Now);
             assert_eq!(server.refusals(), Vec::<String>::new());
         }
+    });
+}
+
+/// A tool that goes on behind an error, as a query window does.
+async fn run_on(server: &tds::Server, batches: &[String]) -> usize {
+    let mut client = session(server).await;
+    let mut errors = 0;
+    for batch in batches {
+        let ran = match client.simple_query(batch.as_str()).await {
+            Ok(answer) => answer.into_results().await.map(drop),
+            Err(error) => Err(error),
+        };
+        errors += usize::from(ran.is_err());
+    }
+    errors
+}
+
+#[test]
+fn the_script_does_all_or_nothing_wherever_it_stops_and_can_be_run_again() {
+    runtime().block_on(async {
+        let server = tds::Server::start(Options::default());
+        let store = open(&server).await;
+        let mut script = batches(&script("dbo"));
+        script.retain(|batch| !batch.contains("Leave this batch out"));
+        // The tool is stopped in the middle; and an error comes at several places, and the tool goes on.
+        run(&server, &script[..script.len() / 2]).await;
+        assert_eq!(store.pending().await.unwrap(), MIGRATIONS);
+        let is_work = |place: &usize| ["CREATE", "ALTER", "INSERT"].iter().any(|verb| script[*place].contains(verb));
+        let work: Vec<usize> = (0..script.len()).filter(is_work).collect();
+        for place in [work[0], work[work.len() / 2], work[work.len() - 1]] {
+            let mut broken = script.clone();
+            broken[place] = "INSERT INTO dbo.not_there (x) VALUES (1)".into();
+            assert_eq!(run_on(&server, &broken).await, 1, "none of the others is done: {place}");
+            assert_eq!(store.pending().await.unwrap(), MIGRATIONS, "an error at batch {place}");
+        }
+        assert_eq!(run_on(&server, &script).await, 0);
+        assert_eq!(store.pending().await.unwrap(), [] as [&str; 0]);
+        // Once more by mistake: nothing is made twice, and nothing is lost.
+        admit(&store, &open_encounter(1), None).await;
+        assert_ne!(run_on(&server, &script).await, 0);
+        assert_eq!(store.pending().await.unwrap(), [] as [&str; 0]);
+        assert_eq!(store.totals().await.unwrap().encounters, 1);
     });
 }
 
@@ -173,7 +213,7 @@ fn model() -> ModelRecord {
 
 /// A place with something in it: an admission, an import that began, a batch committed; one import to be planned, one part to be worked
 /// on, and one to be ended.
-async fn prepared(store: &AzureSql) {
+pub(super) async fn prepared(store: &AzureSql) {
     store.migrate().await.unwrap();
     admit(store, &open_encounter(1), None).await;
     import(store, 1, vec![open_encounter(2), encounter(3)]).await;
@@ -190,7 +230,7 @@ async fn prepared(store: &AzureSql) {
 const EVENTS: usize = 3;
 
 /// Every method that writes, on a [`prepared`] record: does the work, and says whether it came out right.
-const WRITES: &[&str] = &[
+pub(super) const WRITES: &[&str] = &[
     "admit",
     "discharge",
     "batch",
@@ -223,7 +263,7 @@ fn data_key(id: &str, by: &str) -> DataKey {
     DataKey { id: id.into(), wrapped: vec![1; 256], wrapped_by: by.into(), state: KeyState::Current, created: at(1) }
 }
 
-async fn write(store: &AzureSql, which: &str) {
+pub(super) async fn write(store: &AzureSql, which: &str) {
     match which {
         "admit" => {
             let event = announced(Action::Admit, which);
@@ -316,7 +356,7 @@ async fn write(store: &AzureSql, which: &str) {
 }
 
 /// The work was done once: its effect is there, with one event.
-async fn was_done_once(store: &AzureSql, which: &str) {
+pub(super) async fn was_done_once(store: &AzureSql, which: &str) {
     let events = store.audit_events(99).await.unwrap();
     let added = match which {
         "batch" | "part batch" | "names" => 0,
@@ -378,116 +418,6 @@ async fn was_done_once(store: &AzureSql, which: &str) {
         }
         _ => assert_eq!(events[0], event(Action::ReadAudit, 3)),
     }
-}
-
-/// Runs `check` for every method that writes, side by side: most of the time is spent waiting between attempts.
-fn for_every_write<W: Future<Output = ()> + Send + 'static>(check: impl Fn(&'static str) -> W) {
-    runtime().block_on(async {
-        let running: Vec<_> = WRITES.iter().map(|which| tokio::spawn(check(which))).collect();
-        for check in running {
-            check.await.unwrap();
-        }
-    });
-}
-
-#[test]
-fn a_commit_whose_answer_is_lost_counts_once_whatever_became_of_it() {
-    for_every_write(|which| async move {
-        for lost in [tds::Action::CloseBefore, tds::Action::CloseAfter] {
-            let server = Watched::start(Options::default());
-            let store = server.open().await;
-            prepared(&store).await;
-            server.faults().on(COMMIT, 1, lost);
-            write(&store, which).await;
-            was_done_once(&store, which).await;
-        }
-    });
-}
-
-/// A deadlock, a throttle, a killed session: at whatever statement it comes, the work is done once.
-#[test]
-fn any_statement_of_any_write_may_fail_once() {
-    const FAULTS: [fn() -> tds::Action; 3] =
-        [|| tds::Action::error(1205), || tds::Action::error(40501), || tds::Action::CloseBefore];
-    for_every_write(|which| async move {
-        for nth in 1.. {
-            let server = Watched::start(Options::default());
-            let store = server.open().await;
-            prepared(&store).await;
-            let before = server.faults().connections();
-            server.faults().on("", nth, FAULTS[nth % FAULTS.len()]());
-            write(&store, which).await;
-            // A connection that saw an error is never used again; where none is new, the work had fewer statements.
-            if server.faults().connections() == before {
-                assert!(nth > 3, "{which}: no fault took place");
-                break;
-            }
-            was_done_once(&store, which).await;
-        }
-    });
-}
-
-#[test]
-fn a_session_that_is_killed_in_the_middle_leaves_nothing_and_the_work_is_done_again() {
-    runtime().block_on(async {
-        let server = Watched::start(Options::default());
-        let store = server.open().await;
-        prepared(&store).await;
-        // The rows are in the table, the checkpoint is not moved yet.
-        server.faults().on("SET [checkpoint] = [checkpoint] + @P9", 1, tds::Action::Delay(std::time::Duration::from_secs(2)));
-        let killing = async {
-            tokio::time::sleep(std::time::Duration::from_millis(700)).await;
-            let sessions = server.faults().sessions();
-            assert!(!sessions.is_empty());
-            for session in sessions {
-                assert!(server.faults().kill(session));
-            }
-        };
-        tokio::join!(killing, write(&store, "batch"));
-        was_done_once(&store, "batch").await;
-    });
-}
-
-#[test]
-fn a_servers_message_never_leaves_the_store() {
-    runtime().block_on(async {
-        for number in [2627, 2601, 2628, 547, 50_000, 208] {
-            let server = Watched::start(Options::default());
-            let store = server.open().await;
-            prepared(&store).await;
-            let message = "The duplicate key value is (CANARY-VALUE).".to_owned();
-            for nth in 1..=9 {
-                let action = tds::Action::Error { number, class: 14, state: 1, message: message.clone() };
-                server.faults().on("INSERT INTO dbo.PatientData (FirstName", nth, action);
-            }
-            let error = store.admit(&open_encounter(10), None, &event(Action::Admit, 1)).await.unwrap_err();
-            let said = format!("{error} {error:?}");
-            assert!(!said.contains("CANARY") && said.contains(&number.to_string()), "{said}");
-        }
-    });
-}
-
-/// Whoever loses the race for a key is tried again, and answers what the winner stored.
-#[test]
-fn a_lost_race_for_an_id_is_answered_as_a_repeated_admission() {
-    runtime().block_on(async {
-        let server = Watched::start(Options::default());
-        let (store, other) = (server.open().await, server.open().await);
-        prepared(&store).await;
-        // The delay begins after the look at the id and before the row is stored.
-        server.faults().on("INSERT INTO dbo.PatientData (FirstName", 1, tds::Action::Delay(std::time::Duration::from_millis(600)));
-        let (encounter, said) = (open_encounter(10), prediction(3.0));
-        let late = admit(&store, &encounter, Some(&said));
-        let early = async {
-            tokio::time::sleep(std::time::Duration::from_millis(200)).await;
-            admit(&other, &open_encounter(10), Some(&prediction(5.0))).await
-        };
-        let (late, early) = tokio::join!(late, early);
-        let news = [&late, &early].into_iter().filter(|answer| **answer == Admitted::Now).count();
-        let befores = [&late, &early].into_iter().filter(|answer| matches!(answer, Admitted::Before(_))).count();
-        assert_eq!((news, befores), (1, 1));
-        assert_eq!(store.totals().await.unwrap().encounters, 5);
-    });
 }
 
 const SERVE: &str = "HDAI_TEST_SERVE";

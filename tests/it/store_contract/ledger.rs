@@ -196,6 +196,7 @@ async fn deliver(store: &dyn Store, file: &[Encounter]) -> bool {
         match store.import_batch(&batch(&entry, rows)).await.unwrap() {
             Step::Committed(counts) => entry.checkpoint += counts.read,
             Step::Superseded => return false,
+            Step::Busy => {}
         }
     }
     store.finish_import(&entry.id, entry.attempt, &done(), &event(Action::Import, 5)).await.unwrap() != Step::Superseded

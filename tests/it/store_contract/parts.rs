@@ -158,6 +158,7 @@ async fn deliver(store: &dyn Store, number: u32) -> Option<PartStep> {
         match store.import_batch(&part_batch(1, &part, rows)).await.unwrap() {
             Step::Committed(counts) => part.checkpoint += counts.read,
             Step::Superseded => return None,
+            Step::Busy => {}
         }
     }
     Some(end(store, 1, &part).await)

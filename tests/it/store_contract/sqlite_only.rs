@@ -382,7 +382,7 @@ fn import_until_the_disk_is_full() {
         assert!(entry.checkpoint < 6000, "the disk never filled");
         match runtime.block_on(store.import_batch(&batch(&entry, rows_after(entry.checkpoint)))) {
             Ok(Step::Committed(counts)) => entry.checkpoint += counts.read,
-            Ok(Step::Superseded) => panic!("superseded"),
+            Ok(step) => panic!("{step:?}"),
             Err(error) => break error,
         }
     };

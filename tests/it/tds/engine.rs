@@ -16,7 +16,7 @@ use super::error::{Outcome, STRICT, SqlError, strict};
 use super::functions;
 use super::query::{Output, Translated};
 use super::scalar::{Facts, Translator, Variables, conversion};
-use super::statement::{Setting, Statement, parse_batch};
+use super::statement::{Setting, Settings, Statement, parse_batch};
 use super::types::Type;
 
 /// How long a writer waits for another before it is told of a deadlock.
@@ -36,9 +36,7 @@ pub(super) struct Engine {
     user: String,
     transaction: Option<u64>,
     transactions_begun: u64,
-    abort_on_error: bool,
-    no_count: bool,
-    lock_timeout: Option<i64>,
+    settings: Settings,
     row_count: i64,
     pub(super) announced: Option<Announced>,
     /// Set by an attention and at the end of the session: give up waiting.
@@ -70,9 +68,7 @@ impl Engine {
             user,
             transaction: None,
             transactions_begun: 0,
-            abort_on_error: false,
-            no_count: false,
-            lock_timeout: None,
+            settings: Settings::default(),
             row_count: 0,
             announced: None,
             cancelled: Arc::default(),
@@ -94,11 +90,11 @@ impl Engine {
     /// Runs `sp_executesql`.
     pub(super) fn call(&mut self, sql: &str, mut parameters: Variables) -> Vec<u8> {
         let mut answer = Answer::new(true);
-        let settings = (self.abort_on_error, self.no_count, self.lock_timeout);
+        let settings = self.settings;
         self.in_call = true;
         self.run(sql, &mut parameters, &mut answer);
         self.in_call = false;
-        (self.abort_on_error, self.no_count, self.lock_timeout) = settings;
+        self.settings = settings;
         self.apply_lock_timeout();
         answer.finish(0)
     }
@@ -116,11 +112,14 @@ impl Engine {
             Err(error) => return self.fail(error, sql, answer),
         };
         for statement in &statements {
+            if self.settings.no_exec && !matches!(statement, Statement::Set(_)) {
+                continue;
+            }
             match self.statement(statement, variables, answer) {
                 Ok(Flow::Next) => {}
                 Ok(Flow::Return) => break,
                 Err(error) => {
-                    let goes_on = error.spares_the_batch() && !self.abort_on_error;
+                    let goes_on = error.spares_the_batch() && !self.settings.abort_on_error;
                     self.fail(error, sql, answer);
                     if !goes_on {
                         break;
@@ -133,13 +132,13 @@ impl Engine {
 
     /// Sends an error, and rolls back where SQL Server does.
     pub(super) fn fail(&mut self, mut error: SqlError, sql: &str, answer: &mut Answer) {
-        if error.number == 1205 && self.lock_timeout.is_some_and(|timeout| timeout >= 0) {
+        if error.number == 1205 && self.settings.lock_timeout.is_some_and(|timeout| timeout >= 0) {
             error = SqlError::new(1222, 16, "Lock request time out period exceeded.");
         }
         if error.number == STRICT {
             self.shared.refused(&error.message, sql);
         }
-        if self.transaction.is_some() && (self.abort_on_error || error.number == 1205) {
+        if self.transaction.is_some() && (self.settings.abort_on_error || error.number == 1205) {
             self.end_transaction("ROLLBACK", answer);
         }
         answer.error(&error);
@@ -246,16 +245,17 @@ impl Engine {
 
     fn set(&mut self, setting: Setting) {
         match setting {
-            Setting::AbortOnError(on) => self.abort_on_error = on,
-            Setting::NoCount(on) => self.no_count = on,
-            Setting::LockTimeout(milliseconds) => self.lock_timeout = Some(milliseconds).filter(|timeout| *timeout >= 0),
+            Setting::AbortOnError(on) => self.settings.abort_on_error = on,
+            Setting::NoCount(on) => self.settings.no_count = on,
+            Setting::NoExec(on) => self.settings.no_exec = on,
+            Setting::LockTimeout(milliseconds) => self.settings.lock_timeout = Some(milliseconds).filter(|timeout| *timeout >= 0),
             Setting::Given => {}
         }
         self.apply_lock_timeout();
     }
 
     fn apply_lock_timeout(&self) {
-        let timeout = self.lock_timeout.map_or(BUSY, |milliseconds| Duration::from_millis(milliseconds.unsigned_abs()));
+        let timeout = self.settings.lock_timeout.map_or(BUSY, |milliseconds| Duration::from_millis(milliseconds.unsigned_abs()));
         let _ = self.catalogue.connection.busy_timeout(timeout);
     }
 
@@ -310,7 +310,7 @@ impl Engine {
 
     pub(super) fn counted(&mut self, count: u64, answer: &mut Answer) {
         self.row_count = count as i64;
-        answer.done((!self.no_count).then_some(count));
+        answer.done((!self.settings.no_count).then_some(count));
     }
 
     /// The one value of a query of ours.

@@ -10,7 +10,7 @@ use super::catalogue::ObjectName;
 use super::error::{Outcome, SqlError, strict};
 use super::types::Type;
 
-pub(super) use super::tree::{Constraint, NewColumn, Rule, Setting, Statement, Update};
+pub(super) use super::tree::{Constraint, NewColumn, Rule, Setting, Settings, Statement, Update};
 
 /// Reads a whole batch. Nothing of it runs if a word of it is not understood.
 pub(super) fn parse_batch(sql: &str) -> Outcome<Vec<Statement>> {
@@ -319,6 +319,7 @@ impl Words<'_> {
         Ok(Statement::Set(match (option.as_str(), on) {
             ("XACT_ABORT", on) => Setting::AbortOnError(on),
             ("NOCOUNT", on) => Setting::NoCount(on),
+            ("NOEXEC", on) => Setting::NoExec(on),
             (
                 "ANSI_NULLS" | "ANSI_PADDING" | "ANSI_WARNINGS" | "QUOTED_IDENTIFIER" | "CONCAT_NULL_YIELDS_NULL" | "ARITHABORT",
                 true,

@@ -112,10 +112,21 @@ pub(super) struct Update {
 pub(super) enum Setting {
     AbortOnError(bool),
     NoCount(bool),
+    /// What follows is read and not done, but for settings.
+    NoExec(bool),
     /// Milliseconds; below 0 for ever.
     LockTimeout(i64),
     /// A setting that this server has in any case.
     Given,
+}
+
+/// What a session has set.
+#[derive(Clone, Copy, Default)]
+pub(super) struct Settings {
+    pub(super) abort_on_error: bool,
+    pub(super) no_count: bool,
+    pub(super) no_exec: bool,
+    pub(super) lock_timeout: Option<i64>,
 }
 
 pub(super) struct NewColumn {
