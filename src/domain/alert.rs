@@ -22,6 +22,8 @@ pub struct AlertRules {
     pub refusals: u32,
     /// Hours of the day, UTC, in which nobody but those who care for patients is expected: from the first, up to before the second.
     pub off_hours: Option<(u32, u32)>,
+    /// Pages of the trail read.
+    pub trail_pages: u32,
 }
 
 /// What was noticed.
@@ -35,6 +37,10 @@ pub enum Alert {
     Export,
     /// Somebody who does not care for patients was at work at an unusual hour.
     OffHours,
+    /// One caller read page after page of the trail.
+    TrailRead,
+    /// Events whose time was over were removed from the trail.
+    Purge,
 }
 
 impl Alert {
@@ -45,6 +51,8 @@ impl Alert {
             Alert::Refusals => "alert.refusals",
             Alert::Export => "alert.export",
             Alert::OffHours => "alert.off_hours",
+            Alert::TrailRead => "alert.trail_read",
+            Alert::Purge => "alert.purge",
         }
     }
 }
@@ -53,6 +61,7 @@ impl Alert {
 struct Recent {
     touched: VecDeque<DateTime<Utc>>,
     refused: VecDeque<DateTime<Utc>>,
+    pages: VecDeque<DateTime<Utc>>,
     /// When work at an unusual hour was told of.
     unusual: Option<DateTime<Utc>>,
 }
@@ -76,6 +85,9 @@ impl Watch {
         if event.detail == EXPORT && event.action == Action::ReadAudit {
             alerts.push(Alert::Export);
         }
+        if event.detail.starts_with(PURGED) && event.action == Action::CheckpointAudit {
+            alerts.push(Alert::Purge);
+        }
         // The platform and the machine's own administrator work in bulk.
         if matches!(event.caller.proof, Proof::Platform | Proof::CommandLine) {
             return alerts;
@@ -96,12 +108,22 @@ impl Watch {
         if event.outcome == Outcome::Refused && reached(&mut recent.refused, event.at, self.rules.refusals) {
             alerts.push(Alert::Refusals);
         }
+        let page = event.action == Action::ReadAudit && event.detail == LIST && event.outcome == Outcome::Success;
+        if page && reached(&mut recent.pages, event.at, self.rules.trail_pages) {
+            alerts.push(Alert::TrailRead);
+        }
         alerts
     }
 }
 
 /// The detail of an export's event.
 pub const EXPORT: &str = "export";
+
+/// The detail of a page's event.
+pub const LIST: &str = "list";
+
+/// What the detail of a purge's event begins with; the chain's number follows.
+pub const PURGED: &str = "purged chain ";
 
 /// A span of hours may pass midnight.
 const fn within((from, to): (u32, u32), hour: u32) -> bool {
@@ -129,7 +151,7 @@ mod tests {
     use super::*;
     use crate::domain::{Caller, EncounterId};
 
-    const RULES: AlertRules = AlertRules { mass_access: 3, refusals: 2, off_hours: Some((20, 6)) };
+    const RULES: AlertRules = AlertRules { mass_access: 3, refusals: 2, off_hours: Some((20, 6)), trail_pages: 3 };
 
     fn by(id: &str, action: Action, minutes: i64) -> AuditEvent {
         let caller = Caller { id: id.into(), proof: Proof::Entra, ..Caller::platform("", "c") };
@@ -175,11 +197,22 @@ mod tests {
     }
 
     #[test]
+    fn page_after_page_of_the_trail_and_a_purge_are_told_of() {
+        let mut watch = Watch::new(RULES);
+        let page = |id, minute| by(id, Action::ReadAudit, minute).detail(LIST);
+        let seen: Vec<_> = [0, 1, 2, 3].map(|minute| watch.see(&page("aud", minute))).into();
+        assert_eq!(seen, [vec![], vec![], vec![Alert::TrailRead], vec![]]);
+        assert_eq!(watch.see(&page("other", 3)), []);
+        let purge = AuditEvent::new(&Caller::command_line("c"), Action::CheckpointAudit, Outcome::Success, DateTime::UNIX_EPOCH);
+        assert_eq!(watch.see(&purge.detail(format!("{PURGED}0 up to 7"))), [Alert::Purge], "on the command line, too");
+    }
+
+    #[test]
     fn the_platform_works_in_bulk_and_a_rule_of_zero_is_off() {
         let mut watch = Watch::new(RULES);
         let platform = AuditEvent::new(&Caller::platform("import", "c"), Action::Import, Outcome::Refused, DateTime::UNIX_EPOCH);
         assert!((0..9).all(|_| watch.see(&platform).is_empty()));
-        let mut off = Watch::new(AlertRules { mass_access: 0, refusals: 0, off_hours: None });
+        let mut off = Watch::new(AlertRules { mass_access: 0, refusals: 0, off_hours: None, trail_pages: 0 });
         assert!((0..9).all(|_| off.see(&AuditEvent { outcome: Outcome::Refused, ..admits("x", 14 * 60) }).is_empty()));
     }
 

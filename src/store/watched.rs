@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
 
+use super::datakeys::{DataKey, KeyTable, Renaming};
 use super::rules::{event_as, role_names};
 use super::{
     Admitted, AuditQuery, Batch, Begun, Census, Discharged, Finish, Leased, PartEnd, PartStep, PartTaken, Step, Store, Stored,
@@ -13,21 +14,21 @@ use super::{
 };
 use crate::domain::alert::{AlertRules, Watch};
 use crate::domain::anomaly::{StayHistory, Survey};
-use crate::domain::audit::{ChainHead, Chained, Unchained};
+use crate::domain::audit::{ChainHead, Chained, KeptCheckpoint, Purge, TrailRecord, Unchained};
 use crate::domain::import::{Import, ImportId, Part, Plan, Reject, Source};
 use crate::domain::model::ModelRecord;
-use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, Prediction};
+use crate::domain::{AuditEvent, AuditRow, Encounter, EncounterId, Facility, PersonName, Prediction};
 use crate::error::Result;
 
 /// A record under watch.
 pub struct Watched {
-    inner: Arc<dyn Store>,
+    inner: Arc<dyn KeyTable>,
     watch: Mutex<Watch>,
 }
 
 impl Watched {
     /// Watches `inner` by `rules`.
-    pub fn new(inner: Arc<dyn Store>, rules: AlertRules) -> Self {
+    pub fn new(inner: Arc<dyn KeyTable>, rules: AlertRules) -> Self {
         Self { inner, watch: Mutex::new(Watch::new(rules)) }
     }
 
@@ -57,6 +58,14 @@ impl Watched {
                 action = action.name(),
                 "the audit trail holds something to look at"
             );
+        }
+    }
+}
+
+impl Watched {
+    fn tell_if(&self, done: bool, event: &AuditEvent) {
+        if done {
+            self.tell(event);
         }
     }
 }
@@ -227,7 +236,7 @@ impl Store for Watched {
         self.inner.postpone_announcements(lease, until, failures, aged).await
     }
 
-    async fn audit_page(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditEvent)>> {
+    async fn audit_page(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditRow)>> {
         self.inner.audit_page(query).await
     }
 
@@ -245,5 +254,67 @@ impl Store for Watched {
 
     async fn audit_unchained(&self) -> Result<Unchained> {
         self.inner.audit_unchained().await
+    }
+
+    async fn audit_record(&self) -> Result<TrailRecord> {
+        self.inner.audit_record().await
+    }
+
+    async fn save_checkpoint(&self, record: &str, checkpoint: &KeptCheckpoint, audit: &AuditEvent) -> Result<bool> {
+        let done = self.inner.save_checkpoint(record, checkpoint, audit).await?;
+        self.tell_if(done, audit);
+        Ok(done)
+    }
+
+    async fn renew_record(&self, from: &str, to: &str, audit: &AuditEvent) -> Result<bool> {
+        let done = self.inner.renew_record(from, to, audit).await?;
+        self.tell_if(done, audit);
+        Ok(done)
+    }
+
+    async fn purge_audit(&self, purge: &Purge, audit: &AuditEvent) -> Result<u64> {
+        let removed = self.inner.purge_audit(purge, audit).await?;
+        self.tell_if(removed > 0, audit);
+        Ok(removed)
+    }
+}
+
+#[async_trait]
+impl KeyTable for Watched {
+    async fn data_keys(&self) -> Result<Vec<DataKey>> {
+        self.inner.data_keys().await
+    }
+
+    async fn add_data_key(&self, key: &DataKey, after: Option<&str>, audit: Option<&AuditEvent>) -> Result<bool> {
+        let done = self.inner.add_data_key(key, after, audit).await?;
+        if let Some(audit) = audit {
+            self.tell_if(done, audit);
+        }
+        Ok(done)
+    }
+
+    async fn retire_data_keys(&self, ids: &[String], audit: &AuditEvent) -> Result<u64> {
+        let retired = self.inner.retire_data_keys(ids, audit).await?;
+        self.tell(audit);
+        Ok(retired)
+    }
+
+    async fn rewrap_data_key(&self, key: &DataKey, from: &str, audit: &AuditEvent) -> Result<bool> {
+        let done = self.inner.rewrap_data_key(key, from, audit).await?;
+        self.tell_if(done, audit);
+        Ok(done)
+    }
+
+    async fn names_not_under(
+        &self,
+        prefix: &str,
+        after: Option<EncounterId>,
+        limit: u32,
+    ) -> Result<Vec<(EncounterId, PersonName)>> {
+        self.inner.names_not_under(prefix, after, limit).await
+    }
+
+    async fn replace_names(&self, renamings: &[Renaming]) -> Result<u64> {
+        self.inner.replace_names(renamings).await
     }
 }

@@ -19,8 +19,8 @@ mod train;
 pub use admit::{Admission, admit};
 pub use anomalies::{find_anomalies, survey_report};
 pub use audit::{
-    CHECKPOINT_BYTES_MAX, CHECKPOINTS_CONTAINER, Checkpoint, Finding, TrailReport, audit_checkpoint, audit_checkpoints,
-    exported_audit, note_export, verify_audit,
+    ArchiveReport, CHECKPOINT_BYTES_MAX, CHECKPOINTS_CONTAINER, Finding, OtherRecord, Purged, Scope, TrailReport, audit_checkpoint,
+    audit_restored, exported_audit, note_export, purge_audit, verify_archive, verify_audit,
 };
 pub use discharge::{Departure, discharge};
 pub use experiment::{Experimented, all_experiment_results, experiment_results, run_experiment};
@@ -31,7 +31,7 @@ pub use predict::backfill;
 pub use publish::{KEPT_DAYS, Published, publish, relay};
 pub use read::{anomalies, audit_trail, census, champion_report, import_entry, imports, models, rejects, totals};
 pub use receipt::{KEY_BYTES_MIN, SigningKey, VerifiedReceipt, receipt, receipt_name, receipts_container, rejects_name};
-pub use rotate_keys::{Rotated, rewrap_keys, rotate_keys};
+pub use rotate_keys::{Rotated, list_keys, rewrap_keys, rotate_keys};
 pub use train::{TrainRequest, Training, train};
 
 use std::sync::{Arc, Mutex, PoisonError};

@@ -28,11 +28,11 @@ use super::{
     Totals,
 };
 use crate::domain::anomaly::{StayHistory, Survey};
-use crate::domain::audit::{ChainHead, Chained, Unchained};
+use crate::domain::audit::{ChainHead, Chained, KeptCheckpoint, Purge, TrailRecord, Unchained};
 use crate::domain::import::{Import, ImportId, Part, Plan, Reject, Source};
 use crate::domain::model::ModelRecord;
 use crate::domain::patient::name_fits;
-use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, PersonName, Phi, Prediction};
+use crate::domain::{AuditEvent, AuditRow, Encounter, EncounterId, Facility, PersonName, Phi, Prediction};
 use crate::error::{Error, Result};
 
 /// A record whose names are encrypted.
@@ -317,7 +317,7 @@ impl Store for Sealed {
         self.inner.postpone_announcements(lease, until, failures, aged).await
     }
 
-    async fn audit_page(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditEvent)>> {
+    async fn audit_page(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditRow)>> {
         self.inner.audit_page(query).await
     }
 
@@ -331,5 +331,21 @@ impl Store for Sealed {
 
     async fn audit_unchained(&self) -> Result<Unchained> {
         self.inner.audit_unchained().await
+    }
+
+    async fn audit_record(&self) -> Result<TrailRecord> {
+        self.inner.audit_record().await
+    }
+
+    async fn save_checkpoint(&self, record: &str, checkpoint: &KeptCheckpoint, audit: &AuditEvent) -> Result<bool> {
+        self.inner.save_checkpoint(record, checkpoint, audit).await
+    }
+
+    async fn renew_record(&self, from: &str, to: &str, audit: &AuditEvent) -> Result<bool> {
+        self.inner.renew_record(from, to, audit).await
+    }
+
+    async fn purge_audit(&self, purge: &Purge, audit: &AuditEvent) -> Result<u64> {
+        self.inner.purge_audit(purge, audit).await
     }
 }
