@@ -291,6 +291,18 @@ WHERE seq < @P1 AND (@P2 = N'' OR CONCAT(caller, N'.') COLLATE Latin1_General_BI
   AND (@P4 = N'' OR outcome = @P4) AND [at] >= @P5 AND [at] <= @P6 AND encounter = @P8
 ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P7 ROWS ONLY
 
+-- audit_by_caller
+SELECT seq, [at], caller, roles, proof, correlation, origin, [action], outcome, encounter, detail FROM dbo.audit
+WHERE seq < @P1 AND (@P2 = N'' OR CONCAT(caller, N'.') COLLATE Latin1_General_BIN2 = CONCAT(@P2, N'.') COLLATE Latin1_General_BIN2) AND (@P3 = N'' OR [action] = @P3)
+  AND (@P4 = N'' OR outcome = @P4) AND [at] >= @P5 AND [at] <= @P6 AND caller = @P8
+ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P7 ROWS ONLY
+
+-- audit_by_action
+SELECT seq, [at], caller, roles, proof, correlation, origin, [action], outcome, encounter, detail FROM dbo.audit
+WHERE seq < @P1 AND (@P2 = N'' OR CONCAT(caller, N'.') COLLATE Latin1_General_BIN2 = CONCAT(@P2, N'.') COLLATE Latin1_General_BIN2) AND (@P3 = N'' OR [action] = @P3)
+  AND (@P4 = N'' OR outcome = @P4) AND [at] >= @P5 AND [at] <= @P6 AND [action] = @P8
+ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P7 ROWS ONLY
+
 -- audit_chain
 SELECT seq, place, hash, [at], caller, roles, proof, correlation, origin, [action], outcome, encounter, detail FROM dbo.audit
 WHERE chain = @P1 AND place >= @P2 AND (place > @P2 OR seq > @P3)
@@ -303,6 +315,38 @@ SELECT CAST(COUNT_BIG(CASE WHEN a.place IS NULL AND a.seq < f.firstseq THEN 1 EN
 FROM dbo.audit AS a CROSS JOIN (SELECT COALESCE(MIN(seq), CAST(9223372036854775807 AS bigint)) AS firstseq FROM dbo.audit
   WHERE place >= 1) AS f
 WHERE a.place IS NULL OR a.place < 1 OR NOT EXISTS (SELECT 1 FROM dbo.audithead AS h WHERE h.chain = a.chain)
+
+-- audit_record
+SELECT id, retentionyears, newest, newestname, newesttext FROM dbo.auditrecord
+
+-- audit_anchors
+SELECT chain, place, hash, checkpointname FROM dbo.auditanchors ORDER BY chain, place, seq
+
+-- save_checkpoint
+UPDATE dbo.auditrecord SET newest = @P2, newestname = @P3, newesttext = @P4
+WHERE newest = @P1 AND id COLLATE Latin1_General_BIN2 = @P5 COLLATE Latin1_General_BIN2
+
+-- renew_record
+UPDATE dbo.auditrecord SET id = @P2, newest = 0, newestname = N'', newesttext = N''
+WHERE id COLLATE Latin1_General_BIN2 = @P1 COLLATE Latin1_General_BIN2
+
+-- set_retention
+UPDATE dbo.auditrecord SET retentionyears = @P1 WHERE retentionyears <> @P1
+
+-- is_anchored
+SELECT CAST(1 AS int) AS anchored FROM dbo.auditanchors WHERE chain = @P1 AND place >= @P2
+
+-- insert_anchor
+INSERT INTO dbo.auditanchors (chain, place, hash, checkpointname)
+SELECT e.chain, e.place, e.hash, @P4 FROM dbo.audit AS e CROSS JOIN dbo.auditrecord AS r
+WHERE e.chain = @P1 AND e.place = @P2 AND e.hash = @P3 AND DATEDIFF(day, e.[at], SYSDATETIMEOFFSET()) > r.retentionyears * 365 + r.retentionyears / 4 + 1
+
+-- events_kept
+SELECT CAST(COUNT_BIG(*) AS bigint) AS kept FROM dbo.audit AS e CROSS JOIN dbo.auditrecord AS r
+WHERE e.chain = @P1 AND e.place >= 1 AND e.place <= @P2 AND NOT (DATEDIFF(day, e.[at], SYSDATETIMEOFFSET()) > r.retentionyears * 365 + r.retentionyears / 4 + 1)
+
+-- purge_audit
+DELETE FROM dbo.audit WHERE chain = @P1 AND place >= 1 AND place <= @P2
 
 -- insert_announcement
 INSERT INTO dbo.outbox (id, fact, subject, [at], lease) VALUES (@P1, @P2, @P3, @P4, N'')
@@ -635,5 +679,59 @@ ALTER TABLE dbo.PatientData ALTER COLUMN LastName nvarchar(300) NULL;
 GO
 INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
 VALUES (8, N'0008-datakeys', N'21b55e4a9ea9edc69fc351b30fe49f58aa5264546a05711672a48acdab0d9a68', SYSDATETIMEOFFSET());
+GO
+CREATE TABLE dbo.auditrecord (
+  one int NOT NULL CONSTRAINT PK_auditrecord PRIMARY KEY CHECK (one = 1), -- there is one
+  id nvarchar(36) NOT NULL, -- the record's, in its checkpoints
+  retentionyears int NOT NULL CHECK (retentionyears >= 6 AND retentionyears <= 30), -- 45 CFR 164.316(b)(2)(i) asks for six
+  newest bigint NOT NULL, -- number of the newest checkpoint; 0 for none
+  newestname nvarchar(400) NOT NULL,
+  newesttext nvarchar(max) NOT NULL
+);
+
+INSERT INTO dbo.auditrecord (one, id, retentionyears, newest, newestname, newesttext)
+VALUES (1, LOWER(CAST(NEWID() AS nvarchar(36))), 7, 0, N'', N'');
+
+CREATE TABLE dbo.auditanchors (
+  seq bigint IDENTITY(1,1) NOT NULL CONSTRAINT PK_auditanchors PRIMARY KEY,
+  chain int NOT NULL,
+  place bigint NOT NULL, -- of the last event that was removed
+  hash nvarchar(64) NOT NULL, -- its hash
+  checkpointname nvarchar(400) NOT NULL -- the signed checkpoint that holds both
+);
+
+ALTER TABLE dbo.audit ALTER COLUMN caller nvarchar(400) NOT NULL;
+GO
+CREATE INDEX audit_caller ON dbo.audit (caller, seq);
+CREATE INDEX audit_action ON dbo.audit ([action], seq);
+CREATE INDEX audit_at ON dbo.audit ([at]);
+GO
+-- Leave this batch out where the server is not Microsoft's.
+DROP TRIGGER dbo.audit_is_append_only;
+GO
+-- Leave this batch out where the server is not Microsoft's.
+CREATE TRIGGER dbo.audit_is_never_changed ON dbo.audit AFTER UPDATE AS
+BEGIN
+  THROW 50001, N'the audit trail is append-only', 1;
+END;
+GO
+-- Leave this batch out where the server is not Microsoft's.
+CREATE TRIGGER dbo.audit_is_kept ON dbo.audit AFTER DELETE AS
+BEGIN
+  IF EXISTS (SELECT 1 FROM deleted AS d WHERE NOT EXISTS (SELECT 1 FROM dbo.auditanchors AS a CROSS JOIN dbo.auditrecord AS r
+    WHERE a.chain = d.chain AND a.place >= d.place AND DATEDIFF(day, d.[at], SYSDATETIMEOFFSET()) > r.retentionyears * 365 + r.retentionyears / 4 + 1))
+  BEGIN
+    THROW 50001, N'an audit event is kept until its time is over', 1;
+  END;
+END;
+GO
+-- Leave this batch out where the server is not Microsoft's.
+CREATE TRIGGER dbo.anchor_is_append_only ON dbo.auditanchors AFTER UPDATE, DELETE AS
+BEGIN
+  THROW 50001, N'the audit trail is append-only', 1;
+END;
+GO
+INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
+VALUES (9, N'0009-audit-retention', N'2628b7d055f36be7669ac14f5dc639e3fb816a74df3c49c4d8197f9b07410414', SYSDATETIMEOFFSET());
 GO
 
