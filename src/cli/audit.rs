@@ -144,7 +144,9 @@ async fn verify(hospital: &Hospital, scope: &Scope) -> Result<ExitCode> {
     }
     for OtherRecord { record, checkpoints, continued } in &report.others {
         match continued {
-            true => say!("{checkpoints} checkpoints are of {record}, which this record was before a restore, and vouch for nothing now."),
+            true => say!(
+                "{checkpoints} checkpoints are of {record}, which this record was before a restore, and vouch for nothing now."
+            ),
             false => say!("{checkpoints} checkpoints are of another record, {record}, and vouch for nothing here."),
         }
     }

@@ -276,9 +276,7 @@ async fn follow(
             .map(|(one, _)| one.name.clone()),
         _ => None,
     };
-    report
-        .findings
-        .extend(breaches.into_iter().map(|breach| Finding::Chain { chain: Some(chain), by: by(&breach), breach }));
+    report.findings.extend(breaches.into_iter().map(|breach| Finding::Chain { chain: Some(chain), by: by(&breach), breach }));
     Ok(())
 }
 

@@ -51,6 +51,10 @@ pub(super) fn append_as(transaction: &Transaction<'_>, event: &AuditEvent, done:
 
 /// What `query` asks for, newest first.
 pub(super) fn page(connection: &Connection, query: &AuditQuery) -> Outcome<Vec<(u64, AuditRow)>> {
+    if query.before == Some(0) {
+        // A number below 0 is shown as 0, and would come again for ever.
+        return Ok(Vec::new());
+    }
     let before = query.before.map_or(Ok(i64::MAX), signed)?;
     let caller = query.caller.as_deref().unwrap_or_default();
     let action = query.action.map_or("", |action| action.name());
@@ -91,12 +95,7 @@ pub(super) fn heads(connection: &Connection) -> Outcome<Vec<ChainHead>> {
 /// Events of a chain in its order, after the one with this place and this number.
 pub(super) fn chain(connection: &Connection, partition: u32, after: (u64, u64), limit: u32) -> Outcome<Vec<Chained>> {
     let read = |row: &Row<'_>| -> Outcome<_> {
-        Ok(Chained {
-            seq: row_number(row, "seq")?,
-            number: row_number(row, "place")?,
-            hash: lossy(row, "hash")?,
-            row: words(row)?,
-        })
+        Ok(Chained { seq: row_number(row, "seq")?, number: row_number(row, "place")?, hash: lossy(row, "hash")?, row: words(row)? })
     };
     let values = (partition, signed(after.0)?, signed(after.1)?, limit);
     connection.prepare_cached(&sql::AUDIT_CHAIN)?.query_and_then(values, read)?.collect()

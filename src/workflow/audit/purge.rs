@@ -9,8 +9,8 @@ use chrono::{DateTime, Duration, Months, Utc};
 use serde_json::Value;
 use sha2::{Digest, Sha256};
 
-use super::archive::{self, verify_archive};
 use super::PAGE_EVENTS;
+use super::archive::{self, verify_archive};
 use super::checkpoint::{self, Checkpoint, write};
 use crate::domain::alert::PURGED;
 use crate::domain::audit::{Anchor, Purge, TrailRecord};

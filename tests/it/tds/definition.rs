@@ -164,7 +164,8 @@ impl Words<'_> {
         let Statement::Block(body) = self.statement()? else { return Err(strict("a trigger without BEGIN and END")) };
         let (condition, thrown) = match body.as_slice() {
             [Statement::Throw(thrown)] => (None, thrown),
-            [Statement::If { condition, then, otherwise }] if otherwise.is_empty() && events == ["DELETE"] => match then.as_slice() {
+            [Statement::If { condition, then, otherwise }] if otherwise.is_empty() && events == ["DELETE"] => match then.as_slice()
+            {
                 [Statement::Block(inside)] => match inside.as_slice() {
                     [Statement::Throw(thrown)] => (Some(condition.clone()), thrown),
                     _ => return Err(strict("a trigger that does more than THROW")),
