@@ -104,4 +104,3 @@ GO
 IF DATABASE_PRINCIPAL_ID(N'$(ArchivistName)') IS NULL CREATE USER [$(ArchivistName)] FROM EXTERNAL PROVIDER;
 ALTER ROLE hdai_archivist ADD MEMBER [$(ArchivistName)];
 GO
-
