@@ -64,7 +64,7 @@ enum Command {
     Checkpoint,
     /// Remove events whose time is over, up to the newest signed checkpoint from before a day; they go into an archive first
     Purge {
-        /// Up to which day or instant; at least as long ago as HDAI_AUDIT_RETENTION_YEARS says
+        /// Up to which day or instant; at least as long ago as `HDAI_AUDIT_RETENTION_YEARS` says
         #[arg(long, value_name = "WHEN", value_parser = when)]
         before: DateTime<Utc>,
         /// A new file for the events, which `hdai audit verify --archive` verifies
