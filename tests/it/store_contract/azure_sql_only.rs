@@ -524,7 +524,7 @@ fn the_trail_is_append_only_where_triggers_are() {
         for change in ["UPDATE dbo.auditanchors SET place = 1", "DELETE FROM dbo.auditanchors"] {
             assert!(refused(&server, change).await, "{change}");
         }
-        run(&server, &["DELETE FROM dbo.audit WHERE detail = N'' AND [at] < '2020-01-01T00:00:00+00:00'".to_owned()]).await;
+        run(&server, &["DELETE FROM dbo.audit WHERE YEAR([at]) < 2020".to_owned()]).await;
         assert_eq!(store.audit_events(9).await.unwrap().len(), EVENTS);
     });
 }
