@@ -5,6 +5,7 @@
 --     -v AnalystName="NAME OF THE IDENTITY OR GROUP" \
 --     -v DataScientistName="NAME OF THE IDENTITY OR GROUP" \
 --     -v AuditorName="NAME OF THE IDENTITY OR GROUP" \
+--     -v ArchivistName="NAME OF THE IDENTITY OR GROUP" \
 -- Nothing is granted to public: whoever is in none of these roles sees nothing. A DENY outweighs every GRANT, so a second
 -- role opens nothing that the first one closes (the owner of the database is outside all of this; its acts are for the
 -- server's own auditing).
@@ -28,7 +29,10 @@ GRANT SELECT, INSERT, UPDATE, DELETE ON dbo.outbox TO hdai_app;
 GRANT SELECT, UPDATE ON dbo.outbox_lease TO hdai_app;
 GRANT SELECT, INSERT, UPDATE ON dbo.datakeys TO hdai_app;
 GRANT SELECT ON dbo.schema_migrations TO hdai_app;
+GRANT SELECT, UPDATE ON dbo.auditrecord TO hdai_app;
+GRANT SELECT ON dbo.auditanchors TO hdai_app;
 DENY UPDATE, DELETE ON dbo.audit TO hdai_app;
+DENY INSERT, UPDATE, DELETE ON dbo.auditanchors TO hdai_app;
 GO
 IF DATABASE_PRINCIPAL_ID(N'$(AppName)') IS NULL CREATE USER [$(AppName)] FROM EXTERNAL PROVIDER;
 ALTER ROLE hdai_app ADD MEMBER [$(AppName)];
@@ -68,15 +72,35 @@ IF DATABASE_PRINCIPAL_ID(N'$(DataScientistName)') IS NULL CREATE USER [$(DataSci
 ALTER ROLE hdai_datascientist ADD MEMBER [$(DataScientistName)];
 GO
 
--- hdai_auditor: the auditor: the trail alone.
+-- hdai_auditor: the auditor: the trail alone, to whose end its own questions are added.
 IF DATABASE_PRINCIPAL_ID(N'hdai_auditor') IS NULL CREATE ROLE hdai_auditor;
 GO
-GRANT SELECT ON dbo.audit TO hdai_auditor;
-GRANT SELECT ON dbo.audithead TO hdai_auditor;
+GRANT SELECT, INSERT ON dbo.audit TO hdai_auditor;
+GRANT SELECT, UPDATE ON dbo.audithead TO hdai_auditor;
+GRANT SELECT ON dbo.auditrecord TO hdai_auditor;
+GRANT SELECT ON dbo.auditanchors TO hdai_auditor;
+GRANT SELECT ON dbo.schema_migrations TO hdai_auditor;
 DENY SELECT ON dbo.PatientData TO hdai_auditor;
-DENY INSERT, UPDATE, DELETE ON dbo.audit TO hdai_auditor;
-DENY UPDATE ON dbo.audithead TO hdai_auditor;
+DENY UPDATE, DELETE ON dbo.audit TO hdai_auditor;
+DENY INSERT, UPDATE, DELETE ON dbo.auditanchors TO hdai_auditor;
+DENY UPDATE ON dbo.auditrecord TO hdai_auditor;
 GO
 IF DATABASE_PRINCIPAL_ID(N'$(AuditorName)') IS NULL CREATE USER [$(AuditorName)] FROM EXTERNAL PROVIDER;
 ALTER ROLE hdai_auditor ADD MEMBER [$(AuditorName)];
+GO
+
+-- hdai_archivist: whoever removes audit events whose time is over (`hdai audit purge`), and reads nothing else; empty but for that hour.
+IF DATABASE_PRINCIPAL_ID(N'hdai_archivist') IS NULL CREATE ROLE hdai_archivist;
+GO
+GRANT SELECT, INSERT, DELETE ON dbo.audit TO hdai_archivist;
+GRANT SELECT, UPDATE ON dbo.audithead TO hdai_archivist;
+GRANT SELECT, UPDATE ON dbo.auditrecord TO hdai_archivist;
+GRANT SELECT, INSERT ON dbo.auditanchors TO hdai_archivist;
+GRANT SELECT ON dbo.schema_migrations TO hdai_archivist;
+DENY SELECT ON dbo.PatientData TO hdai_archivist;
+DENY UPDATE ON dbo.audit TO hdai_archivist;
+DENY UPDATE, DELETE ON dbo.auditanchors TO hdai_archivist;
+GO
+IF DATABASE_PRINCIPAL_ID(N'$(ArchivistName)') IS NULL CREATE USER [$(ArchivistName)] FROM EXTERNAL PROVIDER;
+ALTER ROLE hdai_archivist ADD MEMBER [$(ArchivistName)];
 GO

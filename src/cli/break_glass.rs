@@ -45,8 +45,9 @@ pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
             print(&elevation);
             say!("{}", elevation.words.reveal());
             for (_, event) in &events {
-                let encounter = event.encounter.map(|id| format!(" of {}", id.get())).unwrap_or_default();
-                say!("{}  {}{encounter}  {}", event.at.format(INSTANT), event.action.name(), event.outcome.name());
+                let encounter = event.encounter.map(|id| format!(" of {id}")).unwrap_or_default();
+                let at = event.at.map(|at| at.format(INSTANT).to_string()).unwrap_or_default();
+                say!("{at}  {}{encounter}  {}", event.action, event.outcome);
             }
         }
         Command::End { id } => {

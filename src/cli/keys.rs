@@ -37,7 +37,10 @@ enum Command {
 pub(super) async fn run(config: Config, args: Args) -> Result<ExitCode> {
     let (hospital, record) = super::open_sealed(config).await?;
     match args.command {
-        Command::List => record.data_keys().await?.iter().for_each(print),
+        Command::List => {
+            let keys = workflow::list_keys(&super::caller(), &hospital, &record, super::now()).await?;
+            keys.iter().for_each(print);
+        }
         Command::Rotate => rotate(&hospital, &record).await?,
         Command::Rewrap { to } => {
             let to = match to.as_deref() {

@@ -4,6 +4,7 @@ use std::process::ExitCode;
 
 use super::{create_private, identity, open_record};
 use crate::config::Config;
+use crate::domain::{Action, AuditEvent, Outcome};
 use crate::error::{Error, Result};
 use crate::store::azure_sql::AzureSql;
 use crate::store::sqlite::{self, Sqlite};
@@ -27,7 +28,13 @@ pub(super) async fn run(config: &Config, args: &Args) -> Result<ExitCode> {
         (pending(config).await?, "Has not run")
     } else {
         create_private(&config.folder)?;
-        (open_record(config).await?.migrate().await?, "Ran")
+        let record = open_record(config).await?;
+        let names = record.migrate().await?;
+        if !names.is_empty() {
+            let event = AuditEvent::new(&super::caller(), Action::Migrate, Outcome::Success, super::now());
+            record.append_audit(&event.detail(format!("{} migrations up to {}", names.len(), names[names.len() - 1]))).await?;
+        }
+        (names, "Ran")
     };
     match names.is_empty() {
         true => say!("The schema is up to date."),

@@ -255,24 +255,44 @@ async fn open_sealed(config: Config) -> Result<(Hospital, Arc<Sealed>)> {
     let blobs = open_blobs(&config)?;
     let receipt_key = receipt::signing_key(&config)?;
     let pseudonyms = rows::pseudonym_key(&config)?;
-    let store = Arc::new(Watched::new(record.clone(), config.alerts));
     let topic = config.topic.as_ref().map(|settings| Topic::open(settings, &identity())).transpose()?;
-    Ok((Hospital::new(config, store, blobs, receipt_key, pseudonyms).announcing_to(topic), record))
+    Ok((Hospital::new(config, record.clone(), blobs, receipt_key, pseudonyms).announcing_to(topic), record))
 }
 
-/// Opens the record, its names as they are stored: the SQL database, if one is configured, or the embedded default in the configured folder,
+/// Opens the audit trail and the files: no name is read, so no key of the names is asked for, and a database is not migrated. The rights of the
+/// auditor's role suffice.
+async fn open_trail(config: Config) -> Result<Hospital> {
+    create_private(&config.folder)?;
+    let record = open_record(&config).await?;
+    match &config.sql {
+        None => drop(record.migrate().await?),
+        Some(settings) if AzureSql::open(settings, &identity()).await?.pending().await?.is_empty() => {}
+        Some(_) => {
+            return Err(Error::conflict(
+                "the database lacks migrations of this program: let its owner run `hdai migrate`, or use the program that made it",
+            ));
+        }
+    }
+    let blobs = open_blobs(&config)?;
+    let receipt_key = receipt::signing_key(&config)?;
+    let pseudonyms = rows::pseudonym_key(&config)?;
+    Ok(Hospital::new(config, record, blobs, receipt_key, pseudonyms))
+}
+
+/// Opens the record under watch, whoever writes to it, its names as they are stored: the SQL database, if one is configured, or the embedded default in the configured folder,
 /// which must be there.
 async fn open_record(config: &Config) -> Result<Arc<dyn KeyTable>> {
-    match &config.sql {
+    let record: Arc<dyn KeyTable> = match &config.sql {
         Some(settings) => {
             tracing::info!(schema = settings.schema, "the record is in the SQL database that the settings name");
-            Ok(Arc::new(AzureSql::open(settings, &identity()).await?))
+            Arc::new(AzureSql::open(settings, &identity()).await?)
         }
         None => {
             tracing::info!("the record is an SQLite file in the folder of local state");
-            Ok(Arc::new(Sqlite::open(config.database_path())?))
+            Arc::new(Sqlite::open(config.database_path())?)
         }
-    }
+    };
+    Ok(Arc::new(Watched::new(record, config.alerts)))
 }
 
 /// Who this process is to Azure.

@@ -35,14 +35,7 @@ const RECEIPT_BYTES_MAX: u64 = 1024 * 1024;
 
 pub(super) fn run(config: &Config, args: Args) -> Result<ExitCode> {
     let Command::Verify { receipts, data } = args.command;
-    let key = match &config.receipt_key {
-        Some(key) => SigningKey::from_base64(key.reveal())?,
-        None => read_key(&config.receipt_key_path())?.ok_or_else(|| {
-            Error::not_found(
-                "there is no key to check with: name the folder of the receipts' key (--folder), or set HDAI_RECEIPT_KEY",
-            )
-        })?,
-    };
+    let key = verifying_key(config)?;
     if data.is_some() && receipts.len() > 1 {
         return Err(Error::invalid("--data belongs to one receipt"));
     }
@@ -87,6 +80,18 @@ fn verify(key: &SigningKey, path: &Path, data: Option<&Path>) -> Result<String> 
         words.push_str(", of this very data file");
     }
     Ok(words)
+}
+
+/// The key of the settings, or the one in the folder; none is made.
+pub(super) fn verifying_key(config: &Config) -> Result<SigningKey> {
+    match &config.receipt_key {
+        Some(key) => SigningKey::from_base64(key.reveal()),
+        None => read_key(&config.receipt_key_path())?.ok_or_else(|| {
+            Error::not_found(
+                "there is no key to check with: name the folder of the receipts' key (--folder), or set HDAI_RECEIPT_KEY",
+            )
+        }),
+    }
 }
 
 /// The key of the settings, or the one in the folder, which is made when it is first needed.

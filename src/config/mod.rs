@@ -72,6 +72,8 @@ pub struct Config {
     pub pseudonym_key: Option<Secret>,
     /// What in the audit trail is logged as an alert.
     pub alerts: AlertRules,
+    /// How long audit events are kept, in years: [`AUDIT_YEARS_LEAST`] to [`AUDIT_YEARS_MOST`].
+    pub audit_retention_years: u32,
     /// The Event Grid topic that is told of facts, if there is one.
     pub topic: Option<TopicSettings>,
     /// Endings of the names that an event brings in, in lower case; none for every name.
@@ -274,6 +276,7 @@ impl Config {
             receipt_key: Some(text("HDAI_RECEIPT_KEY")?).filter(|key| !key.is_empty()).map(Secret::new),
             pseudonym_key: Some(text("HDAI_PSEUDONYM_KEY")?).filter(|key| !key.is_empty()).map(Secret::new),
             alerts: alerts(&text, &number)?,
+            audit_retention_years: audit_years(&number)?,
             topic: topic::read(&text)?,
             import_suffixes: topic::suffixes(&text("HDAI_IMPORT_SUFFIXES")?)?,
             queues: queue_settings(&text)?,
@@ -323,6 +326,20 @@ fn unassigned(text: &dyn Fn(&str) -> Result<String>, development: Development) -
     }
 }
 
+/// The shortest retention of audit events, in years: what 45 CFR 164.316(b)(2)(i) asks for.
+pub const AUDIT_YEARS_LEAST: u32 = 6;
+/// The longest.
+pub const AUDIT_YEARS_MOST: u32 = 30;
+
+fn audit_years(number: &dyn Fn(&str) -> Result<u64>) -> Result<u32> {
+    let years = u32::try_from(number("HDAI_AUDIT_RETENTION_YEARS")?).ok();
+    years.filter(|years| (AUDIT_YEARS_LEAST..=AUDIT_YEARS_MOST).contains(years)).ok_or_else(|| {
+        Error::invalid(format!(
+            "the setting HDAI_AUDIT_RETENTION_YEARS must be a number of years from {AUDIT_YEARS_LEAST} to {AUDIT_YEARS_MOST}"
+        ))
+    })
+}
+
 fn alerts(text: &dyn Fn(&str) -> Result<String>, number: &dyn Fn(&str) -> Result<u64>) -> Result<AlertRules> {
     let count = |name: &str| -> Result<u32> {
         u32::try_from(number(name)?).map_err(|_| Error::invalid(format!("the setting {name} must be at most {}", u32::MAX)))
@@ -341,6 +358,7 @@ fn alerts(text: &dyn Fn(&str) -> Result<String>, number: &dyn Fn(&str) -> Result
         mass_access: count("HDAI_ALERT_MASS_ACCESS")?,
         refusals: count("HDAI_ALERT_REFUSALS")?,
         off_hours,
+        trail_pages: count("HDAI_ALERT_TRAIL_PAGES")?,
         export_rows: count("HDAI_ALERT_EXPORT_ROWS")?,
     })
 }

@@ -211,6 +211,16 @@ pub const SETTINGS: &[Setting] = &[
         "Calls a second that one caller may make on one instance in the long run; 0 for any number.",
     ),
     setting("HDAI_CALLER_BURST", "1000", "Calls that one caller may make on one instance at once, before that rate counts."),
+    setting(
+        "HDAI_ALERT_TRAIL_PAGES",
+        "30",
+        "Pages of the audit trail that one caller reads on one instance within ten minutes before an alert is logged; 0 for never.",
+    ),
+    setting(
+        "HDAI_AUDIT_RETENTION_YEARS",
+        "7",
+        "Years that audit events are kept, 6 to 30: `hdai audit purge` removes none that is younger, nor does the database.",
+    ),
     setting("HDAI_LOG", "info", "Log filter, as tracing's EnvFilter reads it, for example `info,health_data_ai=debug`."),
 ];
 

@@ -24,6 +24,8 @@ pub struct AlertRules {
     pub off_hours: Option<(u32, u32)>,
     /// Encounters without names read.
     pub export_rows: u32,
+    /// Pages of the trail read.
+    pub trail_pages: u32,
 }
 
 /// What was noticed.
@@ -39,6 +41,10 @@ pub enum Alert {
     OffHours,
     /// Somebody broke the glass.
     BreakGlass,
+    /// One caller read page after page of the trail.
+    TrailRead,
+    /// Events whose time was over were removed from the trail.
+    Purge,
 }
 
 impl Alert {
@@ -50,6 +56,8 @@ impl Alert {
             Alert::Export => "alert.export",
             Alert::OffHours => "alert.off_hours",
             Alert::BreakGlass => "alert.break_glass",
+            Alert::TrailRead => "alert.trail_read",
+            Alert::Purge => "alert.purge",
         }
     }
 }
@@ -59,6 +67,7 @@ struct Recent {
     touched: VecDeque<DateTime<Utc>>,
     refused: VecDeque<DateTime<Utc>>,
     exported: VecDeque<(DateTime<Utc>, u64)>,
+    pages: VecDeque<DateTime<Utc>>,
     /// When work at an unusual hour was told of.
     unusual: Option<DateTime<Utc>>,
 }
@@ -88,6 +97,9 @@ impl Watch {
         if event.action == Action::ReadRows && self.exported(event) {
             alerts.push(Alert::Export);
         }
+        if event.detail.starts_with(PURGED) && event.action == Action::CheckpointAudit {
+            alerts.push(Alert::Purge);
+        }
         // The platform and the machine's own administrator work in bulk.
         if matches!(event.caller.proof, Proof::Platform | Proof::CommandLine) {
             return alerts;
@@ -105,6 +117,10 @@ impl Watch {
         }
         if event.outcome == Outcome::Refused && reached(&mut recent.refused, event.at, rules.refusals) {
             alerts.push(Alert::Refusals);
+        }
+        let page = event.action == Action::ReadAudit && event.detail == LIST && event.outcome == Outcome::Success;
+        if page && reached(&mut recent.pages, event.at, rules.trail_pages) {
+            alerts.push(Alert::TrailRead);
         }
         alerts
     }
@@ -148,6 +164,12 @@ pub const EXPORT: &str = "export";
 /// What the detail of an elevation's first event begins with.
 pub const BEGUN: &str = "begun ";
 
+/// The detail of a page's event.
+pub const LIST: &str = "list";
+
+/// What the detail of a purge's event begins with; the chain's number follows.
+pub const PURGED: &str = "purged chain ";
+
 /// A span of hours may pass midnight.
 const fn within((from, to): (u32, u32), hour: u32) -> bool {
     if from <= to { from <= hour && hour < to } else { from <= hour || hour < to }
@@ -174,7 +196,8 @@ mod tests {
     use super::*;
     use crate::domain::{Caller, EncounterId};
 
-    const RULES: AlertRules = AlertRules { mass_access: 3, refusals: 2, off_hours: Some((20, 6)), export_rows: 1000 };
+    const RULES: AlertRules =
+        AlertRules { mass_access: 3, refusals: 2, off_hours: Some((20, 6)), export_rows: 1000, trail_pages: 3 };
 
     fn by(id: &str, action: Action, minutes: i64) -> AuditEvent {
         let caller = Caller { id: id.into(), proof: Proof::Entra, ..Caller::platform("", "c") };
@@ -242,11 +265,22 @@ mod tests {
     }
 
     #[test]
+    fn page_after_page_of_the_trail_and_a_purge_are_told_of() {
+        let mut watch = Watch::new(RULES);
+        let page = |id, minute| by(id, Action::ReadAudit, minute).detail(LIST);
+        let seen: Vec<_> = [0, 1, 2, 3].map(|minute| watch.see(&page("aud", minute))).into();
+        assert_eq!(seen, [vec![], vec![], vec![Alert::TrailRead], vec![]]);
+        assert_eq!(watch.see(&page("other", 3)), []);
+        let purge = AuditEvent::new(&Caller::command_line("c"), Action::CheckpointAudit, Outcome::Success, DateTime::UNIX_EPOCH);
+        assert_eq!(watch.see(&purge.detail(format!("{PURGED}0 up to 7"))), [Alert::Purge], "on the command line, too");
+    }
+
+    #[test]
     fn the_platform_works_in_bulk_and_a_rule_of_zero_is_off() {
         let mut watch = Watch::new(RULES);
         let platform = AuditEvent::new(&Caller::platform("import", "c"), Action::Import, Outcome::Refused, DateTime::UNIX_EPOCH);
         assert!((0..9).all(|_| watch.see(&platform).is_empty()));
-        let mut off = Watch::new(AlertRules { mass_access: 0, refusals: 0, off_hours: None, export_rows: 0 });
+        let mut off = Watch::new(AlertRules { mass_access: 0, refusals: 0, off_hours: None, export_rows: 0, trail_pages: 0 });
         assert!((0..9).all(|_| off.see(&AuditEvent { outcome: Outcome::Refused, ..admits("x", 14 * 60) }).is_empty()));
     }
 

@@ -1,9 +1,9 @@
 //! What happened: one event a verb, without any patient value; and the chain that shows whether the trail is whole.
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, SubsecRound, Utc};
 use sha2::{Digest, Sha256};
 
-use super::access::{Action, Caller};
+use super::access::{Action, Caller, Proof, Role};
 use super::elevation::mark;
 use super::encounter::EncounterId;
 use super::facility::FacilityId;
@@ -102,8 +102,8 @@ impl AuditEvent {
 /// An event as the record holds it: words alone, so that one which somebody tampered with can still be read and named.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AuditRow {
-    /// When, UTC; whole microseconds.
-    pub at: DateTime<Utc>,
+    /// When, UTC; whole microseconds. `None`: what stands there is no time.
+    pub at: Option<DateTime<Utc>>,
     /// [`Caller::id`].
     pub caller: String,
     /// The names of the caller's roles, with commas between them.
@@ -129,7 +129,7 @@ impl AuditRow {
     pub fn of(event: &AuditEvent) -> Self {
         let caller = &event.caller;
         Self {
-            at: event.at,
+            at: Some(event.at.trunc_subsecs(6)),
             caller: caller.id.clone(),
             roles: caller.roles.iter().map(|role| role.name()).collect::<Vec<_>>().join(","),
             proof: caller.proof.name().to_owned(),
@@ -154,13 +154,57 @@ impl AuditRow {
         field(&partition.to_string());
         field(&number.to_string());
         field(previous);
-        field(&self.at.timestamp_micros().to_string());
+        field(&self.at.map(|at| at.timestamp_micros().to_string()).unwrap_or_default());
         for text in [&self.caller, &self.roles, &self.proof, &self.correlation, &self.origin, &self.action, &self.outcome] {
             field(text);
         }
         field(&self.encounter.map(|id| id.to_string()).unwrap_or_default());
         field(&self.detail);
         hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// Which of its words this program does not know: another one wrote them, a newer one perhaps, or somebody altered them.
+    pub fn strange(&self) -> Vec<&'static str> {
+        let known = [
+            ("at", self.at.is_some()),
+            ("roles", self.roles.split(',').all(|name| name.is_empty() || Role::parse(name).is_some())),
+            ("proof", self.known_proof().is_some()),
+            ("action", self.known_action().is_some()),
+            ("outcome", self.known_outcome().is_some()),
+            ("encounter", self.encounter.is_none_or(|id| EncounterId::new(id).is_some())),
+        ];
+        known.into_iter().filter(|(_, known)| !known).map(|(name, _)| name).collect()
+    }
+
+    /// The action, if this program knows it.
+    pub fn known_action(&self) -> Option<Action> {
+        Action::ALL.iter().copied().find(|known| known.name() == self.action)
+    }
+
+    /// The outcome, if this program knows it.
+    pub fn known_outcome(&self) -> Option<Outcome> {
+        Outcome::ALL.into_iter().find(|known| known.name() == self.outcome)
+    }
+
+    fn known_proof(&self) -> Option<Proof> {
+        Proof::ALL.into_iter().find(|known| known.name() == self.proof)
+    }
+
+    /// The event, if nothing of it is [`AuditRow::strange`].
+    pub fn event(&self) -> Option<AuditEvent> {
+        if !self.strange().is_empty() {
+            return None;
+        }
+        let roles = self.roles.split(',').filter_map(Role::parse).collect();
+        let caller = Caller::of(self.caller.as_str(), roles, self.known_proof()?, self.correlation.as_str());
+        let event = AuditEvent::new(
+            &Caller { origin: self.origin.clone(), ..caller },
+            self.known_action()?,
+            self.known_outcome()?,
+            self.at?,
+        );
+        let encounter = self.encounter.and_then(EncounterId::new);
+        Some(AuditEvent { encounter, detail: self.detail.clone(), ..event })
     }
 }
 
@@ -186,6 +230,52 @@ pub struct ChainHead {
     pub number: u64,
     /// The hash of the newest; empty while there is none.
     pub hash: String,
+}
+
+/// Where a chain goes on after the events before it were removed, their time being over.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Anchor {
+    /// The partition.
+    pub partition: u32,
+    /// The number of the last event that was removed.
+    pub number: u64,
+    /// Its hash.
+    pub hash: String,
+    /// The name of the signed checkpoint that holds both.
+    pub checkpoint: String,
+}
+
+/// What the record says of its own trail.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct TrailRecord {
+    /// The record's id: drawn when it was made, and anew after a restore.
+    pub id: String,
+    /// How long events are kept, in years.
+    pub retention_years: u32,
+    /// The newest checkpoint; none before the first.
+    pub newest: KeptCheckpoint,
+    /// The anchors, the last of each chain, by chain.
+    pub anchors: Vec<Anchor>,
+}
+
+/// The newest checkpoint as the record remembers it, so that the next one names it, and so that one whose file was never written is written later.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct KeptCheckpoint {
+    /// Its number, from 1; 0 for none.
+    pub number: u64,
+    /// Its name beside the files.
+    pub name: String,
+    /// The signed text.
+    pub text: String,
+}
+
+/// The beginning of a chain that is to go.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Purge {
+    /// Where the chain goes on afterwards.
+    pub anchor: Anchor,
+    /// How long events are kept, in years: the record refuses to give up younger ones.
+    pub retention_years: u32,
 }
 
 /// Events that stand in no chain.
@@ -217,6 +307,11 @@ pub enum Breach {
         /// Its number in the whole trail.
         seq: u64,
     },
+    /// The anchor, after the events that were removed, is not what a signed checkpoint says.
+    Anchor {
+        /// The number in the partition that it stands at.
+        number: u64,
+    },
     /// The chain was made anew up to here: it contradicts its head, or a signed checkpoint.
     Rewritten {
         /// The number in the partition that is vouched for.
@@ -224,7 +319,7 @@ pub enum Breach {
     },
 }
 
-/// Follows one partition's chain, event by event, and stops at the first breach.
+/// Follows one partition's chain, event by event. After a breach it goes on behind it.
 #[derive(Debug)]
 pub struct ChainCheck {
     partition: u32,
@@ -243,27 +338,49 @@ impl ChainCheck {
         Self { partition, number: 0, seq: 0, previous: String::new(), vouched }
     }
 
+    /// The check goes on from `anchor`.
+    ///
+    /// # Errors
+    /// The anchor contradicts what is vouched for.
+    pub fn begin_at(&mut self, anchor: &Anchor) -> Result<(), Breach> {
+        (self.number, self.previous) = (anchor.number, anchor.hash.clone());
+        let contradicts = self.vouched.iter().any(|(number, hash)| *number == anchor.number && *hash != anchor.hash);
+        self.vouched.retain(|(number, _)| *number > anchor.number);
+        if contradicts { Err(Breach::Anchor { number: anchor.number }) } else { Ok(()) }
+    }
+
     /// The next event, by its number in the partition. `recompute`: its hash, too, or only that it follows.
+    ///
+    /// # Errors
+    /// The first thing that is wrong with it.
     pub fn follow(&mut self, event: &Chained, recompute: bool) -> Result<(), Breach> {
         let expected = self.number + 1;
-        if event.number > expected {
-            return Err(Breach::Missing { number: expected });
-        }
         if event.number < expected {
             return Err(Breach::Inserted { seq: event.seq });
         }
-        if recompute && event.row.hash(self.partition, event.number, &self.previous) != event.hash {
+        let previous = std::mem::replace(&mut self.previous, event.hash.clone());
+        (self.number, self.seq) = (event.number, event.seq);
+        if event.number > expected {
+            return Err(Breach::Missing { number: expected });
+        }
+        if recompute && event.row.hash(self.partition, event.number, &previous) != event.hash {
             return Err(Breach::Altered { seq: event.seq });
         }
         if self.vouched.iter().any(|(number, hash)| *number == event.number && *hash != event.hash) {
             return Err(Breach::Rewritten { number: event.number });
         }
-        (self.number, self.seq) = (event.number, event.seq);
-        self.previous.clone_from(&event.hash);
         Ok(())
     }
 
+    /// The number and the hash of the last event.
+    pub fn reached(&self) -> (u64, &str) {
+        (self.number, &self.previous)
+    }
+
     /// No further event is there: is that all there were? `newest`: the head's number after the last event was read.
+    ///
+    /// # Errors
+    /// It is not.
     pub fn end(&self, newest: u64) -> Result<(), Breach> {
         if self.number < self.vouched.last().map_or(0, |(number, _)| *number) {
             return Err(Breach::Missing { number: self.number + 1 });

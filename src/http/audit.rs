@@ -4,7 +4,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
 
 use super::{ApiRequest, App};
-use crate::domain::{Action, AuditEvent, Caller, EncounterId, Outcome};
+use crate::domain::{Action, AuditRow, Caller, EncounterId, Outcome};
 use crate::error::{Error, Result};
 use crate::store::AuditQuery;
 use crate::workflow;
@@ -25,7 +25,7 @@ pub(super) async fn page(app: &App, caller: &Caller, request: &ApiRequest, limit
     let events = workflow::audit_trail(caller, &app.hospital, &query(request, limit)?, (app.now)()).await?;
     let full = events.len() as u64 >= u64::from(limit);
     let next = events.last().filter(|_| full).map(|(seq, _)| *seq);
-    Ok(json!({ "events": events.iter().map(|(seq, event)| shown(*seq, event)).collect::<Vec<_>>(), "next": next }))
+    Ok(json!({ "events": events.iter().map(|(seq, row)| shown(*seq, row)).collect::<Vec<_>>(), "next": next }))
 }
 
 fn query(request: &ApiRequest, limit: u32) -> Result<AuditQuery> {
@@ -53,19 +53,20 @@ fn query(request: &ApiRequest, limit: u32) -> Result<AuditQuery> {
     })
 }
 
-/// An event for a person.
-pub(super) fn shown(seq: u64, event: &AuditEvent) -> Value {
+/// An event for a person. What this program does not know of it is shown as it stands there, and named in `strange`.
+pub(super) fn shown(seq: u64, row: &AuditRow) -> Value {
     json!({
         "number": seq,
-        "at": event.at.to_rfc3339_opts(SecondsFormat::Millis, true),
-        "caller": event.caller.id,
-        "roles": event.caller.roles.iter().map(|role| role.name()).collect::<Vec<_>>(),
-        "proof": event.caller.proof.name(),
-        "origin": event.caller.origin,
-        "correlation": event.caller.correlation,
-        "action": event.action.name(),
-        "outcome": event.outcome.name(),
-        "encounterId": event.encounter.map(|id| id.get()),
-        "detail": event.detail,
+        "at": row.at.map(|at| at.to_rfc3339_opts(SecondsFormat::Millis, true)),
+        "caller": row.caller,
+        "roles": row.roles.split(',').filter(|role| !role.is_empty()).collect::<Vec<_>>(),
+        "proof": row.proof,
+        "origin": row.origin,
+        "correlation": row.correlation,
+        "action": row.action,
+        "outcome": row.outcome,
+        "encounterId": row.encounter,
+        "detail": row.detail,
+        "strange": row.strange(),
     })
 }

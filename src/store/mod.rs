@@ -18,10 +18,10 @@ use chrono::{DateTime, NaiveDate, Utc};
 pub use self::reads::{Accuracy, BUCKET_IDS, Due, Expected, PatientQuery, RowCell, RowSurvey};
 
 use crate::domain::anomaly::{StayHistory, Survey};
-use crate::domain::audit::{ChainHead, Chained, Unchained};
+use crate::domain::audit::{ChainHead, Chained, KeptCheckpoint, Purge, TrailRecord, Unchained};
 use crate::domain::import::{Counts, Import, ImportId, LineSpan, Part, Plan, Reject, Source};
 use crate::domain::model::ModelRecord;
-use crate::domain::{Action, Announcement, AuditEvent, Encounter, EncounterId, Facility, Outcome, Prediction, Reach};
+use crate::domain::{Action, Announcement, AuditEvent, AuditRow, Encounter, EncounterId, Facility, Outcome, Prediction, Reach};
 use crate::error::Result;
 
 use self::access::Access;
@@ -350,12 +350,12 @@ pub trait Store: Access + Send + Sync {
     /// a row that failed, this one too. Those from before `aged` go all the same; answers how many.
     async fn postpone_announcements(&self, lease: &str, until: DateTime<Utc>, failures: u32, aged: DateTime<Utc>) -> Result<u64>;
 
-    /// Audit events with their numbers in the trail, newest first.
-    async fn audit_page(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditEvent)>>;
+    /// Audit events with their numbers in the trail, newest first; their words alone, which this program may not know.
+    async fn audit_page(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditRow)>>;
 
-    /// The newest audit events, newest first.
+    /// The newest audit events, newest first, without those that this program does not understand.
     async fn audit_events(&self, limit: u32) -> Result<Vec<AuditEvent>> {
-        Ok(self.audit_page(&AuditQuery::newest(limit)).await?.into_iter().map(|(_, event)| event).collect())
+        Ok(self.audit_page(&AuditQuery::newest(limit)).await?.iter().filter_map(|(_, row)| row.event()).collect())
     }
 
     /// The ends of the chains that the audit trail is made of, by partition.
@@ -387,4 +387,19 @@ pub trait Store: Access + Send + Sync {
 
     /// Encounters with the ids from `first` to `last`, by id, without names.
     async fn encounters_between(&self, first: EncounterId, last: EncounterId, limit: u32) -> Result<Vec<Encounter>>;
+
+    /// What the record says of its trail: whose it is, how long events are kept, its anchors and its newest checkpoint.
+    async fn audit_record(&self) -> Result<TrailRecord>;
+
+    /// Remembers `checkpoint` of the record with the id `record` in the place of the one numbered before it, with its audit event, in one
+    /// transaction. `false`, and nothing is done: another one came between, or the record's id is another.
+    async fn save_checkpoint(&self, record: &str, checkpoint: &KeptCheckpoint, audit: &AuditEvent) -> Result<bool>;
+
+    /// Gives the record the id `to` in the place of `from`, its checkpoints counted anew, with the audit event, in one transaction. `false`,
+    /// and nothing is done: its id is another.
+    async fn renew_record(&self, from: &str, to: &str, audit: &AuditEvent) -> Result<bool>;
+
+    /// Removes the beginning of a chain up to the anchor, which stays, with the audit event, in one transaction; answers how many events.
+    /// The second time nothing is done. An error, and nothing is done, if any is younger than the retention by the database's clock.
+    async fn purge_audit(&self, purge: &Purge, audit: &AuditEvent) -> Result<u64>;
 }

@@ -7,15 +7,13 @@ use sha2::{Digest, Sha256};
 
 use super::access::Broken;
 use super::columns::unreadable;
-use super::{Discharged, Finish, PartEnd, Stored};
-use crate::domain::access::Proof;
+use super::{AuditQuery, Discharged, Finish, PartEnd, Stored};
 use crate::domain::anomaly::{Direction, Finding, Group};
+use crate::domain::audit::Anchor;
 use crate::domain::encounter::STAY_DAYS_MAX;
 use crate::domain::import::{ImportId, LineSpan, Reject, State};
 use crate::domain::model::ModelRecord;
-use crate::domain::{
-    Action, AuditEvent, AuditRow, Caller, Encounter, EncounterId, FacilityId, Outcome, PersonName, Phi, Reach, Role,
-};
+use crate::domain::{AuditEvent, Encounter, FacilityId, Outcome, PersonName, Phi, Reach, Role};
 use crate::error::{Error, Result};
 use crate::schema::Feature;
 
@@ -182,22 +180,48 @@ pub(super) fn head_is_gone() -> Error {
     )
 }
 
-/// Reads the words of an event.
-pub(super) fn audit_event(row: AuditRow) -> Result<AuditEvent> {
-    let roles = roles_named(&row.roles)?;
-    let proof = Proof::ALL.into_iter().find(|known| known.name() == row.proof).ok_or_else(|| unreadable("proof"))?;
-    let caller = Caller { origin: row.origin, ..Caller::of(row.caller, roles, proof, row.correlation) };
-    let encounter = |id| EncounterId::new(id).ok_or_else(|| unreadable("encounter id"));
-    Ok(AuditEvent {
-        at: row.at,
-        caller,
-        action: Action::ALL.iter().copied().find(|known| known.name() == row.action).ok_or_else(|| unreadable("action"))?,
-        outcome: Outcome::ALL.into_iter().find(|known| known.name() == row.outcome).ok_or_else(|| unreadable("outcome"))?,
-        encounter: row.encounter.map(encounter).transpose()?,
-        detail: row.detail,
-        announcement: None,
-        elevation: None,
-    })
+/// The database keeps what is younger than its retention.
+pub(super) fn time_is_not_over() -> Error {
+    Error::conflict("the record keeps audit events until their time is over by the database's clock: nothing was removed")
+}
+
+/// By what the events of a question are found: the filter that leaves the fewest.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum By {
+    /// An index of the encounters.
+    Encounter,
+    /// An index of the callers.
+    Caller,
+    /// An index of the actions.
+    Action,
+    /// An index of the times.
+    Time,
+    /// The trail from its end, or from the page before: the events of a span of time lie close together there.
+    Place,
+}
+
+impl By {
+    pub(super) fn of(query: &AuditQuery) -> Self {
+        match query {
+            AuditQuery { encounter: Some(_), .. } => By::Encounter,
+            AuditQuery { caller: Some(_), .. } => By::Caller,
+            AuditQuery { action: Some(_), .. } => By::Action,
+            AuditQuery { from: None, to: None, .. } | AuditQuery { before: Some(_), .. } => By::Place,
+            _ => By::Time,
+        }
+    }
+}
+
+/// The last of each chain of `anchors`, which are in order.
+pub(super) fn last_anchors(anchors: Vec<Anchor>) -> Vec<Anchor> {
+    let mut last: Vec<Anchor> = Vec::new();
+    for anchor in anchors {
+        if last.last().is_some_and(|before| before.partition == anchor.partition) {
+            last.pop();
+        }
+        last.push(anchor);
+    }
+    last
 }
 
 /// A migration: one that ran on a database, or one that this program knows.

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use chrono::{DateTime, NaiveDate, Utc};
 
 use super::access::{Access, Broken, EndedElevation};
+use super::datakeys::{DataKey, KeyTable, Met, Renaming, Rewording};
 use super::rules::{broken_event, discharge_event, event_as, role_names};
 use super::{
     Accuracy, Admitted, AuditQuery, Batch, Begun, Census, Discharged, Expected, Finish, Leased, PartEnd, PartStep, PartTaken,
@@ -14,21 +15,23 @@ use super::{
 };
 use crate::domain::alert::{AlertRules, Watch};
 use crate::domain::anomaly::{StayHistory, Survey};
-use crate::domain::audit::{ChainHead, Chained, Unchained};
+use crate::domain::audit::{ChainHead, Chained, KeptCheckpoint, Purge, TrailRecord, Unchained};
 use crate::domain::import::{Import, ImportId, Part, Plan, Reject, Source};
 use crate::domain::model::ModelRecord;
-use crate::domain::{Assignment, AuditEvent, Elevation, Encounter, EncounterId, Facility, Prediction, Reach, Standing};
+use crate::domain::{
+    Assignment, AuditEvent, AuditRow, Elevation, Encounter, EncounterId, Facility, PersonName, Phi, Prediction, Reach, Standing,
+};
 use crate::error::Result;
 
 /// A record under watch.
 pub struct Watched {
-    inner: Arc<dyn Store>,
+    inner: Arc<dyn KeyTable>,
     watch: Mutex<Watch>,
 }
 
 impl Watched {
     /// Watches `inner` by `rules`.
-    pub fn new(inner: Arc<dyn Store>, rules: AlertRules) -> Self {
+    pub fn new(inner: Arc<dyn KeyTable>, rules: AlertRules) -> Self {
         Self { inner, watch: Mutex::new(Watch::new(rules)) }
     }
 
@@ -58,6 +61,14 @@ impl Watched {
                 action = action.name(),
                 "the audit trail holds something to look at"
             );
+        }
+    }
+}
+
+impl Watched {
+    fn tell_if(&self, done: bool, event: &AuditEvent) {
+        if done {
+            self.tell(event);
         }
     }
 }
@@ -232,7 +243,7 @@ impl Store for Watched {
         self.inner.postpone_announcements(lease, until, failures, aged).await
     }
 
-    async fn audit_page(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditEvent)>> {
+    async fn audit_page(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditRow)>> {
         self.inner.audit_page(query).await
     }
 
@@ -281,6 +292,28 @@ impl Store for Watched {
     async fn encounters_between(&self, first: EncounterId, last: EncounterId, limit: u32) -> Result<Vec<Encounter>> {
         self.inner.encounters_between(first, last, limit).await
     }
+
+    async fn audit_record(&self) -> Result<TrailRecord> {
+        self.inner.audit_record().await
+    }
+
+    async fn save_checkpoint(&self, record: &str, checkpoint: &KeptCheckpoint, audit: &AuditEvent) -> Result<bool> {
+        let done = self.inner.save_checkpoint(record, checkpoint, audit).await?;
+        self.tell_if(done, audit);
+        Ok(done)
+    }
+
+    async fn renew_record(&self, from: &str, to: &str, audit: &AuditEvent) -> Result<bool> {
+        let done = self.inner.renew_record(from, to, audit).await?;
+        self.tell_if(done, audit);
+        Ok(done)
+    }
+
+    async fn purge_audit(&self, purge: &Purge, audit: &AuditEvent) -> Result<u64> {
+        let removed = self.inner.purge_audit(purge, audit).await?;
+        self.tell_if(removed > 0, audit);
+        Ok(removed)
+    }
 }
 
 #[async_trait]
@@ -323,5 +356,67 @@ impl Access for Watched {
 
     async fn elevation(&self, id: &str) -> Result<Option<Elevation>> {
         self.inner.elevation(id).await
+    }
+}
+
+#[async_trait]
+impl KeyTable for Watched {
+    async fn data_keys(&self) -> Result<Vec<DataKey>> {
+        self.inner.data_keys().await
+    }
+
+    async fn admit_in_form(
+        &self,
+        encounter: &Encounter,
+        another: Option<&PersonName>,
+        prediction: Option<&Prediction>,
+        audit: &AuditEvent,
+    ) -> Result<Met> {
+        let met = self.inner.admit_in_form(encounter, another, prediction, audit).await?;
+        if let Met::Decided(admitted) = &met {
+            self.tell(&event_as(audit, *admitted != Admitted::Conflict));
+        }
+        Ok(met)
+    }
+
+    async fn add_data_key(&self, key: &DataKey, after: Option<&str>, audit: Option<&AuditEvent>) -> Result<bool> {
+        let done = self.inner.add_data_key(key, after, audit).await?;
+        if let Some(audit) = audit {
+            self.tell_if(done, audit);
+        }
+        Ok(done)
+    }
+
+    async fn retire_data_keys(&self, ids: &[String], audit: &AuditEvent) -> Result<u64> {
+        let retired = self.inner.retire_data_keys(ids, audit).await?;
+        self.tell(audit);
+        Ok(retired)
+    }
+
+    async fn rewrap_data_key(&self, key: &DataKey, from: &str, audit: &AuditEvent) -> Result<bool> {
+        let done = self.inner.rewrap_data_key(key, from, audit).await?;
+        self.tell_if(done, audit);
+        Ok(done)
+    }
+
+    async fn names_not_under(
+        &self,
+        prefix: &str,
+        after: Option<EncounterId>,
+        limit: u32,
+    ) -> Result<Vec<(EncounterId, PersonName)>> {
+        self.inner.names_not_under(prefix, after, limit).await
+    }
+
+    async fn replace_names(&self, renamings: &[Renaming]) -> Result<u64> {
+        self.inner.replace_names(renamings).await
+    }
+
+    async fn words_not_under(&self, prefix: &str, after: &str, limit: u32) -> Result<Vec<(String, Phi<String>)>> {
+        self.inner.words_not_under(prefix, after, limit).await
+    }
+
+    async fn replace_words(&self, rewordings: &[Rewording]) -> Result<u64> {
+        self.inner.replace_words(rewordings).await
     }
 }

@@ -7,7 +7,7 @@ use super::Hospital;
 use super::read::note;
 use crate::domain::alert::BEGUN;
 use crate::domain::elevation::{WORDS_CHARS_MAX, WORDS_CHARS_MIN, caller_key, mark};
-use crate::domain::{Action, AuditEvent, Caller, Elevation, Outcome, Phi, Reason};
+use crate::domain::{Action, AuditEvent, AuditRow, Caller, Elevation, Outcome, Phi, Reason};
 use crate::error::{Error, Kind, Result};
 use crate::store::AuditQuery;
 use crate::store::access::{Broken, EndedElevation};
@@ -128,7 +128,7 @@ pub async fn elevation(
     hospital: &Hospital,
     id: &str,
     now: DateTime<Utc>,
-) -> Result<(Elevation, Vec<(u64, AuditEvent)>)> {
+) -> Result<(Elevation, Vec<(u64, AuditRow)>)> {
     let detail = if is_id(id) { format!("text of break-glass {id}") } else { "text of an unknown break-glass".to_owned() };
     hospital.allow(caller, Action::ReadAudit, now).await?;
     let event = AuditEvent::new(caller, Action::ReadAudit, Outcome::Success, now).detail(detail);
@@ -141,7 +141,7 @@ pub async fn elevation(
 }
 
 /// The events whose detail says that they needed it.
-async fn events_under(hospital: &Hospital, elevation: &Elevation) -> Result<Vec<(u64, AuditEvent)>> {
+async fn events_under(hospital: &Hospital, elevation: &Elevation) -> Result<Vec<(u64, AuditRow)>> {
     let marked = mark(&elevation.id);
     let mut query = AuditQuery { from: Some(elevation.from), to: Some(elevation.until), ..AuditQuery::newest(ENTRIES_MAX) };
     let mut events = Vec::new();

@@ -28,8 +28,8 @@ pub use admit::{Admission, admit};
 pub use anomalies::{find_anomalies, survey_report};
 pub use assign::{assign, assignments, unassign};
 pub use audit::{
-    CHECKPOINT_BYTES_MAX, CHECKPOINTS_CONTAINER, Checkpoint, Finding, TrailReport, audit_checkpoint, audit_checkpoints,
-    exported_audit, note_export, verify_audit,
+    ArchiveReport, CHECKPOINT_BYTES_MAX, CHECKPOINTS_CONTAINER, Finding, OtherRecord, Purged, Scope, TrailReport, audit_checkpoint,
+    audit_restored, exported_audit, note_export, purge_audit, verify_archive, verify_audit,
 };
 pub use break_glass::{ELEVATIONS_A_DAY_MAX, Glass, break_glass, elevation, elevations, end_break_glass};
 pub use discharge::{Departure, discharge};
@@ -44,7 +44,7 @@ pub use pseudonym::PseudonymKey;
 pub use publish::{KEPT_DAYS, Published, publish, relay};
 pub use read::{anomalies, audit_trail, census, champion_report, import_entry, imports, models, rejects, totals};
 pub use receipt::{KEY_BYTES_MIN, SigningKey, VerifiedReceipt, receipt, receipt_name, receipts_container, rejects_name};
-pub use rotate_keys::{Rotated, rewrap_keys, rotate_keys};
+pub use rotate_keys::{Rotated, list_keys, rewrap_keys, rotate_keys};
 pub use rows::{ROWS_MAX, ROWS_MIN, RowPage, rows};
 pub use train::{TrainRequest, Training, train};
 

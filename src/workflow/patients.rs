@@ -70,8 +70,10 @@ pub async fn patients(caller: &Caller, hospital: &Hospital, filter: &PatientFilt
     let mut patients = hospital.store.patients(&query).await?;
     let more = patients.len() > limit as usize;
     patients.truncate(limit as usize);
-    let mut events: Vec<_> =
-        patients.iter().map(|stored| event(Outcome::Success).about(stored.encounter.id).detail("list")).collect();
+    let mut events: Vec<_> = patients
+        .iter()
+        .map(|stored| event(Outcome::Success).at_facility(stored.encounter.facility).about(stored.encounter.id).detail("list"))
+        .collect();
     if events.is_empty() {
         events.push(event(Outcome::Success).detail("list of nobody"));
     }
@@ -99,7 +101,9 @@ pub async fn patient(caller: &Caller, hospital: &Hospital, id: Option<EncounterI
         None => None,
     };
     let event = match &found {
-        Some(stored) if reach.holds(stored.encounter.facility) => event(Outcome::Success).detail("one"),
+        Some(stored) if reach.holds(stored.encounter.facility) => {
+            event(Outcome::Success).at_facility(stored.encounter.facility).detail("one")
+        }
         Some(_) => event(Outcome::Refused).detail("facility beyond reach"),
         None => event(Outcome::Failure).detail("no such encounter"),
     };

@@ -3,10 +3,11 @@
 use chrono::{DateTime, Days, Utc};
 
 use super::Hospital;
+use crate::domain::alert::LIST;
 use crate::domain::anomaly::Survey;
 use crate::domain::import::{Import, ImportId, Reject};
 use crate::domain::model::ModelRecord;
-use crate::domain::{Action, AuditEvent, Caller, Outcome};
+use crate::domain::{Action, AuditEvent, AuditRow, Caller, Outcome};
 use crate::error::{Error, Result};
 use crate::store::{AuditQuery, Census, Totals};
 
@@ -112,7 +113,7 @@ pub async fn audit_trail(
     hospital: &Hospital,
     query: &AuditQuery,
     now: DateTime<Utc>,
-) -> Result<Vec<(u64, AuditEvent)>> {
-    note(hospital, caller, Action::ReadAudit, "list", now).await?;
+) -> Result<Vec<(u64, AuditRow)>> {
+    note(hospital, caller, Action::ReadAudit, LIST, now).await?;
     hospital.store.audit_page(&AuditQuery { limit: query.limit.min(ENTRIES_MAX), ..query.clone() }).await
 }

@@ -4,6 +4,7 @@
 use chrono::{DateTime, Utc};
 
 use super::Hospital;
+use super::read::note;
 use crate::domain::{Action, AuditEvent, Caller, Outcome};
 use crate::error::{Error, Result};
 use crate::store::datakeys::{DataKey, KeyState};
@@ -76,6 +77,15 @@ pub async fn rotate_keys(
     Err(Error::unavailable(
         "names under older keys keep coming: is an older version of this program still running? Stop it and run this again; nothing is lost",
     ))
+}
+
+/// Every data key, oldest first.
+///
+/// # Errors
+/// The caller may not, or the record is away.
+pub async fn list_keys(caller: &Caller, hospital: &Hospital, record: &Sealed, now: DateTime<Utc>) -> Result<Vec<DataKey>> {
+    note(hospital, caller, Action::RotateKeys, "data keys listed", now).await?;
+    record.data_keys().await
 }
 
 #[derive(Default)]

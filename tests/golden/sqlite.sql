@@ -197,11 +197,44 @@ SELECT seq, at, caller, roles, proof, correlation, origin, action, outcome, enco
 -- AUDIT_ABOUT
 SELECT seq, at, caller, roles, proof, correlation, origin, action, outcome, encounter, detail FROM audit WHERE seq < ?1 AND (?2 = '' OR caller = ?2) AND (?3 = '' OR action = ?3) AND (?4 = '' OR outcome = ?4) AND at >= ?5 AND at < ?6 AND encounter = ?8 ORDER BY seq DESC LIMIT ?7
 
+-- AUDIT_BY_CALLER
+SELECT seq, at, caller, roles, proof, correlation, origin, action, outcome, encounter, detail FROM audit WHERE seq < ?1 AND (?2 = '' OR caller = ?2) AND (?3 = '' OR action = ?3) AND (?4 = '' OR outcome = ?4) AND at >= ?5 AND at < ?6 AND caller = ?8 ORDER BY seq DESC LIMIT ?7
+
+-- AUDIT_BY_ACTION
+SELECT seq, at, caller, roles, proof, correlation, origin, action, outcome, encounter, detail FROM audit WHERE seq < ?1 AND (?2 = '' OR caller = ?2) AND (?3 = '' OR action = ?3) AND (?4 = '' OR outcome = ?4) AND at >= ?5 AND at < ?6 AND action = ?8 ORDER BY seq DESC LIMIT ?7
+
+-- AUDIT_WHEN
+SELECT seq, at, caller, roles, proof, correlation, origin, action, outcome, encounter, detail FROM audit WHERE +seq < ?1 AND (?2 = '' OR caller = ?2) AND (?3 = '' OR action = ?3) AND (?4 = '' OR outcome = ?4) AND at >= ?5 AND at < ?6 ORDER BY seq DESC LIMIT ?7
+
 -- AUDIT_CHAIN
 SELECT seq, place, hash, at, caller, roles, proof, correlation, origin, action, outcome, encounter, detail FROM audit WHERE chain = ?1 AND place >= ?2 AND (place > ?2 OR seq > ?3) ORDER BY place, seq LIMIT ?4
 
 -- AUDIT_UNCHAINED
 SELECT count(*) FILTER (WHERE a.place IS NULL AND a.seq < f.seq) AS before, count(*) FILTER (WHERE a.place IS NOT NULL OR a.seq > f.seq) AS since, min(a.seq) FILTER (WHERE a.place IS NOT NULL OR a.seq > f.seq) AS firstsince FROM audit a, (SELECT coalesce(min(seq), 9223372036854775807) AS seq FROM audit WHERE place >= 1) f WHERE a.place IS NULL OR a.place < 1 OR a.chain NOT IN (SELECT chain FROM audithead)
+
+-- AUDIT_RECORD
+SELECT id, retentionyears, newest, newestname, newesttext FROM auditrecord
+
+-- AUDIT_ANCHORS
+SELECT chain, place, hash, checkpointname FROM auditanchors ORDER BY chain, place, seq
+
+-- SAVE_CHECKPOINT
+UPDATE auditrecord SET newest = ?2, newestname = ?3, newesttext = ?4 WHERE newest = ?1 AND id = ?5
+
+-- RENEW_RECORD
+UPDATE auditrecord SET id = ?2, newest = 0, newestname = '', newesttext = '' WHERE id = ?1
+
+-- SET_RETENTION
+UPDATE auditrecord SET retentionyears = ?1 WHERE retentionyears <> ?1
+
+-- IS_ANCHORED
+SELECT 1 FROM auditanchors WHERE chain = ?1 AND place >= ?2
+
+-- INSERT_ANCHOR
+INSERT INTO auditanchors (chain, place, hash, checkpointname) VALUES (?1, ?2, ?3, ?4)
+
+-- PURGE_AUDIT
+DELETE FROM audit WHERE chain = ?1 AND place BETWEEN 1 AND ?2
 
 -- INSERT_ANNOUNCEMENT
 INSERT INTO outbox (id, fact, subject, at, lease) VALUES (?1, ?2, ?3, ?4, '')
@@ -499,4 +532,54 @@ CREATE TABLE datakeys (
 ) STRICT, WITHOUT ROWID;
 
 CREATE UNIQUE INDEX datakeys_current ON datakeys (state) WHERE state = 'current'; -- there is one
+
+-- Migration 0008-audit-retention
+CREATE TABLE auditrecord (
+  one INTEGER PRIMARY KEY CHECK (one = 1), -- there is one
+  id TEXT NOT NULL, -- the record's, in its checkpoints
+  retentionyears INTEGER NOT NULL CHECK (retentionyears BETWEEN 6 AND 30), -- 45 CFR 164.316(b)(2)(i) asks for six
+  newest INTEGER NOT NULL, -- number of the newest checkpoint; 0 for none
+  newestname TEXT NOT NULL,
+  newesttext TEXT NOT NULL
+) STRICT;
+
+INSERT INTO auditrecord (one, id, retentionyears, newest, newestname, newesttext) VALUES (1, lower(hex(randomblob(16))), 7, 0, '', '');
+
+CREATE TABLE auditanchors (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  chain INTEGER NOT NULL,
+  place INTEGER NOT NULL, -- of the last event that was removed
+  hash TEXT NOT NULL, -- its hash
+  checkpointname TEXT NOT NULL -- the signed checkpoint that holds both
+) STRICT;
+
+CREATE TRIGGER auditrecord_stays BEFORE DELETE ON auditrecord BEGIN
+  SELECT RAISE(ABORT, 'the audit trail is append-only');
+END;
+
+CREATE TRIGGER anchor_is_never_changed BEFORE UPDATE ON auditanchors BEGIN
+  SELECT RAISE(ABORT, 'the audit trail is append-only');
+END;
+
+CREATE TRIGGER anchor_is_never_deleted BEFORE DELETE ON auditanchors BEGIN
+  SELECT RAISE(ABORT, 'the audit trail is append-only');
+END;
+
+CREATE TRIGGER anchor_stands_on_an_event_whose_time_is_over BEFORE INSERT ON auditanchors
+WHEN NOT EXISTS (SELECT 1 FROM audit e, auditrecord r WHERE e.chain = NEW.chain AND e.place = NEW.place AND e.hash = NEW.hash
+  AND e.at < strftime('%Y-%m-%dT%H:%M:%f', 'now', '-' || r.retentionyears || ' years')) BEGIN
+  SELECT RAISE(ABORT, 'an audit event is kept until its time is over');
+END;
+
+DROP TRIGGER audit_is_never_deleted;
+
+CREATE TRIGGER audit_is_never_deleted BEFORE DELETE ON audit
+WHEN NOT EXISTS (SELECT 1 FROM auditanchors a, auditrecord r WHERE a.chain = OLD.chain AND a.place >= OLD.place
+  AND OLD.at < strftime('%Y-%m-%dT%H:%M:%f', 'now', '-' || r.retentionyears || ' years')) BEGIN
+  SELECT RAISE(ABORT, 'an audit event is kept until its time is over');
+END;
+
+CREATE INDEX audit_caller ON audit (caller);
+CREATE INDEX audit_action ON audit (action);
+CREATE INDEX audit_at ON audit (at);
 

@@ -5,6 +5,7 @@
 
 mod api;
 mod audit;
+mod audit_kept;
 mod azure_identity;
 mod azurite;
 mod blob_azure;

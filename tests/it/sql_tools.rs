@@ -31,7 +31,7 @@ fn went_well(output: &Output) -> String {
 }
 
 /// The binary with its record in the server.
-fn on_server(folder: &Path, server: &Server) -> Command {
+pub(crate) fn on_server(folder: &Path, server: &Server) -> Command {
     let mut command = hdai(folder);
     command.env("HDAI_SQL_CONNECTION", server.connection_string()).env("HDAI_SQL_CA_FILE", server.ca_file());
     for name in ["IDENTITY_ENDPOINT", "AZURE_FEDERATED_TOKEN_FILE", "AZURE_CLIENT_ID"] {

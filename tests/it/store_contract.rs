@@ -97,6 +97,9 @@ macro_rules! contract {
                 eight_instances_at_once_leave_unbroken_chains,
                 a_fact_that_fails_leaves_no_gap,
                 the_trail_answers_who_what_and_when,
+                a_checkpoint_is_remembered_once_and_a_record_may_get_another_id,
+                a_chains_beginning_goes_when_its_time_is_over_and_leaves_an_anchor,
+                a_young_event_and_a_wrong_anchor_stay,
             );
             contract!(@ $backend outbox:
                 every_fact_is_announced_once_and_in_order,

@@ -54,6 +54,18 @@ pub(super) fn migrations(schema: &str) -> Vec<Migration> {
         Migration { number: 8, name: "0008-datakeys", batches: vec![place(DATA_KEYS), batch(wider_names(schema))] },
         Migration { number: 9, name: "0009-access", batches: vec![place(ACCESS)] },
         Migration { number: 10, name: "0010-reads", batches: vec![batch(reads(schema))] },
+        Migration {
+            number: 11,
+            name: "0011-audit-retention",
+            batches: vec![
+                place(AUDIT_RETENTION),
+                place(AUDIT_INDEXES),
+                Batch { microsoft_only: true, ..place("DROP TRIGGER {s}.audit_is_append_only;\n") },
+                Batch { microsoft_only: true, ..place(AUDIT_UPDATE_TRIGGER) },
+                Batch { microsoft_only: true, ..place(AUDIT_DELETE_TRIGGER) },
+                Batch { microsoft_only: true, ..place(ANCHOR_TRIGGER) },
+            ],
+        },
     ]
 }
 
@@ -341,6 +353,64 @@ CREATE TABLE {s}.elevations (
 );
 
 CREATE INDEX elevations_caller ON {s}.elevations (caller, began);
+";
+
+/// How long the trail is kept, what is left of events whose time was over, and what its checkpoints say of whose they are.
+const AUDIT_RETENTION: &str = "\
+CREATE TABLE {s}.auditrecord (
+  one int NOT NULL CONSTRAINT PK_auditrecord PRIMARY KEY CHECK (one = 1), -- there is one
+  id nvarchar(36) NOT NULL, -- the record's, in its checkpoints
+  retentionyears int NOT NULL CHECK (retentionyears >= 6 AND retentionyears <= 30), -- 45 CFR 164.316(b)(2)(i) asks for six
+  newest bigint NOT NULL, -- number of the newest checkpoint; 0 for none
+  newestname nvarchar(400) NOT NULL,
+  newesttext nvarchar(max) NOT NULL
+);
+
+INSERT INTO {s}.auditrecord (one, id, retentionyears, newest, newestname, newesttext)
+VALUES (1, LOWER(CAST(NEWID() AS nvarchar(36))), 7, 0, N'', N'');
+
+CREATE TABLE {s}.auditanchors (
+  seq bigint IDENTITY(1,1) NOT NULL CONSTRAINT PK_auditanchors PRIMARY KEY,
+  chain int NOT NULL,
+  place bigint NOT NULL, -- of the last event that was removed
+  hash nvarchar(64) NOT NULL, -- its hash
+  checkpointname nvarchar(400) NOT NULL -- the signed checkpoint that holds both
+);
+
+ALTER TABLE {s}.audit ALTER COLUMN caller nvarchar(400) NOT NULL;
+";
+
+/// For the questions: who, what, when. A caller's id has at most 128 characters.
+const AUDIT_INDEXES: &str = "\
+CREATE INDEX audit_caller ON {s}.audit (caller, seq);
+CREATE INDEX audit_action ON {s}.audit ([action], seq);
+CREATE INDEX audit_at ON {s}.audit ([at]);
+";
+
+const AUDIT_UPDATE_TRIGGER: &str = "\
+CREATE TRIGGER {s}.audit_is_never_changed ON {s}.audit AFTER UPDATE AS
+BEGIN
+  THROW 50001, N'the audit trail is append-only', 1;
+END;
+";
+
+/// A chain's beginning goes only below an anchor, and when its time is over by the server's clock.
+const AUDIT_DELETE_TRIGGER: &str = "\
+CREATE TRIGGER {s}.audit_is_kept ON {s}.audit AFTER DELETE AS
+BEGIN
+  IF EXISTS (SELECT 1 FROM deleted AS d WHERE NOT EXISTS (SELECT 1 FROM {s}.auditanchors AS a CROSS JOIN {s}.auditrecord AS r
+    WHERE a.chain = d.chain AND a.place >= d.place AND DATEDIFF(day, d.[at], SYSDATETIMEOFFSET()) > r.retentionyears * 365 + r.retentionyears / 4 + 1))
+  BEGIN
+    THROW 50001, N'an audit event is kept until its time is over', 1;
+  END;
+END;
+";
+
+const ANCHOR_TRIGGER: &str = "\
+CREATE TRIGGER {s}.anchor_is_append_only ON {s}.auditanchors AFTER UPDATE, DELETE AS
+BEGIN
+  THROW 50001, N'the audit trail is append-only', 1;
+END;
 ";
 
 /// Room for encrypted names. No index, check or view holds these columns, so the server changes its catalogue alone.

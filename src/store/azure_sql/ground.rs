@@ -35,6 +35,8 @@ const OBJECTS: &[(&str, &str)] = &[
     ("TABLE", "models"),
     ("TABLE", "audit"),
     ("TABLE", "audithead"),
+    ("TABLE", "auditrecord"),
+    ("TABLE", "auditanchors"),
     ("TABLE", "PatientData"),
     ("TABLE", "MetaData_Facilities"),
     ("TABLE", "schema_migrations"),

@@ -58,10 +58,10 @@ use crate::azure::cached_secret::CachedSecret;
 use crate::azure::identity::{self, Identity};
 use crate::config::{SqlConnection, SqlSettings};
 use crate::domain::anomaly::{StayHistory, Survey};
-use crate::domain::audit::{ChainHead, Chained, Unchained};
+use crate::domain::audit::{ChainHead, Chained, KeptCheckpoint, Purge, TrailRecord, Unchained};
 use crate::domain::import::{Import, ImportId, Part, Plan, Reject, Source};
 use crate::domain::model::ModelRecord;
-use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, PersonName, Phi, Prediction, Reach};
+use crate::domain::{AuditEvent, AuditRow, Encounter, EncounterId, Facility, PersonName, Phi, Prediction, Reach};
 use crate::error::Result;
 
 /// The record in an Azure SQL database.
@@ -339,8 +339,9 @@ impl Store for AzureSql {
         attempt!(self.pool.writing(None), |session| outbox::postpone(session, &self.sql, lease, until, failures, aged))
     }
 
-    async fn audit_page(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditEvent)>> {
-        if query.limit == 0 {
+    async fn audit_page(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditRow)>> {
+        // A number below 0 is shown as 0, and would come again for ever.
+        if query.limit == 0 || query.before == Some(0) {
             return Ok(Vec::new());
         }
         attempt!(self.pool.reading(), |session| audit::page(session, &self.sql, query))
@@ -401,6 +402,24 @@ impl Store for AzureSql {
             return Ok(Vec::new());
         }
         attempt!(self.pool.reading(), |session| reads::between(session, &self.sql, first, last, limit))
+    }
+
+    async fn audit_record(&self) -> Result<TrailRecord> {
+        attempt!(self.pool.reading(), |session| audit::record(session, &self.sql))
+    }
+
+    async fn save_checkpoint(&self, record: &str, checkpoint: &KeptCheckpoint, audit: &AuditEvent) -> Result<bool> {
+        attempt!(self.audited(), |session| audit::save_checkpoint(session, &self.sql, record, checkpoint, audit))
+    }
+
+    async fn renew_record(&self, from: &str, to: &str, audit: &AuditEvent) -> Result<bool> {
+        attempt!(self.audited(), |session| audit::renew_record(session, &self.sql, (from, to), audit))
+    }
+
+    async fn purge_audit(&self, purge: &Purge, audit: &AuditEvent) -> Result<u64> {
+        // Years of events, with the time of an import.
+        let attempts = self.pool.importing(Some(&self.sql.audit_witness));
+        attempt!(attempts, |session| audit::purge(session, &self.sql, purge, audit))
     }
 }
 

@@ -1,6 +1,8 @@
 //! What people read: patients, predictions, and encounters that name nobody; and the events that tell of it, many at once. The texts of
 //! its statements are here, too.
 
+use std::collections::BTreeMap;
+
 use chrono::{NaiveDate, SecondsFormat, SubsecRound};
 use tiberius::{ColumnData, Row, TokenRow};
 
@@ -19,6 +21,9 @@ use crate::store::{Accuracy, BUCKET_IDS, Due, Expected, PatientQuery, RowCell, R
 
 /// Adds `events`, at least one, to one chain: as many round trips for a hundred as for two.
 pub(super) async fn append(session: &mut Session, sql: &Statements, events: &[AuditEvent]) -> Outcome<()> {
+    for (elevation, times) in elevations(events) {
+        session.execute(&sql.count_under_elevation, &[Parameter::Text(elevation), Parameter::Long(Some(times))]).await?;
+    }
     let operation = session.operation().to_owned();
     let chain = session.draw() % CHAINS;
     let number = i64::try_from(events.len()).map_err(|_| unreadable("number of events"))?;
@@ -28,9 +33,9 @@ pub(super) async fn append(session: &mut Session, sql: &Statements, events: &[Au
     let first = last.checked_sub(events.len() as u64).ok_or_else(|| unreadable("place in the chain"))? + 1;
     let mut staged = Vec::with_capacity(events.len());
     for (event, place) in events.iter().zip(first..) {
-        let row = AuditRow { at: event.at.trunc_subsecs(6), ..AuditRow::of(event) };
+        let row = AuditRow::of(event);
         hash = row.hash(chain, place, &hash);
-        staged.push(event_row(&row, event.encounter, signed(place)?, &hash));
+        staged.push(event_row(&row, event, signed(place)?, &hash));
     }
     session.batch(&sql.create_events).await?;
     session.bulk(EVENTS, staged.into_iter().map(Ok)).await?;
@@ -39,17 +44,26 @@ pub(super) async fn append(session: &mut Session, sql: &Statements, events: &[Au
     session.batch(&sql.drop_temporary).await
 }
 
-fn event_row(event: &AuditRow, about: Option<EncounterId>, place: i64, hash: &str) -> TokenRow<'static> {
-    let mut row = TokenRow::with_capacity(12);
-    row.push(ColumnData::I64(Some(place)));
-    row.push(text_cell(&event.at.to_rfc3339_opts(SecondsFormat::Micros, true)));
-    for word in [&event.caller, &event.roles, &event.proof, &event.correlation, &event.origin, &event.action, &event.outcome] {
-        row.push(text_cell(word));
+/// The elevations that `events` needed, and how many needed each.
+fn elevations(events: &[AuditEvent]) -> BTreeMap<&str, i64> {
+    let mut needed = BTreeMap::new();
+    for elevation in events.iter().filter_map(|event| event.elevation.as_deref()) {
+        *needed.entry(elevation).or_default() += 1;
     }
-    row.push(ColumnData::I32(about.map(EncounterId::get)));
-    row.push(text_cell(&event.detail));
-    row.push(text_cell(hash));
-    row
+    needed
+}
+
+fn event_row(row: &AuditRow, event: &AuditEvent, place: i64, hash: &str) -> TokenRow<'static> {
+    let mut cells = TokenRow::with_capacity(12);
+    cells.push(ColumnData::I64(Some(place)));
+    cells.push(text_cell(&event.at.trunc_subsecs(6).to_rfc3339_opts(SecondsFormat::Micros, true)));
+    for word in [&row.caller, &row.roles, &row.proof, &row.correlation, &row.origin, &row.action, &row.outcome] {
+        cells.push(text_cell(word));
+    }
+    cells.push(ColumnData::I32(event.encounter.map(EncounterId::get)));
+    cells.push(text_cell(&row.detail));
+    cells.push(text_cell(hash));
+    cells
 }
 
 /// The columns of [`EVENTS`], in the order of [`event_row`].

@@ -20,7 +20,7 @@ struct DatabaseRole {
 
 /// Every role. The program deletes nothing but the survey, which is replaced, announcements that were published, and assignments
 /// that are taken away.
-const ROLES: [DatabaseRole; 4] = [
+const ROLES: [DatabaseRole; 5] = [
     DatabaseRole {
         name: "hdai_app",
         who: "the Functions app: what the program does, and no more",
@@ -41,8 +41,10 @@ const ROLES: [DatabaseRole; 4] = [
             ("SELECT, INSERT, UPDATE, DELETE", "assignments"),
             ("SELECT, INSERT, UPDATE", "elevations"),
             ("SELECT", "schema_migrations"),
+            ("SELECT, UPDATE", "auditrecord"),
+            ("SELECT", "auditanchors"),
         ],
-        denials: &[("UPDATE, DELETE", "audit")],
+        denials: &[("UPDATE, DELETE", "audit"), ("INSERT, UPDATE, DELETE", "auditanchors")],
         sees_definitions: false,
         member: "AppName",
     },
@@ -83,11 +85,38 @@ const ROLES: [DatabaseRole; 4] = [
     },
     DatabaseRole {
         name: "hdai_auditor",
-        who: "the auditor: the trail alone",
-        grants: &[("SELECT", "audit"), ("SELECT", "audithead"), ("SELECT", "assignments"), ("SELECT", "elevations")],
-        denials: &[("SELECT", PATIENTS), ("INSERT, UPDATE, DELETE", "audit"), ("UPDATE", "audithead")],
+        who: "the auditor: the trail alone, to whose end its own questions are added",
+        grants: &[
+            ("SELECT, INSERT", "audit"),
+            ("SELECT, UPDATE", "audithead"),
+            ("SELECT", "auditrecord"),
+            ("SELECT", "auditanchors"),
+            ("SELECT", "assignments"),
+            ("SELECT", "elevations"),
+            ("SELECT", "schema_migrations"),
+        ],
+        denials: &[
+            ("SELECT", PATIENTS),
+            ("UPDATE, DELETE", "audit"),
+            ("INSERT, UPDATE, DELETE", "auditanchors"),
+            ("UPDATE", "auditrecord"),
+        ],
         sees_definitions: false,
         member: "AuditorName",
+    },
+    DatabaseRole {
+        name: "hdai_archivist",
+        who: "whoever removes audit events whose time is over (`hdai audit purge`), and reads nothing else; empty but for that hour",
+        grants: &[
+            ("SELECT, INSERT, DELETE", "audit"),
+            ("SELECT, UPDATE", "audithead"),
+            ("SELECT, UPDATE", "auditrecord"),
+            ("SELECT, INSERT", "auditanchors"),
+            ("SELECT", "schema_migrations"),
+        ],
+        denials: &[("SELECT", PATIENTS), ("UPDATE", "audit"), ("UPDATE, DELETE", "auditanchors")],
+        sees_definitions: false,
+        member: "ArchivistName",
     },
 ];
 

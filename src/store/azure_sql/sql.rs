@@ -64,6 +64,9 @@ const PART_COLUMNS: &str = "part, headerfrom, headerto, frombyte, tobyte, firstl
 
 const MODEL_COLUMNS: &str = "[version], trained, trainingrows, schemafingerprint, metrics, promoted, reason";
 
+/// Is the time of the event `e` over, by what the record `r` says? In days, leap days among them: not every server knows how to go back by years.
+const OVER: &str = "DATEDIFF(day, e.[at], SYSDATETIMEOFFSET()) > r.retentionyears * 365 + r.retentionyears / 4 + 1";
+
 pub(super) const AUDIT_COLUMNS: &str = "[at], caller, roles, proof, correlation, origin, [action], outcome, encounter, detail";
 
 const FINDING_COLUMNS: &str = "ordinal, facid, [condition], direction, firstweek, lastweek, stays, meandays, expecteddays, \
@@ -211,6 +214,10 @@ statements! { s:
     audit_page = audit_page(s, "");
     /// By the index of encounters.
     audit_about = audit_page(s, " AND encounter = @P8");
+    /// By the index of callers, which knows no case; which caller it is exactly is looked at in the rows.
+    audit_by_caller = audit_page(s, " AND caller = @P8");
+    /// By the index of actions.
+    audit_by_action = audit_page(s, " AND [action] = @P8");
     audit_chain = format!("SELECT seq, place, hash, {AUDIT_COLUMNS} FROM {s}.audit\n\
         WHERE chain = @P1 AND place >= @P2 AND (place > @P2 OR seq > @P3)\n\
         ORDER BY place, seq OFFSET 0 ROWS FETCH NEXT @P4 ROWS ONLY");
@@ -220,6 +227,22 @@ statements! { s:
         FROM {s}.audit AS a CROSS JOIN (SELECT COALESCE(MIN(seq), CAST(9223372036854775807 AS bigint)) AS firstseq FROM {s}.audit\n  \
           WHERE place >= 1) AS f\n\
         WHERE a.place IS NULL OR a.place < 1 OR NOT EXISTS (SELECT 1 FROM {s}.audithead AS h WHERE h.chain = a.chain)");
+
+    audit_record = format!("SELECT id, retentionyears, newest, newestname, newesttext FROM {s}.auditrecord");
+    audit_anchors = format!("SELECT chain, place, hash, checkpointname FROM {s}.auditanchors ORDER BY chain, place, seq");
+    save_checkpoint = format!("UPDATE {s}.auditrecord SET newest = @P2, newestname = @P3, newesttext = @P4\n\
+        WHERE newest = @P1 AND id {EXACT} = @P5 {EXACT}");
+    renew_record = format!("UPDATE {s}.auditrecord SET id = @P2, newest = 0, newestname = N'', newesttext = N''\n\
+        WHERE id {EXACT} = @P1 {EXACT}");
+    set_retention = format!("UPDATE {s}.auditrecord SET retentionyears = @P1 WHERE retentionyears <> @P1");
+    is_anchored = format!("SELECT CAST(1 AS int) AS anchored FROM {s}.auditanchors WHERE chain = @P1 AND place >= @P2");
+    /// Only on an event whose time is over, by the server's clock.
+    insert_anchor = format!("INSERT INTO {s}.auditanchors (chain, place, hash, checkpointname)\n\
+        SELECT e.chain, e.place, e.hash, @P4 FROM {s}.audit AS e CROSS JOIN {s}.auditrecord AS r\n\
+        WHERE e.chain = @P1 AND e.place = @P2 AND e.hash = @P3 AND {OVER}");
+    events_kept = format!("SELECT CAST(COUNT_BIG(*) AS bigint) AS kept FROM {s}.audit AS e CROSS JOIN {s}.auditrecord AS r\n\
+        WHERE e.chain = @P1 AND e.place >= 1 AND e.place <= @P2 AND NOT ({OVER})");
+    purge_audit = format!("DELETE FROM {s}.audit WHERE chain = @P1 AND place >= 1 AND place <= @P2");
 
     insert_announcement = format!("INSERT INTO {s}.outbox (id, fact, subject, [at], lease) VALUES (@P1, @P2, @P3, @P4, N'')");
     announcement_waits = format!("SELECT CAST(1 AS int) AS waits FROM {s}.outbox ORDER BY seq OFFSET 0 ROWS FETCH NEXT 1 ROWS ONLY");
@@ -265,7 +288,7 @@ statements! { s:
         WHERE id = @P1 AND ended IS NULL AND until > @P2 AND (@P3 = N'' OR caller = @P3)");
     elevations = format!("SELECT {ELEVATION_COLUMNS} FROM {s}.elevations ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY");
     elevation = format!("SELECT {ELEVATION_COLUMNS}, words FROM {s}.elevations WHERE id = @P1");
-    count_under_elevation = format!("UPDATE {s}.elevations SET events = events + 1 WHERE id = @P1");
+    count_under_elevation = format!("UPDATE {s}.elevations SET events = events + @P2 WHERE id = @P1");
     words_not_under = format!("SELECT id, words FROM {s}.elevations WHERE id > @P1 AND LEFT(words, {SEALED_PREFIX_CHARS}) {EXACT} <> @P2 {EXACT}\n\
         ORDER BY id OFFSET 0 ROWS FETCH NEXT @P3 ROWS ONLY");
     replace_words = format!("UPDATE {s}.elevations SET words = @P3 WHERE id = @P1 AND words {EXACT} = @P2 {EXACT}");

@@ -30,11 +30,11 @@ use super::{
     PatientQuery, RowSurvey, Step, Store, Stored, Totals,
 };
 use crate::domain::anomaly::{StayHistory, Survey};
-use crate::domain::audit::{ChainHead, Chained, Unchained};
+use crate::domain::audit::{ChainHead, Chained, KeptCheckpoint, Purge, TrailRecord, Unchained};
 use crate::domain::import::{Import, ImportId, Part, Plan, Reject, Source};
 use crate::domain::model::ModelRecord;
 use crate::domain::patient::name_fits;
-use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, PersonName, Phi, Prediction, Reach};
+use crate::domain::{AuditEvent, AuditRow, Encounter, EncounterId, Facility, PersonName, Phi, Prediction, Reach};
 use crate::error::{Error, Result};
 
 /// A record whose names are encrypted.
@@ -326,7 +326,7 @@ impl Store for Sealed {
         self.inner.postpone_announcements(lease, until, failures, aged).await
     }
 
-    async fn audit_page(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditEvent)>> {
+    async fn audit_page(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditRow)>> {
         self.inner.audit_page(query).await
     }
 
@@ -372,5 +372,21 @@ impl Store for Sealed {
 
     async fn encounters_between(&self, first: EncounterId, last: EncounterId, limit: u32) -> Result<Vec<Encounter>> {
         self.inner.encounters_between(first, last, limit).await
+    }
+
+    async fn audit_record(&self) -> Result<TrailRecord> {
+        self.inner.audit_record().await
+    }
+
+    async fn save_checkpoint(&self, record: &str, checkpoint: &KeptCheckpoint, audit: &AuditEvent) -> Result<bool> {
+        self.inner.save_checkpoint(record, checkpoint, audit).await
+    }
+
+    async fn renew_record(&self, from: &str, to: &str, audit: &AuditEvent) -> Result<bool> {
+        self.inner.renew_record(from, to, audit).await
+    }
+
+    async fn purge_audit(&self, purge: &Purge, audit: &AuditEvent) -> Result<u64> {
+        self.inner.purge_audit(purge, audit).await
     }
 }

@@ -27,6 +27,7 @@ pub(super) fn migrations() -> Vec<Migration> {
         Migration { number: 7, name: "0007-datakeys", sql: DATA_KEYS.to_owned() },
         Migration { number: 8, name: "0008-access", sql: ACCESS.to_owned() },
         Migration { number: 9, name: "0009-reads", sql: reads() },
+        Migration { number: 10, name: "0010-audit-retention", sql: AUDIT_RETENTION.to_owned() },
     ]
 }
 
@@ -317,6 +318,60 @@ fn reads() -> String {
          predictedhigh80, predictedlow90, predictedhigh90) WHERE predictedstaydays IS NOT NULL;\n"
     )
 }
+
+/// How long the trail is kept, what is left of events whose time was over, and what its checkpoints say of whose they are. A chain's
+/// beginning goes only below an anchor, an anchor stands only on an event whose time is over, and the clock is the database's. The indexes
+/// are for the questions: who, what, when.
+const AUDIT_RETENTION: &str = "\
+CREATE TABLE auditrecord (
+  one INTEGER PRIMARY KEY CHECK (one = 1), -- there is one
+  id TEXT NOT NULL, -- the record's, in its checkpoints
+  retentionyears INTEGER NOT NULL CHECK (retentionyears BETWEEN 6 AND 30), -- 45 CFR 164.316(b)(2)(i) asks for six
+  newest INTEGER NOT NULL, -- number of the newest checkpoint; 0 for none
+  newestname TEXT NOT NULL,
+  newesttext TEXT NOT NULL
+) STRICT;
+
+INSERT INTO auditrecord (one, id, retentionyears, newest, newestname, newesttext) VALUES (1, lower(hex(randomblob(16))), 7, 0, '', '');
+
+CREATE TABLE auditanchors (
+  seq INTEGER PRIMARY KEY AUTOINCREMENT,
+  chain INTEGER NOT NULL,
+  place INTEGER NOT NULL, -- of the last event that was removed
+  hash TEXT NOT NULL, -- its hash
+  checkpointname TEXT NOT NULL -- the signed checkpoint that holds both
+) STRICT;
+
+CREATE TRIGGER auditrecord_stays BEFORE DELETE ON auditrecord BEGIN
+  SELECT RAISE(ABORT, 'the audit trail is append-only');
+END;
+
+CREATE TRIGGER anchor_is_never_changed BEFORE UPDATE ON auditanchors BEGIN
+  SELECT RAISE(ABORT, 'the audit trail is append-only');
+END;
+
+CREATE TRIGGER anchor_is_never_deleted BEFORE DELETE ON auditanchors BEGIN
+  SELECT RAISE(ABORT, 'the audit trail is append-only');
+END;
+
+CREATE TRIGGER anchor_stands_on_an_event_whose_time_is_over BEFORE INSERT ON auditanchors
+WHEN NOT EXISTS (SELECT 1 FROM audit e, auditrecord r WHERE e.chain = NEW.chain AND e.place = NEW.place AND e.hash = NEW.hash
+  AND e.at < strftime('%Y-%m-%dT%H:%M:%f', 'now', '-' || r.retentionyears || ' years')) BEGIN
+  SELECT RAISE(ABORT, 'an audit event is kept until its time is over');
+END;
+
+DROP TRIGGER audit_is_never_deleted;
+
+CREATE TRIGGER audit_is_never_deleted BEFORE DELETE ON audit
+WHEN NOT EXISTS (SELECT 1 FROM auditanchors a, auditrecord r WHERE a.chain = OLD.chain AND a.place >= OLD.place
+  AND OLD.at < strftime('%Y-%m-%dT%H:%M:%f', 'now', '-' || r.retentionyears || ' years')) BEGIN
+  SELECT RAISE(ABORT, 'an audit event is kept until its time is over');
+END;
+
+CREATE INDEX audit_caller ON audit (caller);
+CREATE INDEX audit_action ON audit (action);
+CREATE INDEX audit_at ON audit (at);
+";
 
 /// Facilities that the site has changed since stay as they are.
 fn facilities() -> String {

@@ -40,10 +40,10 @@ use super::{
     PatientQuery, RowSurvey, Step, Store, Stored, Totals,
 };
 use crate::domain::anomaly::{StayHistory, Survey};
-use crate::domain::audit::{ChainHead, Chained, Unchained};
+use crate::domain::audit::{ChainHead, Chained, KeptCheckpoint, Purge, TrailRecord, Unchained};
 use crate::domain::import::{Import, ImportId, Part, Plan, Reject, Source};
 use crate::domain::model::ModelRecord;
-use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, PersonName, Phi, Prediction, Reach};
+use crate::domain::{AuditEvent, AuditRow, Encounter, EncounterId, Facility, PersonName, Phi, Prediction, Reach};
 use crate::error::Result;
 
 /// How long a call waits for another process or for a free connection. An import's batches hold the write lock for a fraction of a
@@ -265,7 +265,7 @@ impl Store for Sqlite {
         self.writer.write(move |transaction| outbox::postpone(transaction, &lease, until, failures, aged)).await
     }
 
-    async fn audit_page(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditEvent)>> {
+    async fn audit_page(&self, query: &AuditQuery) -> Result<Vec<(u64, AuditRow)>> {
         let query = query.clone();
         self.read(move |connection| audit::page(connection, &query)).await
     }
@@ -310,6 +310,25 @@ impl Store for Sqlite {
 
     async fn encounters_between(&self, first: EncounterId, last: EncounterId, limit: u32) -> Result<Vec<Encounter>> {
         self.read(move |connection| reads::between(connection, first, last, limit)).await
+    }
+
+    async fn audit_record(&self) -> Result<TrailRecord> {
+        self.read(audit::record).await
+    }
+
+    async fn save_checkpoint(&self, record: &str, checkpoint: &KeptCheckpoint, audit: &AuditEvent) -> Result<bool> {
+        let (record, checkpoint, audit) = (record.to_owned(), checkpoint.clone(), audit.clone());
+        self.writer.write(move |transaction| audit::save_checkpoint(transaction, &record, &checkpoint, &audit)).await
+    }
+
+    async fn renew_record(&self, from: &str, to: &str, audit: &AuditEvent) -> Result<bool> {
+        let (from, to, audit) = (from.to_owned(), to.to_owned(), audit.clone());
+        self.writer.write(move |transaction| audit::renew_record(transaction, &from, &to, &audit)).await
+    }
+
+    async fn purge_audit(&self, purge: &Purge, audit: &AuditEvent) -> Result<u64> {
+        let (purge, audit) = (purge.clone(), audit.clone());
+        self.writer.write(move |transaction| audit::purge(transaction, &purge, &audit)).await
     }
 }
 

@@ -170,9 +170,15 @@ statements! {
     CHAIN_HASH = "UPDATE audithead SET hash = ?2 WHERE chain = ?1";
     AUDIT_HEADS = "SELECT chain, place, hash FROM audithead ORDER BY chain";
     INSERT_AUDIT = format!("INSERT INTO audit ({AUDIT_COLUMNS}, chain, place, hash) VALUES ({})", places(13));
-    AUDIT_PAGE = audit_page("");
+    AUDIT_PAGE = audit_page("", "");
     /// By the index of encounters.
-    AUDIT_ABOUT = audit_page(" AND encounter = ?8");
+    AUDIT_ABOUT = audit_page("", " AND encounter = ?8");
+    /// By the index of callers.
+    AUDIT_BY_CALLER = audit_page("", " AND caller = ?8");
+    /// By the index of actions.
+    AUDIT_BY_ACTION = audit_page("", " AND action = ?8");
+    /// By the index of times; `+` keeps the planner from walking the whole trail backwards instead.
+    AUDIT_WHEN = audit_page("+", "");
     AUDIT_CHAIN = format!("SELECT seq, place, hash, {AUDIT_COLUMNS} FROM audit \
         WHERE chain = ?1 AND place >= ?2 AND (place > ?2 OR seq > ?3) ORDER BY place, seq LIMIT ?4");
     AUDIT_UNCHAINED = "SELECT count(*) FILTER (WHERE a.place IS NULL AND a.seq < f.seq) AS before, \
@@ -180,6 +186,14 @@ statements! {
         min(a.seq) FILTER (WHERE a.place IS NOT NULL OR a.seq > f.seq) AS firstsince \
         FROM audit a, (SELECT coalesce(min(seq), 9223372036854775807) AS seq FROM audit WHERE place >= 1) f \
         WHERE a.place IS NULL OR a.place < 1 OR a.chain NOT IN (SELECT chain FROM audithead)";
+    AUDIT_RECORD = "SELECT id, retentionyears, newest, newestname, newesttext FROM auditrecord";
+    AUDIT_ANCHORS = "SELECT chain, place, hash, checkpointname FROM auditanchors ORDER BY chain, place, seq";
+    SAVE_CHECKPOINT = "UPDATE auditrecord SET newest = ?2, newestname = ?3, newesttext = ?4 WHERE newest = ?1 AND id = ?5";
+    RENEW_RECORD = "UPDATE auditrecord SET id = ?2, newest = 0, newestname = '', newesttext = '' WHERE id = ?1";
+    SET_RETENTION = "UPDATE auditrecord SET retentionyears = ?1 WHERE retentionyears <> ?1";
+    IS_ANCHORED = "SELECT 1 FROM auditanchors WHERE chain = ?1 AND place >= ?2";
+    INSERT_ANCHOR = "INSERT INTO auditanchors (chain, place, hash, checkpointname) VALUES (?1, ?2, ?3, ?4)";
+    PURGE_AUDIT = "DELETE FROM audit WHERE chain = ?1 AND place BETWEEN 1 AND ?2";
 
     INSERT_ANNOUNCEMENT = "INSERT INTO outbox (id, fact, subject, at, lease) VALUES (?1, ?2, ?3, ?4, '')";
     ANNOUNCEMENT_WAITS = "SELECT 1 FROM outbox LIMIT 1";
@@ -266,9 +280,9 @@ statements! {
 }
 
 /// An empty text stands for any caller, action or outcome.
-fn audit_page(which: &str) -> String {
+fn audit_page(hint: &str, which: &str) -> String {
     format!(
-        "SELECT seq, {AUDIT_COLUMNS} FROM audit WHERE seq < ?1 AND (?2 = '' OR caller = ?2) AND (?3 = '' OR action = ?3) \
+        "SELECT seq, {AUDIT_COLUMNS} FROM audit WHERE {hint}seq < ?1 AND (?2 = '' OR caller = ?2) AND (?3 = '' OR action = ?3) \
          AND (?4 = '' OR outcome = ?4) AND at >= ?5 AND at < ?6{which} ORDER BY seq DESC LIMIT ?7"
     )
 }

@@ -293,8 +293,25 @@ fn the_audit_trail_is_append_only() {
     let store = migrated(&path);
     runtime().block_on(store.append_audit(&event(health_data_ai::domain::Action::Admit, 1))).unwrap();
     let raw = Connection::open(&path).unwrap();
-    for sql in ["UPDATE audit SET detail = 'x'", "DELETE FROM audit"] {
-        assert!(raw.execute(sql, []).unwrap_err().to_string().contains("append-only"));
+    let anchor = "INSERT INTO auditanchors (chain, place, hash, checkpointname) SELECT 0, 1, hash, 'x' FROM audit";
+    for (sql, words) in [
+        ("UPDATE audit SET detail = 'x'", "append-only"),
+        ("DELETE FROM audit", "until its time is over"),
+        (anchor, "until its time is over"),
+        ("UPDATE auditrecord SET retentionyears = 5", "CHECK"),
+        ("DELETE FROM auditrecord", "append-only"),
+    ] {
+        assert!(raw.execute(sql, []).unwrap_err().to_string().contains(words), "{sql}");
+    }
+    // An anchor that somebody got in all the same opens nothing that is young, and stays.
+    raw.execute_batch("DROP TRIGGER anchor_stands_on_an_event_whose_time_is_over").unwrap();
+    raw.execute(anchor, []).unwrap();
+    for (sql, words) in [
+        ("DELETE FROM audit", "until its time is over"),
+        ("UPDATE auditanchors SET place = 2", "append-only"),
+        ("DELETE FROM auditanchors", "append-only"),
+    ] {
+        assert!(raw.execute(sql, []).unwrap_err().to_string().contains(words), "{sql}");
     }
 }
 
@@ -390,15 +407,24 @@ fn import_until_the_disk_is_full() {
     assert!(error.message().contains("the disk of the database"), "{error}");
 }
 
-/// Among a million events, those about one encounter are found by its index, in their order.
+/// Among a million events, those of one encounter, caller or action are found by an index, in their order, and those of a span of time by one.
 #[test]
-fn who_touched_an_encounter_is_found_by_an_index() {
+fn who_what_and_when_are_found_by_an_index() {
     let (_folder, path) = database();
     drop(migrated(&path));
     let raw = Connection::open(&path).unwrap();
-    let (_, about) = statements().into_iter().find(|(name, _)| *name == "AUDIT_ABOUT").unwrap();
-    let mut statement = raw.prepare(&format!("EXPLAIN QUERY PLAN {about}")).unwrap();
-    let plan = statement.query_map([9, 0, 0, 0, 0, 0, 9, 7], |row| row.get::<_, String>("detail")).unwrap();
-    let plan: Vec<_> = plan.map(Result::unwrap).collect();
-    assert!(plan.len() == 1 && plan[0].contains("USING INDEX audit_encounter"), "{plan:?}");
+    for (name, index, steps) in [
+        ("AUDIT_ABOUT", "audit_encounter (encounter=? AND rowid<?)", 1),
+        ("AUDIT_BY_CALLER", "audit_caller (caller=? AND rowid<?)", 1),
+        ("AUDIT_BY_ACTION", "audit_action (action=? AND rowid<?)", 1),
+        ("AUDIT_WHEN", "audit_at (at>? AND at<?)", 2),
+    ] {
+        let (_, text) = statements().into_iter().find(|(known, _)| *known == name).unwrap();
+        let mut statement = raw.prepare(&format!("EXPLAIN QUERY PLAN {text}")).unwrap();
+        let values = [9, 0, 0, 0, 0, 0, 9, 7];
+        let values = rusqlite::params_from_iter(values.into_iter().take(statement.parameter_count()));
+        let plan = statement.query_map(values, |row| row.get::<_, String>("detail")).unwrap();
+        let plan: Vec<_> = plan.map(Result::unwrap).collect();
+        assert!(plan.len() == steps && plan[0].contains(&format!("USING INDEX {index}")), "{name}: {plan:?}");
+    }
 }

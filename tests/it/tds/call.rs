@@ -191,6 +191,7 @@ impl Translator<'_> {
                 };
                 Ok(Typed::new(format!("CAST(substr({}, {from}, {count}) AS INTEGER)", value.sql), Type::Int))
             }
+            ("NEWID", []) => Ok(Typed::new("tds_newid()", Type::Text(Some(36)))),
             ("SYSDATETIMEOFFSET", []) => Ok(Typed::new("tds_now()", Type::Instant)),
             ("SYSUTCDATETIME", []) => Ok(Typed::new("tds_now()", Type::DateTime2)),
             ("DB_NAME", []) => Ok(named(&self.facts.database)),

@@ -1,6 +1,7 @@
 //! CREATE, ALTER and DROP, executed: in SQLite, and in the catalogue.
 
 use rusqlite::types::Value;
+use sqlparser::ast::Expr;
 
 use super::catalogue::{Column, ObjectName, quote};
 use super::engine::Engine;
@@ -64,9 +65,10 @@ impl Engine {
                 }
                 engine.catalogue.run(|c| c.execute("INSERT INTO main._tds_schemas VALUES (?1)", [name])).map(drop)
             }
-            Statement::CreateTrigger { name, table, events, number, message } => {
-                engine.create_trigger(name, table, events, number, message)
+            Statement::CreateTrigger { name, table, events, condition, number, message } => {
+                engine.create_trigger(name, table, (events, condition.as_ref()), number, message)
             }
+            Statement::DropTrigger(name) => engine.drop_trigger(name),
             Statement::DropTables { tables, kind, if_exists } => engine.drop_tables(tables, *kind, *if_exists),
             Statement::DropSchema { name, if_exists } => engine.drop_schema(name, *if_exists),
             Statement::DropIndex { name, table } => {
@@ -77,16 +79,46 @@ impl Engine {
         })
     }
 
-    fn create_trigger(&self, name: &str, table: &ObjectName, events: &[String], number: &str, message: &str) -> Outcome<()> {
-        self.catalogue.columns(table)?;
+    fn create_trigger(
+        &self,
+        name: &str,
+        table: &ObjectName,
+        (events, condition): (&[String], Option<&Expr>),
+        number: &str,
+        message: &str,
+    ) -> Outcome<()> {
+        let columns = self.catalogue.columns(table)?;
+        let when = condition.map(|condition| self.about_deleted(&columns, condition)).transpose()?.unwrap_or_default();
         let error = SqlError::new(number.parse().map_err(|_| strict("the number of THROW"))?, 16, message);
         for event in events {
             let name = quote(&format!("{}.{name}.{event}", table.stored()));
             let told = through_sqlite(&error).to_string().replace('\'', "''");
             let body = format!("BEGIN SELECT RAISE(ABORT, '{told}'); END");
-            self.sql(&format!("CREATE TRIGGER main.{name} AFTER {event} ON {} {body}", quote(&table.stored())))?;
+            self.sql(&format!("CREATE TRIGGER main.{name} AFTER {event} ON {} {when} {body}", quote(&table.stored())))?;
         }
         Ok(())
+    }
+
+    /// A condition on the rows of `deleted` as one on SQLite's OLD, which is one row.
+    fn about_deleted(&self, columns: &[Column], condition: &Expr) -> Outcome<String> {
+        let deleted = ObjectName { schema: "dbo".into(), name: "deleted".into() };
+        self.catalogue.add(&deleted, "U", columns)?;
+        let none = Variables::new();
+        let sql = Translator::new(&self.catalogue, self.facts(), &none).condition(condition);
+        self.catalogue.remove(&deleted)?;
+        let all = columns.iter().map(|column| format!("OLD.{0} AS {0}", quote(&column.name))).collect::<Vec<_>>().join(", ");
+        Ok(format!("WHEN {}", sql?.replace(&deleted.quoted(), &format!("(SELECT {all})"))))
+    }
+
+    fn drop_trigger(&self, name: &str) -> Outcome<()> {
+        let names: Vec<String> = self.catalogue.run(|c| {
+            let sql = "SELECT name FROM main.sqlite_schema WHERE type = 'trigger' AND instr(name, ?1) > 0";
+            c.prepare(sql)?.query_map([format!(".{name}.")], |row| row.get(0))?.collect()
+        })?;
+        if names.is_empty() {
+            return Err(SqlError::new(3701, 11, format!("Cannot drop the trigger '{name}', because it does not exist.")));
+        }
+        names.iter().try_for_each(|name| self.sql(&format!("DROP TRIGGER main.{}", quote(name))))
     }
 
     fn sql(&self, sql: &str) -> Outcome<()> {
@@ -187,13 +219,20 @@ impl Engine {
         self.sql(&format!("ALTER TABLE {} ADD COLUMN {sql}", table.quoted()))
     }
 
-    /// A text column made wider, which SQL Server does in its catalogue alone. Nothing may depend on the column: each server allows something
+    /// A text column made wider, which SQL Server does in its catalogue alone, or one of any length given one. Nothing may depend on the column: each server allows something
     /// else there.
     fn widen_column(&mut self, table: &ObjectName, new: &NewColumn) -> Outcome<()> {
         let all = self.catalogue.columns(table)?;
         let column = find(&all, &new.name)?;
-        let wider = matches!((column.kind, new.kind), (Type::Text(Some(before)), Type::Text(Some(after))) if before <= after);
-        if !wider || Some(column.nullable) != new.nullable || column.collation != new.collation {
+        let fits = match (column.kind, new.kind) {
+            (Type::Text(Some(before)), Type::Text(Some(after))) => before <= after,
+            (Type::Text(None), Type::Text(Some(after))) => self.catalogue.run(|c| {
+                let sql = format!("SELECT coalesce(max(length({})), 0) <= ?1 FROM {}", quote(&column.name), table.quoted());
+                c.query_row(&sql, [after], |row| row.get(0))
+            })?,
+            _ => false,
+        };
+        if !fits || Some(column.nullable) != new.nullable || column.collation != new.collation {
             return Err(strict("ALTER COLUMN that does more than make a text wider"));
         }
         let name = quote(&column.name);

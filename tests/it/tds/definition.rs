@@ -162,14 +162,21 @@ impl Words<'_> {
         })?;
         self.need("AS")?;
         let Statement::Block(body) = self.statement()? else { return Err(strict("a trigger without BEGIN and END")) };
-        match body.as_slice() {
-            [Statement::Throw(thrown)] => {
-                let [number, message, _] = &**thrown;
-                let message = literal_text(message).ok_or_else(|| strict("THROW of what is no literal"))?.to_owned();
-                Ok(Statement::CreateTrigger { name, table, events, number: number.to_string(), message })
-            }
-            _ => Err(strict("a trigger that does more than THROW")),
-        }
+        let (condition, thrown) = match body.as_slice() {
+            [Statement::Throw(thrown)] => (None, thrown),
+            [Statement::If { condition, then, otherwise }] if otherwise.is_empty() && events == ["DELETE"] => match then.as_slice()
+            {
+                [Statement::Block(inside)] => match inside.as_slice() {
+                    [Statement::Throw(thrown)] => (Some(condition.clone()), thrown),
+                    _ => return Err(strict("a trigger that does more than THROW")),
+                },
+                _ => return Err(strict("a trigger that does more than THROW")),
+            },
+            _ => return Err(strict("a trigger that does more than THROW")),
+        };
+        let [number, message, _] = &**thrown;
+        let message = literal_text(message).ok_or_else(|| strict("THROW of what is no literal"))?.to_owned();
+        Ok(Statement::CreateTrigger { name, table, events, condition, number: number.to_string(), message })
     }
 
     pub(super) fn alter(&mut self) -> Outcome<Statement> {
@@ -208,6 +215,7 @@ impl Words<'_> {
                 }
                 Ok(Statement::DropTables { tables, kind: if what == "TABLE" { 'U' } else { 'V' }, if_exists })
             }
+            "TRIGGER" if !if_exists => Ok(Statement::DropTrigger(self.object()?.name)),
             "SCHEMA" => Ok(Statement::DropSchema { name: self.name()?, if_exists }),
             "INDEX" if !if_exists => {
                 let name = self.name()?;

@@ -37,6 +37,9 @@ pub(super) fn register(connection: &Connection) -> Result<()> {
         Value::Real(number) if !number.is_finite() => Err(overflow(Type::Float)),
         other => Ok(other),
     })?;
+    connection.create_scalar_function("tds_newid", 0, FunctionFlags::SQLITE_UTF8, |_| {
+        Ok(uuid::Uuid::new_v4().to_string().to_uppercase())
+    })?;
     connection.create_scalar_function("tds_now", 0, FunctionFlags::SQLITE_UTF8, |_| Ok(instant_text(now())))
 }
 

@@ -51,14 +51,16 @@ pub(super) enum Statement {
         query: Box<Query>,
     },
     CreateSchema(String),
-    /// AFTER these events (UPDATE, DELETE or INSERT) it throws, and does no more.
+    /// AFTER these events (UPDATE, DELETE or INSERT) it throws, where there is a condition and that holds of `deleted`, and does no more.
     CreateTrigger {
         name: String,
         table: ObjectName,
         events: Vec<String>,
+        condition: Option<Expr>,
         number: String,
         message: String,
     },
+    DropTrigger(String),
     DropTables {
         tables: Vec<ObjectName>,
         kind: char,

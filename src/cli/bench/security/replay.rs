@@ -70,7 +70,7 @@ fn append(transaction: &Transaction<'_>, event: &AuditEvent) -> rusqlite::Result
     let sql = "INSERT INTO main.audit (at, caller, roles, proof, correlation, origin, action, outcome, encounter, detail, chain, place, hash) \
         VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, ?8, ?9, ?10, 0, ?11, ?12)";
     transaction.prepare_cached(sql)?.execute(params![
-        row.at.to_rfc3339_opts(SecondsFormat::Micros, true),
+        event.at.to_rfc3339_opts(SecondsFormat::Micros, true),
         row.caller,
         row.roles,
         row.proof,
