@@ -176,7 +176,11 @@ mod tests {
         assert_eq!(watch.see(&refused), [Alert::Refusals]);
         assert_eq!(watch.see(&by("aud", Action::ReadAudit, 0).detail(EXPORT)), [Alert::Export]);
         for _ in 0..2 {
-            assert_eq!(watch.see(&by("cmio", Action::BreakGlass, 0).detail(format!("{BEGUN}0a"))), [Alert::BreakGlass], "each time");
+            assert_eq!(
+                watch.see(&by("cmio", Action::BreakGlass, 0).detail(format!("{BEGUN}0a"))),
+                [Alert::BreakGlass],
+                "each time"
+            );
         }
         assert_eq!(watch.see(&by("cmio", Action::BreakGlass, 0).detail("ended 0a")), []);
         let night = 14 * 60;

@@ -70,7 +70,9 @@ fn operation(route: &Route) -> Value {
     match route.operation {
         Operation::Admit => responses["201"] = json!({ "description": "Admitted.", "content": content(route.operation) }),
         Operation::Discharge => refuse("404", "No open encounter with this id in the caller's facilities."),
-        Operation::BreakGlass => responses["201"] = json!({ "description": "Broken from now on.", "content": content(route.operation) }),
+        Operation::BreakGlass => {
+            responses["201"] = json!({ "description": "Broken from now on.", "content": content(route.operation) })
+        }
         _ => {}
     }
     let mut operation = json!({
@@ -102,7 +104,8 @@ fn parameters(route: &Route) -> Value {
             Operation::Assign | Operation::Unassign => "^[A-Za-z0-9._@-]{1,128}$",
             _ => "^[0-9a-f]{32}$",
         };
-        parameters.push(json!({ "name": "id", "in": "path", "required": true, "schema": { "type": "string", "pattern": pattern } }));
+        parameters
+            .push(json!({ "name": "id", "in": "path", "required": true, "schema": { "type": "string", "pattern": pattern } }));
     }
     match route.operation {
         Operation::Imports | Operation::Anomalies | Operation::Models | Operation::Assignments | Operation::Elevations => {

@@ -139,7 +139,13 @@ pub const ROUTES: &[Route] = &[
         Some(Action::BreakGlass),
         "Reach patients beyond one's facilities or role for a short time.",
     ),
-    route("DELETE", "/api/break-glass/{id}", Operation::EndBreakGlass, Some(Action::BreakGlass), "End one's own break-glass early."),
+    route(
+        "DELETE",
+        "/api/break-glass/{id}",
+        Operation::EndBreakGlass,
+        Some(Action::BreakGlass),
+        "End one's own break-glass early.",
+    ),
     route(
         "GET",
         "/api/break-glass",

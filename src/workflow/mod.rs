@@ -21,11 +21,11 @@ mod train;
 
 pub use admit::{Admission, admit};
 pub use anomalies::{find_anomalies, survey_report};
+pub use assign::{assign, assignments, unassign};
 pub use audit::{
     CHECKPOINT_BYTES_MAX, CHECKPOINTS_CONTAINER, Checkpoint, Finding, TrailReport, audit_checkpoint, audit_checkpoints,
     exported_audit, note_export, verify_audit,
 };
-pub use assign::{assign, assignments, unassign};
 pub use break_glass::{ELEVATIONS_A_DAY_MAX, Glass, break_glass, elevation, elevations, end_break_glass};
 pub use discharge::{Departure, discharge};
 pub use experiment::{Experimented, all_experiment_results, experiment_results, run_experiment};

@@ -30,6 +30,7 @@ mod migrate_data;
 mod packed;
 mod parity;
 mod predict;
+mod reach;
 mod receipt;
 mod replay;
 mod sealed;

@@ -5,6 +5,7 @@ use chrono::SecondsFormat;
 use serde_json::{Value, json};
 
 use super::BASE_URL;
+use crate::domain::elevation::marked;
 use crate::domain::{Action, AuditEvent, Outcome};
 
 /// The event that has the number `seq` in the trail.
@@ -35,6 +36,10 @@ pub fn audit_event(seq: u64, event: &AuditEvent) -> Value {
     });
     if !event.detail.is_empty() {
         resource["outcomeDesc"] = event.detail.as_str().into();
+    }
+    if marked(&event.detail).is_some() {
+        let system = "http://terminology.hl7.org/CodeSystem/v3-ActReason";
+        resource["purposeOfEvent"] = json!([{ "coding": [{ "system": system, "code": "BTG", "display": "break the glass" }] }]);
     }
     let mut entities = vec![json!({ "detail": [{ "type": "correlation", "valueString": caller.correlation }] })];
     if let Some(encounter) = event.encounter {
@@ -99,6 +104,9 @@ mod tests {
         }
         let bare =
             audit_event(1, &AuditEvent::new(&Caller::platform("f", "c"), Action::Train, Outcome::Success, DateTime::UNIX_EPOCH));
+        assert!(bare["purposeOfEvent"].is_null());
+        let under = AuditEvent::new(&caller, Action::Admit, Outcome::Success, DateTime::UNIX_EPOCH).detail("break-glass 0a");
+        assert_eq!(audit_event(2, &under)["purposeOfEvent"][0]["coding"][0]["code"], "BTG");
         assert!(bare["outcomeDesc"].is_null() && bare["agent"][0]["role"].is_null() && bare["agent"][0]["network"].is_null());
     }
 }

@@ -93,8 +93,7 @@ async fn decide(
         };
         let admitted = day(stored.encounter.admitted)?;
         let letter = stored.encounter.facility.to_string();
-        let values =
-            [Parameter::Int(Some(id.get())), Parameter::Day(day(on)?), Parameter::Day(admitted), Parameter::Text(&letter)];
+        let values = [Parameter::Int(Some(id.get())), Parameter::Day(day(on)?), Parameter::Day(admitted), Parameter::Text(&letter)];
         if session.execute(&sql.discharge, &values).await? > 0 {
             stored.encounter.discharged = Some(on);
             return Ok((Discharged::Now(stored), facility));

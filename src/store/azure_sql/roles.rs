@@ -83,7 +83,7 @@ const ROLES: [DatabaseRole; 4] = [
     },
     DatabaseRole {
         name: "hdai_auditor",
-        who: "the auditor: the trail alone",
+        who: "the auditor: the trail, and whose patients callers reach",
         grants: &[("SELECT", "audit"), ("SELECT", "audithead"), ("SELECT", "assignments"), ("SELECT", "elevations")],
         denials: &[("SELECT", PATIENTS), ("INSERT, UPDATE, DELETE", "audit"), ("UPDATE", "audithead")],
         sees_definitions: false,

@@ -130,7 +130,9 @@ fn open_name(ciphers: &Ciphers, id: EncounterId, name: &PersonName) -> Result<Pe
         let stored = part.reveal();
         match key_of(stored) {
             None => Ok(stored.clone()),
-            Some(key) => ciphers.get(key).ok_or_else(|| Error::internal("a data key is not at hand"))?.open(Place::Name(id, field), stored),
+            Some(key) => {
+                ciphers.get(key).ok_or_else(|| Error::internal("a data key is not at hand"))?.open(Place::Name(id, field), stored)
+            }
         }
     };
     Ok(PersonName::new(open(Field::First, &name.first)?, open(Field::Middle, &name.middle)?, open(Field::Last, &name.last)?))

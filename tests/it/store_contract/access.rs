@@ -149,7 +149,10 @@ pub(super) async fn an_elevation_runs_until_it_ends_or_is_ended(new_place: NewPl
     assert_eq!(found, Elevation { ended: Some(at(20)), ..first.clone() });
     assert_eq!(other.elevation("none").await.unwrap(), None);
     let listed = other.elevations(9).await.unwrap();
-    assert_eq!(listed.iter().map(|elevation| elevation.id.as_str()).collect::<Vec<_>>(), [&again.id, &elevation(3, "", 1).id, &first.id]);
+    assert_eq!(
+        listed.iter().map(|elevation| elevation.id.as_str()).collect::<Vec<_>>(),
+        [&again.id, &elevation(3, "", 1).id, &first.id]
+    );
     assert!(listed.iter().all(|elevation| elevation.words.reveal().is_empty()));
     assert_eq!(other.elevations(1).await.unwrap().len(), 1);
     assert!(other.elevations(0).await.unwrap().is_empty());
