@@ -46,7 +46,7 @@ VALUES (NULLIF(@P1 COLLATE Latin1_General_BIN2, N''), NULLIF(@P2 COLLATE Latin1_
 
 -- discharge
 UPDATE dbo.PatientData SET discharged = @P2, lengthofstay = DATEDIFF(day, vdate, @P2)
-WHERE eid = @P1 AND discharged IS NULL AND vdate = @P3
+WHERE eid = @P1 AND discharged IS NULL AND vdate = @P3 AND facid = @P4
 
 -- encounter
 SELECT FirstName, MiddleName, LastName, eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay, prediction FROM dbo.PatientData WHERE eid = @P1
@@ -367,6 +367,58 @@ UPDATE p SET FirstName = s.nowFirstName, MiddleName = s.nowMiddleName, LastName 
 FROM dbo.PatientData AS p JOIN #names AS s ON s.eid = p.eid
 WHERE CONCAT(p.FirstName, N'.') COLLATE Latin1_General_BIN2 = CONCAT(s.wasFirstName, N'.') COLLATE Latin1_General_BIN2 AND CONCAT(p.MiddleName, N'.') COLLATE Latin1_General_BIN2 = CONCAT(s.wasMiddleName, N'.') COLLATE Latin1_General_BIN2 AND CONCAT(p.LastName, N'.') COLLATE Latin1_General_BIN2 = CONCAT(s.wasLastName, N'.') COLLATE Latin1_General_BIN2
 
+-- update_assignment
+UPDATE dbo.assignments SET facilities = @P2, assignedby = @P3, [at] = @P4 WHERE caller = @P1
+
+-- insert_assignment
+INSERT INTO dbo.assignments (caller, facilities, assignedby, [at]) VALUES (@P1, @P2, @P3, @P4)
+
+-- unassign
+DELETE FROM dbo.assignments WHERE caller = @P1
+
+-- assignments
+SELECT caller, facilities, assignedby, [at] FROM dbo.assignments WHERE caller COLLATE Latin1_General_BIN2 > @P1 COLLATE Latin1_General_BIN2
+ORDER BY caller COLLATE Latin1_General_BIN2 OFFSET 0 ROWS FETCH NEXT @P2 ROWS ONLY
+
+-- assigned
+SELECT facilities FROM dbo.assignments WHERE caller = @P1
+
+-- lock_elevations
+DECLARE @result int;
+EXEC @result = sp_getapplock @Resource = N'hdai-elevations-dbo', @LockMode = N'Exclusive', @LockOwner = N'Transaction', @LockTimeout = 60000;
+SELECT CAST(@result AS int) AS result
+
+-- newest_elevation
+SELECT id, caller, roles, reason, began, until, ended, events FROM dbo.elevations WHERE caller = @P1 AND ended IS NULL
+ORDER BY began DESC OFFSET 0 ROWS FETCH NEXT 1 ROWS ONLY
+
+-- elevations_since
+SELECT CAST(COUNT_BIG(*) AS bigint) AS elevations FROM dbo.elevations WHERE caller = @P1 AND began > @P2
+
+-- insert_elevation
+INSERT INTO dbo.elevations (id, caller, roles, reason, words, began, until, events)
+VALUES (@P1, @P2, @P3, @P4, @P5, @P6, @P7, 0)
+
+-- end_elevation
+UPDATE dbo.elevations SET ended = @P2
+WHERE id = @P1 AND ended IS NULL AND until > @P2 AND (@P3 = N'' OR caller = @P3)
+
+-- elevations
+SELECT id, caller, roles, reason, began, until, ended, events FROM dbo.elevations ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY
+
+-- elevation
+SELECT id, caller, roles, reason, began, until, ended, events, words FROM dbo.elevations WHERE id = @P1
+
+-- count_under_elevation
+UPDATE dbo.elevations SET events = events + 1 WHERE id = @P1
+
+-- words_not_under
+SELECT id, words FROM dbo.elevations WHERE id > @P1 AND LEFT(words, 23) COLLATE Latin1_General_BIN2 <> @P2 COLLATE Latin1_General_BIN2
+ORDER BY id OFFSET 0 ROWS FETCH NEXT @P3 ROWS ONLY
+
+-- replace_words
+UPDATE dbo.elevations SET words = @P3 WHERE id = @P1 AND words COLLATE Latin1_General_BIN2 = @P2 COLLATE Latin1_General_BIN2
+
 -- audit_witness
 SELECT CAST(1 AS int) AS committed FROM dbo.audit
 WHERE seq > COALESCE((SELECT MAX(seq) FROM dbo.audit), 0) - 100000 AND operation = @P1
@@ -635,5 +687,31 @@ ALTER TABLE dbo.PatientData ALTER COLUMN LastName nvarchar(300) NULL;
 GO
 INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
 VALUES (8, N'0008-datakeys', N'21b55e4a9ea9edc69fc351b30fe49f58aa5264546a05711672a48acdab0d9a68', SYSDATETIMEOFFSET());
+GO
+CREATE TABLE dbo.assignments (
+  caller nvarchar(128) NOT NULL CONSTRAINT PK_assignments PRIMARY KEY, -- Entra object id, lower case
+  facilities nvarchar(100) NOT NULL, -- their letters in order; * for all
+  assignedby nvarchar(128) NOT NULL,
+  [at] datetimeoffset(7) NOT NULL
+);
+
+CREATE TABLE dbo.elevations (
+  seq bigint IDENTITY(1,1) NOT NULL CONSTRAINT PK_elevations PRIMARY KEY, -- the order in which they began
+  id nvarchar(32) NOT NULL CONSTRAINT UQ_elevations_id UNIQUE,
+  caller nvarchar(128) NOT NULL, -- Entra object id, lower case
+  roles nvarchar(400) NOT NULL,
+  reason nvarchar(50) NOT NULL,
+  words nvarchar(4000) NOT NULL, -- encrypted
+  began datetimeoffset(7) NOT NULL,
+  until datetimeoffset(7) NOT NULL,
+  ended datetimeoffset(7) NULL, -- when somebody ended it before
+  events bigint NOT NULL, -- of the audit trail that needed it
+  CHECK (until > began)
+);
+
+CREATE INDEX elevations_caller ON dbo.elevations (caller, began);
+GO
+INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
+VALUES (9, N'0009-access', N'439e78cba773d3ba95b69528cb3d4c3956c9e1e46b59a3b7fdc9e96a54115065', SYSDATETIMEOFFSET());
 GO
 

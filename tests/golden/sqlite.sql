@@ -256,6 +256,45 @@ SELECT eid, FirstName, MiddleName, LastName FROM PatientData WHERE eid > ?1 AND 
 -- REPLACE_NAME
 UPDATE PatientData SET FirstName = ?2, MiddleName = ?3, LastName = ?4 WHERE eid = ?1 AND FirstName IS ?5 AND MiddleName IS ?6 AND LastName IS ?7
 
+-- ASSIGN
+INSERT INTO assignments (caller, facilities, assignedby, at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (caller) DO UPDATE SET facilities = excluded.facilities, assignedby = excluded.assignedby, at = excluded.at
+
+-- UNASSIGN
+DELETE FROM assignments WHERE caller = ?1
+
+-- ASSIGNMENTS
+SELECT caller, facilities, assignedby, at FROM assignments WHERE caller > ?1 ORDER BY caller LIMIT ?2
+
+-- ASSIGNED
+SELECT facilities FROM assignments WHERE caller = ?1
+
+-- NEWEST_ELEVATION
+SELECT id, caller, roles, reason, began, until, ended, events FROM elevations WHERE caller = ?1 AND ended IS NULL ORDER BY began DESC LIMIT 1
+
+-- ELEVATIONS_SINCE
+SELECT count(*) AS elevations FROM elevations WHERE caller = ?1 AND began > ?2
+
+-- INSERT_ELEVATION
+INSERT INTO elevations (id, caller, roles, reason, words, began, until, events) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0)
+
+-- END_ELEVATION
+UPDATE elevations SET ended = ?2 WHERE id = ?1 AND ended IS NULL AND until > ?2 AND (?3 = '' OR caller = ?3)
+
+-- ELEVATIONS
+SELECT id, caller, roles, reason, began, until, ended, events FROM elevations ORDER BY seq DESC LIMIT ?1
+
+-- ELEVATION
+SELECT id, caller, roles, reason, began, until, ended, events, words FROM elevations WHERE id = ?1
+
+-- COUNT_UNDER_ELEVATION
+UPDATE elevations SET events = events + 1 WHERE id = ?1
+
+-- WORDS_NOT_UNDER
+SELECT id, words FROM elevations WHERE id > ?1 AND substr(words, 1, 23) <> ?2 ORDER BY id LIMIT ?3
+
+-- REPLACE_WORDS
+UPDATE elevations SET words = ?3 WHERE id = ?1 AND words = ?2
+
 -- REWRITE_FILE
 VACUUM
 
@@ -498,4 +537,28 @@ CREATE TABLE datakeys (
 ) STRICT, WITHOUT ROWID;
 
 CREATE UNIQUE INDEX datakeys_current ON datakeys (state) WHERE state = 'current'; -- there is one
+
+-- Migration 0008-access
+CREATE TABLE assignments (
+  caller TEXT PRIMARY KEY, -- Entra object id, lower case
+  facilities TEXT NOT NULL, -- their letters in order; * for all
+  assignedby TEXT NOT NULL,
+  at TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE elevations (
+  seq INTEGER PRIMARY KEY, -- the order in which they began
+  id TEXT NOT NULL UNIQUE,
+  caller TEXT NOT NULL, -- Entra object id, lower case
+  roles TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  words TEXT NOT NULL, -- encrypted
+  began TEXT NOT NULL,
+  until TEXT NOT NULL,
+  ended TEXT, -- when somebody ended it before
+  events INTEGER NOT NULL, -- of the audit trail that needed it
+  CHECK (until > began)
+) STRICT;
+
+CREATE INDEX elevations_caller ON elevations (caller, began);
 
