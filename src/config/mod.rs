@@ -10,12 +10,14 @@ use crate::error::{Error, Result};
 
 mod edge;
 mod private_file;
+mod reach;
 mod settings;
 mod sign_in;
 mod topic;
 
 pub use self::edge::EdgeSettings;
 pub use self::private_file::{make_key_file, read_key_file};
+pub use self::reach::Unassigned;
 pub use self::settings::{HOST_SETTINGS, SETTINGS, Setting, sample_settings, settings_table};
 pub use self::sign_in::{Development, EntraSettings, SignInSettings};
 pub use self::topic::TopicSettings;
@@ -92,15 +94,6 @@ pub struct Config {
     pub refusals_max: u32,
     /// Log filter.
     pub log: String,
-}
-
-/// Whose patients a care line manager reaches to whom no facility is assigned.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Unassigned {
-    /// Those of every facility.
-    All,
-    /// Nobody's.
-    None,
 }
 
 /// A text that opens something; it has no `Debug` of its own content.
@@ -281,11 +274,8 @@ impl Config {
             import_suffixes: topic::suffixes(&text("HDAI_IMPORT_SUFFIXES")?)?,
             queues: queue_settings(&text)?,
             data_key_url: Some(text("HDAI_DATA_KEY_URL")?.trim().to_owned()).filter(|url| !url.is_empty()),
-            unassigned: unassigned(&text, development)?,
-            break_glass_minutes_max: match number("HDAI_BREAK_GLASS_MINUTES_MAX")? {
-                minutes @ 1..=1440 => minutes as u32,
-                _ => return Err(Error::invalid("the setting HDAI_BREAK_GLASS_MINUTES_MAX must be from 1 to 1440")),
-            },
+            unassigned: reach::unassigned(&text, development)?,
+            break_glass_minutes_max: reach::minutes_max(&number)?,
             edge: edge::read(&number, body_bytes_max.max(trigger_bytes_max))?,
             refusals_max,
             log: text("HDAI_LOG")?,
@@ -315,14 +305,6 @@ impl Config {
     /// The folder whose subfolders are the containers of the embedded default.
     pub fn blob_root(&self) -> PathBuf {
         self.folder.join("blobs")
-    }
-}
-
-fn unassigned(text: &dyn Fn(&str) -> Result<String>, development: Development) -> Result<Unassigned> {
-    match (text("HDAI_UNASSIGNED_CARE_LINE_MANAGERS")?.trim(), development) {
-        ("all", _) | ("", Development::Allowed) => Ok(Unassigned::All),
-        ("none", _) | ("", Development::Refused(_)) => Ok(Unassigned::None),
-        _ => Err(Error::invalid("the setting HDAI_UNASSIGNED_CARE_LINE_MANAGERS must be all or none")),
     }
 }
 
@@ -505,17 +487,6 @@ mod tests {
                 .to_string();
             assert!(message.contains(named) && !message.contains("s3cret"), "{message}");
         }
-    }
-
-    #[test]
-    fn who_has_no_facilities_reaches_all_on_one_machine_and_none_in_azure() {
-        const ALL: (&str, &str) = ("HDAI_UNASSIGNED_CARE_LINE_MANAGERS", "all");
-        const NONE: (&str, &str) = ("HDAI_UNASSIGNED_CARE_LINE_MANAGERS", "none");
-        const SITE: (&str, &str) = ("WEBSITE_SITE_NAME", "app");
-        const PLATFORM: (&str, &str) = ("WEBSITE_AUTH_ENABLED", "true");
-        let of = |vars: &'static [(&'static str, &'static str)]| with(vars).unwrap().unassigned;
-        assert_eq!([of(&[]), of(&[SITE]), of(&[PLATFORM])], [Unassigned::All, Unassigned::None, Unassigned::None]);
-        assert_eq!([of(&[NONE]), of(&[SITE, ALL])], [Unassigned::None, Unassigned::All]);
     }
 
     #[test]

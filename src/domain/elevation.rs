@@ -155,7 +155,14 @@ pub struct Elevated {
 
 /// What the detail of an audit event ends with if its action needed the elevation `id`.
 pub fn mark(id: &str) -> String {
-    format!("break-glass {id}")
+    format!("{MARK}{id}")
+}
+
+const MARK: &str = "break-glass ";
+
+/// The id of the elevation that an event of this detail needed.
+pub fn marked(detail: &str) -> Option<&str> {
+    detail.rsplit("; ").next()?.strip_prefix(MARK)
 }
 
 #[cfg(test)]
@@ -179,6 +186,16 @@ mod tests {
         assert_eq!(caller_key("5B54-Aa").as_deref(), Some("5b54-aa"));
         for bad in ["", "a b", "a/b", "a\n", "é", &"x".repeat(129)] {
             assert_eq!(caller_key(bad), None, "{bad}");
+        }
+    }
+
+    #[test]
+    fn a_mark_is_told_from_words_about_an_elevation() {
+        for detail in [mark("0a"), format!("list; {}", mark("0a"))] {
+            assert_eq!(marked(&detail), Some("0a"));
+        }
+        for detail in ["", "list", "text of break-glass 0a", "break-glass 0a; list"] {
+            assert_eq!(marked(detail), None, "{detail}");
         }
     }
 

@@ -8,11 +8,23 @@ use warp::http::StatusCode;
 use super::routes::Operation;
 use super::{ApiReply, ApiRequest, App, audit};
 use crate::domain::{Action, Assignment, Caller, Elevation, FacilityId, Phi, Reach, Reason, Role};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::workflow::{self, Glass};
 
-/// Answers a call of these operations.
+/// Answers a call of these operations. One that cannot be understood leaves its event, too.
 pub(super) async fn answer(app: &App, caller: &Caller, request: &ApiRequest, operation: Operation, id: &str) -> Result<ApiReply> {
+    let answered = act(app, caller, request, operation, id).await;
+    let action = match operation {
+        Operation::Assign | Operation::Unassign => Action::AssignFacilities,
+        _ => Action::BreakGlass,
+    };
+    if answered.as_ref().is_err_and(|error| error.kind() == Kind::Invalid) {
+        workflow::refuse_message(caller, &app.hospital, action, (app.now)()).await?;
+    }
+    answered
+}
+
+async fn act(app: &App, caller: &Caller, request: &ApiRequest, operation: Operation, id: &str) -> Result<ApiReply> {
     let (hospital, now) = (&app.hospital, (app.now)());
     let limit = request.limit();
     Ok(match operation {

@@ -6,7 +6,7 @@ use uuid::Uuid;
 use super::Hospital;
 use super::read::note;
 use crate::domain::alert::BEGUN;
-use crate::domain::elevation::{WORDS_CHARS_MAX, WORDS_CHARS_MIN, caller_key, mark};
+use crate::domain::elevation::{WORDS_CHARS_MAX, WORDS_CHARS_MIN, caller_key, marked};
 use crate::domain::{Action, AuditEvent, AuditRow, Caller, Elevation, Outcome, Phi, Reason};
 use crate::error::{Error, Kind, Result};
 use crate::store::AuditQuery;
@@ -142,14 +142,13 @@ pub async fn elevation(
 
 /// The events whose detail says that they needed it.
 async fn events_under(hospital: &Hospital, elevation: &Elevation) -> Result<Vec<(u64, AuditRow)>> {
-    let marked = mark(&elevation.id);
     let mut query = AuditQuery { from: Some(elevation.from), to: Some(elevation.until), ..AuditQuery::newest(ENTRIES_MAX) };
     let mut events = Vec::new();
     while (events.len() as u64) < elevation.events.min(u64::from(ENTRIES_MAX)) {
         let page = hospital.store.audit_page(&query).await?;
         let Some((last, _)) = page.last() else { break };
         query.before = Some(*last);
-        events.extend(page.into_iter().filter(|(_, event)| event.detail.ends_with(&marked)));
+        events.extend(page.into_iter().filter(|(_, event)| marked(&event.detail) == Some(&elevation.id)));
     }
     events.truncate(ENTRIES_MAX as usize);
     Ok(events)

@@ -151,9 +151,10 @@ impl Hospital {
         if caller.may(action) {
             return Ok(());
         }
-        let (detail, what) = match caller.has_role_for(action) {
-            true => ("scopes do not allow it", "the token's scopes do"),
-            false => ("role does not allow it", "your roles do"),
+        let (detail, what) = match (caller.has_role_for(action), caller.program && action == Action::BreakGlass) {
+            (true, true) => ("no program may", "a program's sign-in does"),
+            (true, false) => ("scopes do not allow it", "the token's scopes do"),
+            (false, _) => ("role does not allow it", "your roles do"),
         };
         self.tell_refusals(now).await?;
         let told = self.refusals.note(caller, action, self.config.refusals_max, now);

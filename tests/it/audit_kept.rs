@@ -10,7 +10,7 @@ use health_data_ai::blob::local::Local;
 use health_data_ai::config::Config;
 use health_data_ai::domain::{Action, AuditEvent, AuditRow, Caller, Outcome};
 use health_data_ai::store::sqlite::Sqlite;
-use health_data_ai::workflow::{self, Hospital, SigningKey};
+use health_data_ai::workflow::{PseudonymKey, self, Hospital, SigningKey};
 use hmac::{Hmac, Mac};
 use rusqlite::Connection;
 use serde_json::{Value, json};
@@ -30,7 +30,8 @@ fn hospital(folder: &Path) -> Hospital {
     let key = SigningKey::from_base64(&fs::read_to_string(folder.join("receipt.key")).unwrap()).unwrap();
     let store = Arc::new(Sqlite::open(folder.join("hdai.db")).unwrap());
     let blobs = Arc::new(Local::new(config.blob_root()));
-    Hospital::new(config, store, blobs, key)
+    let pseudonyms = PseudonymKey::from_base64(&fs::read_to_string(folder.join("pseudonym.key")).unwrap()).unwrap();
+    Hospital::new(config, store, blobs, key, pseudonyms)
 }
 
 /// Forty events of 1970 and a checkpoint of 1971; then some of today.

@@ -33,6 +33,7 @@ mod packed;
 mod parity;
 mod phi;
 mod predict;
+mod reach;
 mod receipt;
 mod replay;
 mod sealed;

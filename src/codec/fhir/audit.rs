@@ -5,6 +5,7 @@ use chrono::SecondsFormat;
 use serde_json::{Value, json};
 
 use super::BASE_URL;
+use crate::domain::elevation::marked;
 use crate::domain::{Action, AuditRow, Outcome};
 
 /// The event that has the number `seq` in the trail. What this program does not know is shown as it stands there, and named.
@@ -37,6 +38,10 @@ pub fn audit_event(seq: u64, row: &AuditRow) -> Value {
     }
     if !row.detail.is_empty() {
         resource["outcomeDesc"] = row.detail.as_str().into();
+    }
+    if marked(&row.detail).is_some() {
+        let system = "http://terminology.hl7.org/CodeSystem/v3-ActReason";
+        resource["purposeOfEvent"] = json!([{ "coding": [{ "system": system, "code": "BTG", "display": "break the glass" }] }]);
     }
     let mut details = vec![json!({ "type": "correlation", "valueString": row.correlation })];
     let strange = row.strange();
@@ -114,6 +119,9 @@ mod tests {
         assert_eq!(strange["entity"][0]["detail"][1]["valueString"], "at,action,outcome");
         assert!(strange["recorded"].is_null() && strange["_recorded"]["extension"][0]["valueCode"] == "error");
         let bare = audit_event(1, &bare);
+        assert!(bare["purposeOfEvent"].is_null());
+        let under = AuditEvent::new(&caller, Action::Admit, Outcome::Success, DateTime::UNIX_EPOCH).detail("break-glass 0a");
+        assert_eq!(audit_event(2, &AuditRow::of(&under))["purposeOfEvent"][0]["coding"][0]["code"], "BTG");
         assert!(bare["outcomeDesc"].is_null() && bare["agent"][0]["role"].is_null() && bare["agent"][0]["network"].is_null());
     }
 }

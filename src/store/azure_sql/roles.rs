@@ -85,7 +85,7 @@ const ROLES: [DatabaseRole; 5] = [
     },
     DatabaseRole {
         name: "hdai_auditor",
-        who: "the auditor: the trail alone, to whose end its own questions are added",
+        who: "the auditor: the trail, to whose end its own questions are added, and whose patients callers reach",
         grants: &[
             ("SELECT, INSERT", "audit"),
             ("SELECT, UPDATE", "audithead"),

@@ -8,10 +8,19 @@ use crate::topic::{Mood, Topic};
 
 const NAMES: [&str; 3] = ["Zebulonqx", "Quixotedv", "Wyvernjk"];
 
+/// Whoever calls here has no facilities of their own.
+const ALL_REACH_ALL: (&str, &str) = ("HDAI_UNASSIGNED_CARE_LINE_MANAGERS", "all");
+
 fn start(folder: &Path, topic: &Topic, more: &[(&str, &str)]) -> Handler {
     let endpoint = topic.endpoint();
-    let own =
-        [PLATFORM[0], PLATFORM[1], PLATFORM[2], ("HDAI_TOPIC_ENDPOINT", endpoint.as_str()), ("HDAI_TOPIC_KEY", "k3y+/Canary=")];
+    let own = [
+        ALL_REACH_ALL,
+        PLATFORM[0],
+        PLATFORM[1],
+        PLATFORM[2],
+        ("HDAI_TOPIC_ENDPOINT", endpoint.as_str()),
+        ("HDAI_TOPIC_KEY", "k3y+/Canary="),
+    ];
     Handler::start(folder, &[&own, more].concat())
 }
 
@@ -124,7 +133,7 @@ fn every_fact_is_published_once_with_ids_only() {
 #[test]
 fn without_a_topic_nothing_is_written() {
     let folder = tempfile::tempdir().unwrap();
-    let handler = Handler::start(folder.path(), &PLATFORM);
+    let handler = Handler::start(folder.path(), &[ALL_REACH_ALL, PLATFORM[0], PLATFORM[1], PLATFORM[2]]);
     assert_eq!((handler.admit(900_001), handler.discharge(900_001)), (201, 200));
     assert_eq!(handler.waiting(), 0);
     assert_eq!(handler.timer(), "no topic is configured");

@@ -24,7 +24,7 @@ async fn assign(store: &dyn Store, assignment: &Assignment) {
 }
 
 /// An elevation of an hour.
-fn elevation(number: u32, caller: &str, seconds: u32) -> Elevation {
+pub(super) fn elevation(number: u32, caller: &str, seconds: u32) -> Elevation {
     Elevation {
         id: format!("{number:032x}"),
         caller: caller.into(),

@@ -5,8 +5,9 @@ use health_data_ai::config::{Secret, SqlConnection, SqlSettings};
 use health_data_ai::domain::anomaly::Survey;
 use health_data_ai::domain::import::{Counts, Part, State};
 use health_data_ai::domain::model::ModelRecord;
-use health_data_ai::domain::{Action, AuditEvent, Facility, PersonName, Reach, facility};
+use health_data_ai::domain::{Action, Assignment, AuditEvent, Facility, PersonName, Reach, facility};
 use health_data_ai::error::Kind;
+use health_data_ai::store::access::{Access, Broken};
 use health_data_ai::store::azure_sql::{AzureSql, script};
 use health_data_ai::store::datakeys::{DataKey, KeyState, KeyTable, Renaming};
 use health_data_ai::store::{Admitted, Begun, Discharged, Finish, Leased, PartEnd, PartStep, Step, Store};
@@ -251,10 +252,12 @@ pub(super) const WRITES: &[&str] = &[
     "retire",
     "names",
     "audits",
+    "assign",
+    "break glass",
 ];
 
 /// The writes whose fact is announced.
-const ANNOUNCED: [&str; 5] = ["admit", "discharge", "finish", "part end", "model"];
+const ANNOUNCED: [&str; 6] = ["admit", "discharge", "finish", "part end", "model", "break glass"];
 
 /// An event whose fact is announced under the name of the write.
 fn announced(action: Action, which: &str) -> AuditEvent {
@@ -353,6 +356,15 @@ pub(super) async fn write(store: &AzureSql, which: &str) {
             let seen = |id| event(Action::ReadPatients, 3).about(eid(id));
             store.append_audits(&[seen(1), seen(2)]).await.unwrap();
         }
+        "assign" => {
+            let all = Assignment { caller: "ann".into(), reach: Reach::All, by: "sue".into(), at: at(3) };
+            store.assign(&all, &event(Action::AssignFacilities, 3)).await.unwrap();
+        }
+        "break glass" => {
+            let elevation = super::access::elevation(1, "ann", 3);
+            let broken = store.break_glass(&elevation, at(0), 9, &announced(Action::BreakGlass, which)).await.unwrap();
+            assert_eq!(broken, Broken::Now);
+        }
         _ => store.append_audit(&event(Action::ReadAudit, 3)).await.unwrap(),
     }
 }
@@ -399,6 +411,8 @@ pub(super) async fn was_done_once(store: &AzureSql, which: &str) {
         "survey" => assert_eq!(store.survey(9).await.unwrap().unwrap().found, at(5)),
         "model" => assert_eq!(store.champion().await.unwrap(), Some(model())),
         "outbox" => {}
+        "assign" => assert_eq!(store.standing("ann").await.unwrap().assigned, Some(Reach::All)),
+        "break glass" => assert_eq!(store.elevations(9).await.unwrap().len(), 1),
         "data key" | "rewrap" | "retire" => {
             let keys: Vec<_> =
                 store.data_keys().await.unwrap().into_iter().map(|key| (key.id, key.wrapped_by, key.state)).collect();
