@@ -200,7 +200,8 @@ UPDATE dbo.imports SET [checkpoint] = [checkpoint] + @P9, rowsread = rowsread + 
 IF OBJECT_ID(N'tempdb..#staging') IS NOT NULL DROP TABLE #staging;
 IF OBJECT_ID(N'tempdb..#rejects') IS NOT NULL DROP TABLE #rejects;
 IF OBJECT_ID(N'tempdb..#predictions') IS NOT NULL DROP TABLE #predictions;
-IF OBJECT_ID(N'tempdb..#names') IS NOT NULL DROP TABLE #names
+IF OBJECT_ID(N'tempdb..#names') IS NOT NULL DROP TABLE #names;
+IF OBJECT_ID(N'tempdb..#events') IS NOT NULL DROP TABLE #events
 
 -- rejects
 SELECT line, columnname, [rule], remedy FROM dbo.rejects WHERE importid = @P1
@@ -370,6 +371,76 @@ WHERE CONCAT(p.FirstName, N'.') COLLATE Latin1_General_BIN2 = CONCAT(s.wasFirstN
 -- audit_witness
 SELECT CAST(1 AS int) AS committed FROM dbo.audit
 WHERE seq > COALESCE((SELECT MAX(seq) FROM dbo.audit), 0) - 100000 AND operation = @P1
+
+-- advance_chain_by
+UPDATE dbo.audithead SET place = place + @P2 OUTPUT INSERTED.place, INSERTED.hash WHERE chain = @P1
+
+-- create_events
+IF OBJECT_ID(N'tempdb..#events') IS NOT NULL DROP TABLE #events;
+CREATE TABLE #events (place bigint NOT NULL PRIMARY KEY, [at] nvarchar(40) NOT NULL, caller nvarchar(max) NOT NULL, roles nvarchar(max) NOT NULL, proof nvarchar(20) NOT NULL, correlation nvarchar(max) NOT NULL, origin nvarchar(100) NOT NULL, [action] nvarchar(50) NOT NULL, outcome nvarchar(20) NOT NULL, encounter int NULL, detail nvarchar(max) NOT NULL, hash nvarchar(64) NOT NULL)
+
+-- insert_events
+INSERT INTO dbo.audit ([at], caller, roles, proof, correlation, origin, [action], outcome, encounter, detail, operation, chain, place, hash)
+SELECT CAST(e.[at] AS datetimeoffset(7)), e.caller, e.roles, e.proof, e.correlation, e.origin, e.[action], e.outcome, e.encounter, e.detail, @P1, @P2, e.place, e.hash FROM #events AS e ORDER BY e.place
+
+-- patients_open
+SELECT FirstName, MiddleName, LastName, eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay, prediction FROM dbo.PatientData WHERE eid IN (
+  SELECT eid FROM dbo.PatientData WHERE discharged IS NULL AND @P1 COLLATE Latin1_General_BIN2 LIKE CONCAT(N'%', facid, N'%') COLLATE Latin1_General_BIN2
+  AND vdate >= @P2 AND vdate <= @P3 AND eid < @P4
+  ORDER BY eid DESC OFFSET 0 ROWS FETCH NEXT @P5 ROWS ONLY)
+ORDER BY eid DESC
+
+-- patients_discharged
+SELECT FirstName, MiddleName, LastName, eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay, prediction FROM dbo.PatientData WHERE eid IN (
+  SELECT eid FROM dbo.PatientData WHERE discharged IS NOT NULL AND @P1 COLLATE Latin1_General_BIN2 LIKE CONCAT(N'%', facid, N'%') COLLATE Latin1_General_BIN2
+  AND vdate >= @P2 AND vdate <= @P3 AND eid < @P4
+  ORDER BY eid DESC OFFSET 0 ROWS FETCH NEXT @P5 ROWS ONLY)
+ORDER BY eid DESC
+
+-- expected_discharges
+SELECT y.facid, CAST(y.due AS bigint) AS due, CAST(COUNT_BIG(*) AS bigint) AS encounters
+FROM (SELECT x.facid, CASE WHEN x.due IS NULL THEN CAST(-2 AS bigint) WHEN x.due < 0 THEN CAST(-1 AS bigint)
+    WHEN x.due > @P2 THEN @P2 + 1 ELSE x.due END AS due
+  FROM (SELECT facid, CAST(DATEDIFF(day, @P1, vdate) + predlengthofstay AS bigint) AS due
+    FROM dbo.PatientData WHERE discharged IS NULL AND vdate <= @P1) AS x) AS y
+GROUP BY y.facid, y.due ORDER BY y.facid, y.due
+
+-- accuracy
+SELECT facid, CAST(COUNT_BIG(*) AS bigint) AS stays, CAST(SUM(ABS(lengthofstay - predictedstaydays)) AS float) AS offdays,
+  CAST(SUM(lengthofstay - predictedstaydays) AS float) AS longerdays,
+  CAST(SUM(CASE WHEN ABS(lengthofstay - predictedstaydays) <= 1 THEN 1 ELSE 0 END) AS bigint) AS withinday,
+  CAST(SUM(CASE WHEN predictedlow80 <= lengthofstay AND lengthofstay <= predictedhigh80 THEN 1 ELSE 0 END) AS bigint) AS inside80,
+  CAST(SUM(CASE WHEN predictedlow90 <= lengthofstay AND lengthofstay <= predictedhigh90 THEN 1 ELSE 0 END) AS bigint) AS inside90
+FROM dbo.PatientData WHERE predictedstaydays IS NOT NULL AND discharged >= @P1 AND discharged <= @P2
+GROUP BY facid ORDER BY facid
+
+-- newest_predictions
+SELECT eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay, prediction FROM dbo.PatientData WHERE predictedstaydays IS NOT NULL
+ORDER BY vdate DESC, eid DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY
+
+-- row_survey
+SELECT x.admissionyear, x.facid, x.gender, CAST(COUNT_BIG(*) AS bigint) AS encounters, 
+  CAST(SUM(CASE WHEN x.dialysisrenalendstage = 1 THEN 1 ELSE 0 END) AS bigint) AS condition1, 
+  CAST(SUM(CASE WHEN x.asthma = 1 THEN 1 ELSE 0 END) AS bigint) AS condition2, 
+  CAST(SUM(CASE WHEN x.irondef = 1 THEN 1 ELSE 0 END) AS bigint) AS condition3, 
+  CAST(SUM(CASE WHEN x.pneum = 1 THEN 1 ELSE 0 END) AS bigint) AS condition4, 
+  CAST(SUM(CASE WHEN x.substancedependence = 1 THEN 1 ELSE 0 END) AS bigint) AS condition5, 
+  CAST(SUM(CASE WHEN x.psychologicaldisordermajor = 1 THEN 1 ELSE 0 END) AS bigint) AS condition6, 
+  CAST(SUM(CASE WHEN x.depress = 1 THEN 1 ELSE 0 END) AS bigint) AS condition7, 
+  CAST(SUM(CASE WHEN x.psychother = 1 THEN 1 ELSE 0 END) AS bigint) AS condition8, 
+  CAST(SUM(CASE WHEN x.fibrosisandother = 1 THEN 1 ELSE 0 END) AS bigint) AS condition9, 
+  CAST(SUM(CASE WHEN x.malnutrition = 1 THEN 1 ELSE 0 END) AS bigint) AS condition10, 
+  CAST(SUM(CASE WHEN x.hemo = 1 THEN 1 ELSE 0 END) AS bigint) AS condition11
+FROM (SELECT CAST(YEAR(vdate) AS int) AS admissionyear, facid, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo FROM dbo.PatientData) AS x
+GROUP BY x.admissionyear, x.facid, x.gender
+
+-- row_buckets
+SELECT CAST(x.bucket AS int) AS bucket FROM (SELECT eid / 128 AS bucket FROM dbo.PatientData) AS x
+GROUP BY x.bucket ORDER BY x.bucket
+
+-- encounters_between
+SELECT eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay FROM dbo.PatientData WHERE eid >= @P1 AND eid <= @P2
+ORDER BY eid OFFSET 0 ROWS FETCH NEXT @P3 ROWS ONLY
 
 -- script
 SET XACT_ABORT ON;
@@ -635,5 +706,12 @@ ALTER TABLE dbo.PatientData ALTER COLUMN LastName nvarchar(300) NULL;
 GO
 INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
 VALUES (8, N'0008-datakeys', N'21b55e4a9ea9edc69fc351b30fe49f58aa5264546a05711672a48acdab0d9a68', SYSDATETIMEOFFSET());
+GO
+CREATE INDEX PatientData_predicted ON dbo.PatientData (vdate) INCLUDE (predictedstaydays) WHERE predictedstaydays IS NOT NULL;
+CREATE INDEX PatientData_judged ON dbo.PatientData (discharged, facid) INCLUDE (lengthofstay, predictedstaydays,
+  predictedlow80, predictedhigh80, predictedlow90, predictedhigh90) WHERE predictedstaydays IS NOT NULL;
+GO
+INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
+VALUES (9, N'0009-reads', N'234e1ce21b92310c5deee7448983571652b28e585bef939dc7613d66a2e07d0f', SYSDATETIMEOFFSET());
 GO
 

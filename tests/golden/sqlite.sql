@@ -262,6 +262,41 @@ VACUUM
 -- TRUNCATE_LOG
 PRAGMA wal_checkpoint(TRUNCATE)
 
+-- PATIENTS_OPEN
+SELECT FirstName, MiddleName, LastName, eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay, prediction FROM PatientData WHERE eid IN (
+  SELECT eid FROM PatientData INDEXED BY PatientData_open WHERE discharged IS NULL AND instr(?1, facid) > 0
+  AND vdate >= ?2 AND vdate <= ?3 AND eid < ?4 ORDER BY eid DESC LIMIT ?5)
+ORDER BY eid DESC
+
+-- PATIENTS_DISCHARGED
+SELECT FirstName, MiddleName, LastName, eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay, prediction FROM PatientData WHERE discharged IS NOT NULL AND instr(?1, facid) > 0
+  AND vdate >= ?2 AND vdate <= ?3 AND eid < ?4
+ORDER BY eid DESC LIMIT ?5
+
+-- EXPECTED_DISCHARGES
+SELECT facid, CASE WHEN predlengthofstay IS NULL THEN -2 WHEN due < 0 THEN -1 WHEN due > ?2 THEN ?2 + 1 ELSE due END AS due,
+  count(*) AS encounters
+FROM (SELECT facid, predlengthofstay, CAST(julianday(vdate) - julianday(?1) AS INTEGER) + predlengthofstay AS due
+  FROM PatientData INDEXED BY PatientData_open WHERE discharged IS NULL AND vdate <= ?1)
+GROUP BY 1, 2 ORDER BY 1, 2
+
+-- ACCURACY
+SELECT facid, count(*) AS stays, sum(abs(lengthofstay - predictedstaydays)) AS off, sum(lengthofstay - predictedstaydays) AS longer,
+  sum(abs(lengthofstay - predictedstaydays) <= 1) AS withinday,
+  sum(lengthofstay BETWEEN predictedlow80 AND predictedhigh80) AS inside80,
+  sum(lengthofstay BETWEEN predictedlow90 AND predictedhigh90) AS inside90
+FROM PatientData WHERE predictedstaydays IS NOT NULL AND discharged >= ?1 AND discharged <= ?2
+GROUP BY facid ORDER BY facid
+
+-- NEWEST_PREDICTIONS
+SELECT eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay, prediction FROM PatientData WHERE predictedstaydays IS NOT NULL ORDER BY vdate DESC, eid DESC LIMIT ?1
+
+-- ROW_SURVEY
+SELECT eid, substr(vdate, 1, 4), facid, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo FROM PatientData ORDER BY eid
+
+-- ENCOUNTERS_BETWEEN
+SELECT eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay FROM PatientData WHERE eid >= ?1 AND eid <= ?2 ORDER BY eid LIMIT ?3
+
 -- SCHEMA
 -- The ledger of migrations.
 CREATE TABLE IF NOT EXISTS schema_migrations (
@@ -498,4 +533,9 @@ CREATE TABLE datakeys (
 ) STRICT, WITHOUT ROWID;
 
 CREATE UNIQUE INDEX datakeys_current ON datakeys (state) WHERE state = 'current'; -- there is one
+
+-- Migration 0008-reads
+CREATE INDEX PatientData_predicted ON PatientData (vdate) WHERE predictedstaydays IS NOT NULL;
+CREATE INDEX PatientData_judged ON PatientData (discharged, facid, lengthofstay, predictedstaydays, predictedlow80,
+  predictedhigh80, predictedlow90, predictedhigh90) WHERE predictedstaydays IS NOT NULL;
 
