@@ -381,7 +381,8 @@ CREATE TABLE #events (place bigint NOT NULL PRIMARY KEY, [at] nvarchar(40) NOT N
 
 -- insert_events
 INSERT INTO dbo.audit ([at], caller, roles, proof, correlation, origin, [action], outcome, encounter, detail, operation, chain, place, hash)
-SELECT CAST(e.[at] AS datetimeoffset(7)), e.caller, e.roles, e.proof, e.correlation, e.origin, e.[action], e.outcome, e.encounter, e.detail, @P1, @P2, e.place, e.hash FROM #events AS e ORDER BY e.place
+SELECT CAST(e.[at] AS datetimeoffset(7)), e.caller, e.roles, e.proof, e.correlation, e.origin, e.[action], e.outcome, e.encounter, e.detail, @P1, @P2, e.place, e.hash FROM #events AS e
+ORDER BY e.place OFFSET 0 ROWS FETCH NEXT @P3 ROWS ONLY
 
 -- patients_open
 SELECT FirstName, MiddleName, LastName, eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay, prediction FROM dbo.PatientData WHERE eid IN (
