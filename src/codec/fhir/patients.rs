@@ -10,7 +10,7 @@ use crate::domain::{Encounter, Interval, Prediction};
 /// Media type of the answers.
 pub const MEDIA_TYPE: &str = FHIR_JSON;
 
-/// A page: for each encounter its Patient, the match, with the Encounter and, if there is a prediction, a RiskAssessment. `own` and `next` are the
+/// A page: for each encounter its Patient, the match, with the Encounter and, if there is a prediction, a `RiskAssessment`. `own` and `next` are the
 /// addresses of this page and of the next one.
 pub fn searchset<'a>(page: impl Iterator<Item = (&'a Encounter, Option<&'a Prediction>)>, own: &str, next: Option<&str>) -> Value {
     let mut entries = Vec::new();

@@ -39,7 +39,12 @@ pub(super) async fn append(session: &mut Session, sql: &Statements, events: &[Au
     }
     session.batch(&sql.create_events).await?;
     session.bulk(EVENTS, staged.into_iter().map(Ok)).await?;
-    session.execute(&sql.insert_events, &[Parameter::Text(&operation), Parameter::Long(Some(chain.into()))]).await?;
+    session
+        .execute(
+            &sql.insert_events,
+            &[Parameter::Text(&operation), Parameter::Long(Some(chain.into())), Parameter::Long(Some(number))],
+        )
+        .await?;
     session.execute(&sql.chain_hash, &[Parameter::Long(Some(chain.into())), Parameter::Text(&hash)]).await?;
     session.batch(&sql.drop_temporary).await
 }
@@ -92,7 +97,8 @@ pub(super) fn insert_events(s: &str) -> String {
     });
     format!(
         "INSERT INTO {s}.audit ({AUDIT_COLUMNS}, operation, chain, place, hash)\n\
-         SELECT {}, @P1, @P2, e.place, e.hash FROM {EVENTS} AS e ORDER BY e.place",
+         SELECT {}, @P1, @P2, e.place, e.hash FROM {EVENTS} AS e\n\
+         ORDER BY e.place OFFSET 0 ROWS FETCH NEXT @P3 ROWS ONLY",
         join(columns)
     )
 }

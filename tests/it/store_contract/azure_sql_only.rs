@@ -410,6 +410,7 @@ pub(super) async fn was_done_once(store: &AzureSql, which: &str) {
         "predictions" => assert_eq!(store.encounter(eid(2)).await.unwrap().unwrap().prediction, Some(prediction(4.0))),
         "survey" => assert_eq!(store.survey(9).await.unwrap().unwrap().found, at(5)),
         "model" => assert_eq!(store.champion().await.unwrap(), Some(model())),
+        "audits" => assert_eq!([&events[1], &events[0]].map(|event| event.encounter), [Some(eid(1)), Some(eid(2))]),
         "outbox" => {}
         "assign" => assert_eq!(store.standing("ann").await.unwrap().assigned, Some(Reach::All)),
         "break glass" => assert_eq!(store.elevations(9).await.unwrap().len(), 1),

@@ -99,7 +99,7 @@ pub(super) async fn pages_neither_lose_nor_repeat_while_patients_come(new_place:
             admit(&*other, &open_encounter(if number % 2 == 0 { number * 5 + 2 } else { 1000 + number }), None).await;
         }
     };
-    let (pages, ()) = futures_util::join!(paged(&*store, everyone(true, 3)), come);
+    let (pages, ()) = futures_util::future::join(paged(&*store, everyone(true, 3)), come).await;
     let mut seen = BTreeSet::new();
     for stored in &pages {
         assert!(seen.insert(stored.encounter.id), "{} comes twice", stored.encounter.id.get());

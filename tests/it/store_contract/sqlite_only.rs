@@ -345,7 +345,9 @@ fn pages_and_predictions_are_read_from_their_indexes() {
     ] {
         let (_, text) = statements().into_iter().find(|(known, _)| *known == name).unwrap();
         let mut statement = raw.prepare(&format!("EXPLAIN QUERY PLAN {text}")).unwrap();
-        let plan: Vec<String> = statement.query_map([], |row| row.get(3)).unwrap().map(Result::unwrap).collect();
+        let values = vec![1; statement.parameter_count()];
+        let steps = statement.query_map(rusqlite::params_from_iter(values), |row| row.get(3)).unwrap();
+        let plan: Vec<String> = steps.map(Result::unwrap).collect();
         let text = plan.join("\n");
         assert!(text.contains(found), "{name}: {text}");
         assert!(sorts || !text.contains("TEMP B-TREE"), "{name}: {text}");
