@@ -345,13 +345,17 @@ fn the_development_issuer_ends_where_azure_begins() {
     assert_eq!(call(&Handler::start(folder.path(), &[]), "GET", "/api/census", &bearer).0, 200);
     let elsewhere = tempfile::tempdir().unwrap();
     assert_eq!(call(&Handler::start(elsewhere.path(), &[]), "GET", "/api/census", &bearer).0, 401, "another folder's key");
-    for (name, value) in
-        [("WEBSITE_AUTH_ENABLED", "true"), ("WEBSITE_SITE_NAME", "app"), ("IDENTITY_ENDPOINT", "http://127.0.0.1:1/token")]
-    {
+    let tenant = [("HDAI_ENTRA_TENANT_ID", TENANT), ("HDAI_ENTRA_AUDIENCES", CLIENT)];
+    for (name, value, more) in [
+        ("WEBSITE_AUTH_ENABLED", "true", &tenant[..]),
+        ("WEBSITE_SITE_NAME", "app", &[]),
+        ("IDENTITY_ENDPOINT", "http://127.0.0.1:1/token", &[]),
+    ] {
         // The key is still in the folder.
-        let handler = Handler::start(folder.path(), &[(name, value)]);
+        let vars = [&[(name, value)], more].concat();
+        let handler = Handler::start(folder.path(), &vars);
         assert_eq!(call(&handler, "GET", "/api/census", &bearer).0, 401, "{name}");
-        let output = hdai(folder.path()).args(["token", "--role", MANAGER]).env(name, value).output().unwrap();
+        let output = hdai(folder.path()).args(["token", "--role", MANAGER]).envs(vars.iter().copied()).output().unwrap();
         assert_eq!((output.status.code(), output.stdout.len()), (Some(1), 0), "{name}");
         assert!(String::from_utf8_lossy(&output.stderr).contains(name));
     }

@@ -235,22 +235,28 @@ fn bodies_under_way_share_a_budget() {
     let mut handler = Handler::start(folder.path(), &limits);
     let signed_in = manager(&handler);
     let head = format!("POST {ADMISSION} HTTP/1.1\r\nHost: h\r\n{signed_in}Content-Length: 65536\r\n\r\n");
-    let mut first = sent(handler.port, &format!("{head}{}", " ".repeat(65_000)));
     let second =
         format!("POST {ADMISSION} HTTP/1.1\r\nHost: h\r\n{signed_in}Connection: close\r\nContent-Length: 9\r\n\r\n123456789");
+    // Until the second call comes when the first one's body is there and not yet whole.
     let begun = Instant::now();
     loop {
+        let mut first = sent(handler.port, &format!("{head}{}", " ".repeat(65_000)));
         let answer = raw(handler.port, second.as_bytes());
-        if answer.starts_with("HTTP/1.1 503") {
+        let crowded = answer.starts_with("HTTP/1.1 503");
+        if crowded {
             assert!(answer.contains("retry-after: 5\r\n"), "{answer}");
+            // The triggers have a budget of their own.
+            handler.done("PublishEvents", &json!({ "Data": { "timer": {} } }));
+        }
+        // It may have been the first one that found no room.
+        let _ = first.write_all(&[b' '; 536]);
+        let whole = first_of(&mut first);
+        if crowded {
+            assert!(whole.starts_with("HTTP/1.1 400"), "{whole}");
             break;
         }
         assert!(begun.elapsed() < Duration::from_secs(60), "the first body never counted: {answer}");
     }
-    // The triggers have a budget of their own.
-    handler.done("PublishEvents", &json!({ "Data": { "timer": {} } }));
-    first.write_all(&[b' '; 536]).unwrap();
-    assert!(first_of(&mut first).starts_with("HTTP/1.1 400"));
     assert!(raw(handler.port, second.as_bytes()).starts_with("HTTP/1.1 400"), "the budget is given back");
     handler.lives();
 }

@@ -1,5 +1,16 @@
 //! What a caller who fails, is refused or calls too often meets, and that nobody else meets it.
 
+use std::sync::Arc;
+
+use chrono::{DateTime, Utc};
+use health_data_ai::blob::local::Local;
+use health_data_ai::config::Config;
+use health_data_ai::domain::access::Proof;
+use health_data_ai::domain::{Action, Caller as Known, Outcome};
+use health_data_ai::error::Kind;
+use health_data_ai::store::Store;
+use health_data_ai::workflow::{Hospital, SigningKey};
+
 use super::issuer::{Key, OBJECT, Server, claims};
 use super::*;
 
@@ -110,4 +121,31 @@ fn a_caller_who_is_too_fast_waits_and_others_do_not() {
     assert_eq!(call(&handler, "GET", "/api/audit", &ann).0, 200);
     assert_eq!(call(&handler, "GET", "/api/health", &[]).0, 200);
     assert_eq!(handler.log().matches("\"caller.too_fast\"").count(), 1);
+}
+
+#[tokio::test]
+async fn the_sum_of_refusals_reaches_the_trail_when_their_time_is_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let config = Config::from_vars(|name| (name == "HDAI_REFUSALS_MAX").then(|| "2".to_owned())).unwrap();
+    let store = Arc::new(crate::support::record(folder.path()));
+    store.migrate().await.unwrap();
+    let key = SigningKey::from_base64(&BASE64_STANDARD.encode([7; 32])).unwrap();
+    let hospital = Hospital::new(config, store.clone(), Arc::new(Local::new(folder.path())), key);
+    let eve = Known::of("eve", vec![], Proof::Token, "c");
+    let at = |seconds: i64| DateTime::<Utc>::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
+    let refused = async |seconds: i64| hospital.allow(&eve, Action::ReadAudit, at(seconds)).await.unwrap_err().kind();
+    let mut kinds = Vec::new();
+    for second in 0..6 {
+        kinds.push(refused(second).await);
+    }
+    assert_eq!(kinds[..2], [Kind::Forbidden; 2]);
+    assert_eq!(kinds[2..], [Kind::TooMany; 4]);
+    hospital.tell_refusals(at(599)).await.unwrap();
+    assert_eq!(store.audit_events(9).await.unwrap().len(), 3, "two refusals, and that more are counted");
+    hospital.tell_refusals(at(600)).await.unwrap();
+    hospital.tell_refusals(at(601)).await.unwrap();
+    let told = store.audit_events(9).await.unwrap();
+    assert_eq!((told.len(), told[0].detail.as_str()), (4, "refused 4 more times within ten minutes"));
+    assert_eq!((told[0].caller.id.as_str(), told[0].action, told[0].outcome), ("eve", Action::ReadAudit, Outcome::Refused));
+    assert_eq!(refused(602).await, Kind::Forbidden, "a new window");
 }
