@@ -205,7 +205,7 @@ async fn a_vault_that_does_not_give_it_any_more_is_survived_until_the_secret_end
 #[tokio::test]
 async fn what_a_vault_refuses_at_first_is_told_with_a_remedy() {
     for (status, words) in
-        [(403, "Key Vault Secrets User"), (404, "no secret of this name"), (429, "HTTP status 429"), (500, "HTTP status 500")]
+        [(403, "Key Vault Secrets User"), (404, "no secret of this name"), (429, "asked by too many"), (500, "HTTP status 500")]
     {
         let error = Vault::start(Answer::Says(status)).await.secret().get().await.unwrap_err();
         assert!(error.kind() == Kind::Unavailable && error.to_string().contains(words), "{error}");

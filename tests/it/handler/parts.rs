@@ -211,7 +211,7 @@ fn a_handler_killed_in_the_middle_of_a_part_loses_and_repeats_no_row() {
 #[test]
 fn a_part_whose_turn_does_not_come_is_queued_again_and_done_later() {
     let folder = tempfile::tempdir().unwrap();
-    let content = csv(folder.path(), 400, 3);
+    let content = csv(folder.path(), 2_000, 3);
     let server = tds::Server::start(tds::Options::default());
     let database = server.connection_string();
     let own = |patience: &'static str| {
@@ -226,15 +226,25 @@ fn a_part_whose_turn_does_not_come_is_queued_again_and_done_later() {
     fleet.put(&content);
     let parts = fleet.plan(0);
     assert_eq!(parts.len(), 2);
-    // The first batch that stores its rows keeps the others out.
-    server.faults().on("INSERT INTO dbo.PatientData (", 1, tds::Action::Delay(Duration::from_secs(8)));
-    std::thread::scope(|scope| {
-        let holding = scope.spawn(|| fleet.handlers[0].done(PART, &queued(&parts[0])));
-        std::thread::sleep(Duration::from_secs(1));
+    // Another session has its turn all the time.
+    let holder = fleet.runtime.block_on(async {
+        let mut config = tiberius::Config::from_ado_string(&database).unwrap();
+        config.trust_cert_ca(server.ca_file().to_str().unwrap());
+        let tcp = tokio::net::TcpStream::connect(config.get_addr()).await.unwrap();
+        let mut holder =
+            tiberius::Client::connect(config, tokio_util::compat::TokioAsyncWriteCompatExt::compat_write(tcp)).await.unwrap();
+        let lock = "DECLARE @result int; EXEC @result = sp_getapplock @Resource = N'hdai-import-dbo', @LockMode = N'Exclusive', \
+            @LockOwner = N'Session', @LockTimeout = 1000; SELECT CAST(@result AS int) AS result";
+        let rows = holder.simple_query(lock).await.unwrap().into_first_result().await.unwrap();
+        assert_eq!(rows[0].get::<i32, _>(0), Some(0));
+        holder
+    });
+    for _ in 0..2 {
         let reply = fleet.handlers[1].done(PART, &queued(&parts[1]));
         assert_eq!(reply["Outputs"], json!({ "importParts": [parts[1]] }), "{reply}");
-        holding.join().unwrap();
-    });
+    }
+    drop(holder);
+    fleet.handlers[0].done(PART, &queued(&parts[0]));
     let reply = fleet.handlers[1].done(PART, &queued(&parts[1]));
     assert_eq!(reply["Outputs"]["trainingRequest"]["importId"], parts[0]["importId"], "the import is over: {reply}");
     assert!(!fleet.handlers[1].log().contains("the delivery failed"));
