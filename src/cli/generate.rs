@@ -8,7 +8,7 @@ use std::process::ExitCode;
 use chrono::{Duration, NaiveDate};
 
 use crate::codec::{csv, fhir};
-use crate::domain::{Encounter, facility, Phi};
+use crate::domain::{Encounter, Phi, facility};
 use crate::error::{Error, Result};
 use crate::synthetic;
 

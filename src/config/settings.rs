@@ -148,7 +148,11 @@ pub const SETTINGS: &[Setting] = &[
         "",
         "URL of the Key Vault key (RSA) that wraps the keys which names are encrypted with. Empty: a key file in HDAI_FOLDER.",
     ),
-    setting("HDAI_LOG", "info", "Log filter, as tracing's EnvFilter reads it, for example `info,health_data_ai=debug`."),
+    setting(
+        "HDAI_LOG",
+        "info",
+        "Log filter, as tracing's EnvFilter reads it, for example `info,health_data_ai=debug`. Of dependencies only warnings are logged whatever it says.",
+    ),
 ];
 
 /// The text of `local.settings.sample.json`.

@@ -12,7 +12,7 @@ use crate::domain::anomaly::{Direction, Finding, Group};
 use crate::domain::encounter::STAY_DAYS_MAX;
 use crate::domain::import::{ImportId, LineSpan, Reject, State};
 use crate::domain::model::ModelRecord;
-use crate::domain::{Action, AuditEvent, AuditRow, Caller, Encounter, EncounterId, FacilityId, Outcome, Role, Phi};
+use crate::domain::{Action, AuditEvent, AuditRow, Caller, Encounter, EncounterId, FacilityId, Outcome, Phi, Role};
 use crate::error::{Error, Result};
 use crate::schema::Feature;
 

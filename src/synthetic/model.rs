@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use chrono::{Days, NaiveDate};
 
 use super::draw::{Draw, Quantiles, round};
-use crate::domain::{Clinical, Encounter, EncounterId, FacilityId, Gender, PersonName, facility, Phi};
+use crate::domain::{Clinical, Encounter, EncounterId, FacilityId, Gender, PersonName, Phi, facility};
 use crate::schema::{FEATURE_COUNT, Feature, Feature as F};
 
 /// A facility's patients.

@@ -10,7 +10,7 @@ use chrono::NaiveDate;
 use health_data_ai::codec::csv::{REJECTS_PER_ROW_MAX, ROW_BYTES_MAX, Reader, Rows, Writer, read_facilities, write_facilities};
 use health_data_ai::domain::encounter::STAY_DAYS_MAX;
 use health_data_ai::domain::import::Reject;
-use health_data_ai::domain::{Clinical, Encounter, FacilityId, Gender, PersonName, facility, Phi};
+use health_data_ai::domain::{Clinical, Encounter, FacilityId, Gender, PersonName, Phi, facility};
 use health_data_ai::error::{Kind, Result};
 use health_data_ai::schema::{Column, FEATURES, Feature, Shape, csv_columns};
 use health_data_ai::synthetic;

@@ -9,7 +9,7 @@ use health_data_ai::codec::fhir::{
     self, Admission, Discharge, Fault, Issue, READMISSION_COUNT_URL, Shape, admission, discharge, encode_bundle_admission,
 };
 use health_data_ai::domain::facility::seed;
-use health_data_ai::domain::{Clinical, Phi, Encounter, EncounterId, FacilityId, Gender, PersonName};
+use health_data_ai::domain::{Clinical, Encounter, EncounterId, FacilityId, Gender, PersonName, Phi};
 use health_data_ai::schema::{Feature, Shape as Kind, System};
 use serde_json::{Value, json};
 

@@ -94,7 +94,13 @@ impl Handler {
     }
 
     /// A call of any kind: the status, the headers and the text of its answer.
-    pub(crate) fn ask(&self, method: reqwest::Method, path: &str, headers: &[(&str, &str)], body: Vec<u8>) -> (u16, reqwest::header::HeaderMap, String) {
+    pub(crate) fn ask(
+        &self,
+        method: reqwest::Method,
+        path: &str,
+        headers: &[(&str, &str)],
+        body: Vec<u8>,
+    ) -> (u16, reqwest::header::HeaderMap, String) {
         let request = self.client.request(method, self.url(path.trim_start_matches('/'))).body(body);
         let request = headers.iter().fold(request, |request, (name, value)| request.header(*name, *value));
         self.runtime.block_on(async {

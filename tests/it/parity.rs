@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use health_data_ai::codec::{csv, fhir};
-use health_data_ai::domain::{Encounter, Prediction, facility, Phi};
+use health_data_ai::domain::{Encounter, Phi, Prediction, facility};
 use health_data_ai::predict::Model;
 use health_data_ai::store::{Store, sqlite::Sqlite};
 use health_data_ai::synthetic;

@@ -11,7 +11,7 @@ use super::pool::Session;
 use super::sql::{PREDICTIONS, Statements};
 use super::values::{Bound, bind_encounter, cell, count, day, number, optional_text, parameter, read_encounter, text};
 use super::{audit, outbox};
-use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, FacilityId, Fact, Prediction, Phi};
+use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, FacilityId, Fact, Phi, Prediction};
 use crate::error::{Error, Result};
 use crate::store::columns::{
     EncounterColumn, PREDICTION_COLUMNS, Value, encounter_columns, prediction_from_json, prediction_json, prediction_values,

@@ -6,7 +6,7 @@ use rusqlite::{Connection, Row, Transaction};
 use super::fault::Outcome;
 use super::values::{Day, bind, bind_encounter, read_encounter};
 use super::{audit, outbox, sql};
-use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, FacilityId, Fact, Prediction, Phi};
+use crate::domain::{AuditEvent, Encounter, EncounterId, Facility, FacilityId, Fact, Phi, Prediction};
 use crate::store::columns::{
     PREDICTION_COLUMNS, encounter_columns, nameless_columns, prediction_from_json, prediction_json, prediction_values, unreadable,
 };

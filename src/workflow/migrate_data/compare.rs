@@ -128,7 +128,9 @@ fn as_kept(encounter: &Encounter, found: &Encounter) -> Encounter {
             part(new.middle.reveal(), old.middle.reveal()),
             part(new.last.reveal(), old.last.reveal()),
         ),
-        discharged: encounter.discharged.map(|day| day.or(found.discharged.reveal().filter(|_| encounter.admitted == found.admitted))),
+        discharged: encounter
+            .discharged
+            .map(|day| day.or(found.discharged.reveal().filter(|_| encounter.admitted == found.admitted))),
         ..encounter.clone()
     }
 }

@@ -61,11 +61,13 @@ fn nothing_planted_leaves_the_handler() {
     assert!(answers.len() > 300, "{}", answers.len());
 
     // Every route that there is or will be.
-    let query = format!("?id={ID}&encounter={MRN}&caller={FIRST}&name={LAST}&from={DAY}&to={END}&limit={TEXT}&before={ID}&{TEXT}={FILE}");
+    let query =
+        format!("?id={ID}&encounter={MRN}&caller={FIRST}&name={LAST}&from={DAY}&to={END}&limit={TEXT}&before={ID}&{TEXT}={FILE}");
     let forged = format!("Bearer {TOKEN}.{TOKEN}.{TOKEN}");
     let long = format!("{{\"{TEXT}\": \"{}", everything().repeat(2000)).into_bytes();
     for route in ROUTES {
-        for id in [ID.to_string(), FIRST.to_owned(), format!("{FILE}.csv"), DAY.to_owned(), MRN.to_owned()] {
+        let ids = [ID.to_string(), FIRST.to_owned(), format!("{FILE}.csv"), DAY.to_owned(), MRN.to_owned()];
+        for id in ids.into_iter().take(if route.path.contains('{') { 5 } else { 1 }) {
             let path = route.path.replace("{id}", &id);
             for verb in VERBS {
                 for (query, authorization) in [("", &bearer), (query.as_str(), &bearer), (query.as_str(), &forged)] {
@@ -79,7 +81,8 @@ fn nothing_planted_leaves_the_handler() {
                     ];
                     let headers: Vec<_> = headers.into_iter().filter(|(_, value)| !value.is_empty()).collect();
                     let (status, text) = ask(verb, &path, query, &headers, TEXT.as_bytes().to_vec());
-                    let shown = SHOWS.iter().find(|(path, ..)| *path == route.path && status < 400).map_or(&[][..], |(_, kinds, _)| kinds);
+                    let shown =
+                        SHOWS.iter().find(|(path, ..)| *path == route.path && status < 400).map_or(&[][..], |(_, kinds, _)| kinds);
                     holds_none(&format!("{verb} {path}{query}: {status}"), text, shown);
                 }
             }
@@ -93,7 +96,7 @@ fn nothing_planted_leaves_the_handler() {
     }
 
     holds_none("the trail's details", format!("{:?}", handler.rows("SELECT detail FROM audit")), &[]);
-    holds_none("rejects", format!("{:?}", handler.rows("SELECT column, rule, remedy FROM rejects")), &[]);
+    holds_none("rejects", format!("{:?}", handler.rows("SELECT * FROM rejects")), &[]);
     holds_none("failures", format!("{:?}", handler.rows("SELECT failure FROM imports")), &[]);
     assert!(handler.count("rejects") > 20 && handler.count("imports") > 5, "the files were not read");
     let log = handler.log();
@@ -106,7 +109,10 @@ fn nothing_planted_leaves_the_handler() {
 
 /// Everything that a setting can have logged.
 fn loud(mut command: Command) -> Command {
-    command.env("HDAI_LOG", "trace,hyper=trace,tower=trace,warp=trace,h2=trace").env("RUST_LOG", "trace").env("RUST_BACKTRACE", "full");
+    command
+        .env("HDAI_LOG", "trace,hyper=trace,tower=trace,warp=trace,h2=trace")
+        .env("RUST_LOG", "trace")
+        .env("RUST_BACKTRACE", "full");
     command
 }
 
@@ -127,8 +133,10 @@ fn deliver(handler: &Handler, folder: &Path) {
     let folders = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("functions")).unwrap();
     let functions: Vec<String> = folders.map(|folder| folder.unwrap().file_name().into_string().unwrap()).collect();
     assert!(functions.len() >= 11, "{functions:?}");
-    for envelope in envelopes(account) {
-        for function in &functions {
+    for (index, envelope) in envelopes(account).into_iter().enumerate() {
+        // Each of these calls trains or writes anew, whatever it is told.
+        let seldom = |function: &&String| index % 40 == 0 || !(function.starts_with("Train") || *function == "AuditCheckpoint");
+        for function in functions.iter().filter(seldom) {
             let answer = handler.post(function, envelope.to_string().into_bytes());
             let mut body = answer.body;
             // A file that is to be read is queued under its address.

@@ -151,13 +151,11 @@ pub(super) fn envelopes(account: &str) -> Vec<Value> {
         json!({ "importId": "0123456789abcdef0123456789abcdef", "part": 3, "note": everything() }),
         json!({ "dataChanged": DAY, "note": TEXT }),
     ];
-    values.extend(
-        [("GET", "imports"), ("POST", "PatientAdmissionFunc"), ("DELETE", TEXT)].map(|(method, path)| {
-            json!({ "Url": format!("http://h/api/{path}/{FIRST}?{TEXT}={DAY}"), "Method": method, "Query": { TEXT: MRN },
+    values.extend([("GET", "imports"), ("POST", "PatientAdmissionFunc"), ("DELETE", TEXT)].map(|(method, path)| {
+        json!({ "Url": format!("http://h/api/{path}/{FIRST}?{TEXT}={DAY}"), "Method": method, "Query": { TEXT: MRN },
                 "Headers": { "authorization": [format!("Bearer {}", super::planted::TOKEN)], "x-note": [everything()] },
                 "Body": format!("{{\"{TEXT}\": ") })
-        }),
-    );
+    }));
     let mut envelopes = vec![json!({ "Data": everything() }), json!({ TEXT: everything() }), json!(everything())];
     for value in values {
         for binding in ["blob", "item", "event", "req", "timer", TEXT] {

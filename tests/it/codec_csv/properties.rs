@@ -8,7 +8,7 @@ use health_data_ai::codec::csv::{REJECTS_PER_ROW_MAX, Reader, Rows, split};
 use health_data_ai::domain::encounter::STAY_DAYS_MAX;
 use health_data_ai::domain::import::LineSpan;
 use health_data_ai::domain::patient::name_fits;
-use health_data_ai::domain::{Clinical, Encounter, EncounterId, Gender, PersonName, facility, Phi};
+use health_data_ai::domain::{Clinical, Encounter, EncounterId, Gender, PersonName, Phi, facility};
 use health_data_ai::schema::{Feature, Shape, csv_columns};
 use proptest::prelude::*;
 

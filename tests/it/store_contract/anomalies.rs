@@ -37,7 +37,11 @@ pub(super) async fn the_stay_history_is_what_the_encounters_say(new_place: NewPl
     // Nothing is known of this one's conditions, and it was discharged on the day of its admission.
     encounters.push(Encounter { discharged: bare_encounter(302).admitted.map(Some), ..bare_encounter(302) });
     // Not admitted, and not discharged, by today.
-    encounters.push(Encounter { admitted: Phi::new(today + Days::new(1)), discharged: Phi::new(Some(today + Days::new(3))), ..encounter(303) });
+    encounters.push(Encounter {
+        admitted: Phi::new(today + Days::new(1)),
+        discharged: Phi::new(Some(today + Days::new(3))),
+        ..encounter(303)
+    });
     encounters.push(Encounter { admitted: Phi::new(today), discharged: Phi::new(Some(today + Days::new(1))), ..encounter(304) });
     import(&*store, 1, encounters.clone()).await;
 
@@ -50,7 +54,10 @@ pub(super) async fn the_stay_history_is_what_the_encounters_say(new_place: NewPl
     assert_eq!(history.admissions, admissions.into_iter().collect::<Vec<_>>());
     // Every encounter discharged by today counts once among "every patient" of its facility.
     let everyone = history.stays.iter().filter(|week| week.group.condition.is_none()).map(|week| week.stays).sum::<u64>();
-    assert_eq!(everyone, encounters.iter().filter(|encounter| encounter.discharged.reveal().is_some_and(|day| day <= today)).count() as u64);
+    assert_eq!(
+        everyone,
+        encounters.iter().filter(|encounter| encounter.discharged.reveal().is_some_and(|day| day <= today)).count() as u64
+    );
 }
 
 pub(super) async fn the_newest_weeks_are_kept(new_place: NewPlace) {

@@ -50,7 +50,8 @@ fn named(id: i64, name: &str) -> Encounter {
 pub(super) async fn names_of_every_script_come_back_as_they_went_in(new_place: NewPlace) {
     let store = new_place().migrated().await;
     let imported: Vec<_> = (1..).zip(names()).map(|(id, name)| named(id, &name)).collect();
-    let admitted: Vec<_> = (1001..).zip(names()).map(|(id, name)| Encounter { discharged: Phi::new(None), ..named(id, &name) }).collect();
+    let admitted: Vec<_> =
+        (1001..).zip(names()).map(|(id, name)| Encounter { discharged: Phi::new(None), ..named(id, &name) }).collect();
     let all = imported.len() as u64;
     assert_eq!(import(&*store, 1, imported.clone()).await, Step::Committed(counts(all, 0, 0)));
     for encounter in &admitted {
@@ -93,12 +94,14 @@ pub(super) async fn days_at_both_ends_come_back(new_place: NewPlace) {
     let store = new_place().migrated().await;
     let (first, last) = (day("0001-01-01"), day("9999-12-31"));
     let ends = [(1, first, Some(first)), (2, first, Some(last)), (3, last, Some(last)), (4, first, None), (5, last, None)];
-    let stays: Vec<_> =
-        ends.map(|(id, admitted, discharged)| Encounter {
+    let stays: Vec<_> = ends
+        .map(|(id, admitted, discharged)| Encounter {
             admitted: Phi::new(admitted),
             discharged: Phi::new(discharged),
             ..bare_encounter(id)
-        }).into_iter().collect();
+        })
+        .into_iter()
+        .collect();
     assert_eq!(import(&*store, 1, stays.clone()).await, Step::Committed(counts(5, 0, 0)));
     for stay in &stays {
         assert_same(&store.encounter(stay.id).await.unwrap().unwrap().encounter, stay);

@@ -160,7 +160,8 @@ pub(super) async fn a_discharge_meets_every_case(new_place: NewPlace) {
     admit(&*store, &encounter, Some(&said)).await;
     assert_eq!(discharge(&*store, eid(1), encounter.admitted.reveal().pred_opt().unwrap()).await, Discharged::BeforeAdmission);
     assert_eq!(store.encounter(eid(1)).await.unwrap().unwrap().encounter.discharged, Phi::new(None));
-    let stored = Box::new(Stored { encounter: Encounter { discharged: Phi::new(Some(on)), ..encounter.clone() }, prediction: Some(said) });
+    let stored =
+        Box::new(Stored { encounter: Encounter { discharged: Phi::new(Some(on)), ..encounter.clone() }, prediction: Some(said) });
     assert_eq!(discharge(&*store, eid(1), on).await, Discharged::Now(stored.clone()));
     assert_eq!(discharge(&*store, eid(1), on).await, Discharged::Before(stored.clone()));
     assert_eq!(discharge(&*store, eid(1), on + Days::new(1)).await, Discharged::Conflict);
@@ -177,7 +178,9 @@ pub(super) async fn a_discharge_meets_every_case(new_place: NewPlace) {
 
     // The day of admission itself is a stay of no days.
     admit(&*store, &open_encounter(2), None).await;
-    let Discharged::Now(stored) = discharge(&*store, eid(2), *open_encounter(2).admitted.reveal()).await else { panic!("not discharged") };
+    let Discharged::Now(stored) = discharge(&*store, eid(2), *open_encounter(2).admitted.reveal()).await else {
+        panic!("not discharged")
+    };
     assert_eq!(stored.encounter.stay_days(), Some(0));
     assert_eq!(store.totals().await.unwrap(), Totals { encounters: 3, discharged: 3, admitted: 3 });
 }

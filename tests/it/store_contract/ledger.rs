@@ -81,7 +81,10 @@ pub(super) async fn a_file_without_names_or_discharges_erases_none(new_place: Ne
     assert_eq!(import(&*store, 2, vec![bare.clone()]).await, Step::Committed(counts(0, 0, 1, 0)));
     assert_same(&store.encounter(eid(5)).await.unwrap().unwrap().encounter, &encounter(5));
     let later = bare.admitted.reveal().succ_opt().unwrap();
-    assert_eq!(import(&*store, 3, vec![Encounter { admitted: Phi::new(later), ..bare }]).await, Step::Committed(counts(0, 1, 0, 0)));
+    assert_eq!(
+        import(&*store, 3, vec![Encounter { admitted: Phi::new(later), ..bare }]).await,
+        Step::Committed(counts(0, 1, 0, 0))
+    );
     let stored = store.encounter(eid(5)).await.unwrap().unwrap().encounter;
     assert_same(&stored, &Encounter { admitted: Phi::new(later), discharged: Phi::new(None), ..encounter(5) });
 }

@@ -6,7 +6,10 @@ use std::sync::Arc;
 use chrono::{DateTime, Days, NaiveDate, TimeZone, Utc};
 use futures_util::future::BoxFuture;
 use health_data_ai::domain::import::{Import, ImportId, LineSpan, Part, Plan, Reject, RowRange, Source};
-use health_data_ai::domain::{Action, AuditEvent, Caller, Clinical, Contribution, Encounter, EncounterId, FacilityId, Gender, Interval, Outcome, PersonName, Prediction, Role, Phi};
+use health_data_ai::domain::{
+    Action, AuditEvent, Caller, Clinical, Contribution, Encounter, EncounterId, FacilityId, Gender, Interval, Outcome, PersonName,
+    Phi, Prediction, Role,
+};
 use health_data_ai::schema::{Feature, Shape};
 use health_data_ai::store::{Admitted, Batch, Begun, Discharged, PartTaken, Step, Store};
 

@@ -124,7 +124,8 @@ impl Model {
 
     fn census(&self, facility: FacilityId, on: NaiveDate, until: NaiveDate) -> (u64, u64, u64) {
         let here = || self.0.values().filter(move |(encounter, ..)| encounter.facility == facility);
-        let open = || here().filter(move |(encounter, ..)| encounter.discharged.reveal().is_none() && *encounter.admitted.reveal() <= on);
+        let open =
+            || here().filter(move |(encounter, ..)| encounter.discharged.reveal().is_none() && *encounter.admitted.reveal() <= on);
         let leaves = |(encounter, said, _): &&Kept| {
             said.as_ref().is_some_and(|said| *encounter.admitted.reveal() + Days::new(said.whole_days() as u64) <= until)
         };
@@ -147,7 +148,11 @@ fn merged(kept: &Encounter, row: &Encounter) -> Encounter {
             middle: name(&row.name.middle, &kept.name.middle),
             last: name(&row.name.last, &kept.name.last),
         },
-        discharged: if row.admitted == kept.admitted { row.discharged.map(|day| day.or(*kept.discharged.reveal())) } else { row.discharged },
+        discharged: if row.admitted == kept.admitted {
+            row.discharged.map(|day| day.or(*kept.discharged.reveal()))
+        } else {
+            row.discharged
+        },
         ..row.clone()
     }
 }
