@@ -60,7 +60,8 @@ pub async fn rotate_keys(
             let detail = format!("{} names do not open; their keys stay", look.unreadable);
             hospital.store.append_audit(&event(Outcome::Failure, detail)).await?;
             return Err(Error::internal(format!(
-                "the names of {} encounters do not open, and the older keys are not retired: the log names each; restore those rows from a backup",
+                "the names of {} encounters do not open, and the older keys are not retired: restore the rows whose names begin with \
+                 `hdai1:` and another key's id than {target} from a backup",
                 look.unreadable
             )));
         }
