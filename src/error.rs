@@ -135,7 +135,7 @@ mod tests {
     async fn what_a_cause_quotes_is_not_kept() {
         let json = serde_json::from_str::<i32>("\"Zebulonqx\"").unwrap_err();
         assert!(json.to_string().contains("Zebulonqx"));
-        let panicked = tokio::spawn(async { panic!("{}", "Zebulonqx") }).await.map(|()| ()).unwrap_err();
+        let panicked = tokio::spawn(async { panic!("{}", "Zebulonqx") }).await.unwrap_err();
         assert!(panicked.to_string().contains("Zebulonqx"));
         for error in [Error::invalid("no number").caused_by(json), Error::internal("broken off").caused_by(panicked)] {
             assert!(error.source().is_some() && !format!("{error} {error:?}").contains("Zebulonqx"), "{error:?}");

@@ -89,7 +89,7 @@ mod tests {
         tracing::info!(target: "azure_core", "{VALUE}");
         tracing::error!(target: "tiberius::tds", "the duplicate key value is {VALUE}");
         tracing::warn!(target: "rustls", "a dependency warns");
-        std::thread::spawn(|| None::<()>.expect(VALUE)).join().unwrap_err();
+        std::thread::spawn(|| Vec::<()>::new().pop().expect(VALUE)).join().unwrap_err();
     }
 
     #[test]

@@ -221,7 +221,11 @@ pub const SETTINGS: &[Setting] = &[
         "7",
         "Years that audit events are kept, 6 to 30: `hdai audit purge` removes none that is younger, nor does the database.",
     ),
-    setting("HDAI_LOG", "info", "Log filter, as tracing's EnvFilter reads it, for example `info,health_data_ai=debug`."),
+    setting(
+        "HDAI_LOG",
+        "info",
+        "Log filter, as tracing's EnvFilter reads it, for example `info,health_data_ai=debug`. Of dependencies only warnings are logged whatever it says.",
+    ),
 ];
 
 /// The text of `local.settings.sample.json`.

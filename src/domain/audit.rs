@@ -1,5 +1,7 @@
 //! What happened: one event a verb, without any patient value; and the chain that shows whether the trail is whole.
 
+use std::fmt;
+
 use chrono::{DateTime, SubsecRound, Utc};
 use sha2::{Digest, Sha256};
 
@@ -99,8 +101,9 @@ impl AuditEvent {
     }
 }
 
-/// An event as the record holds it: words alone, so that one which somebody tampered with can still be read and named.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// An event as the record holds it: words alone, so that one which somebody tampered with can still be read and named. `Debug` leaves the
+/// encounter out.
+#[derive(Clone, PartialEq, Eq)]
 pub struct AuditRow {
     /// When, UTC; whole microseconds. `None`: what stands there is no time.
     pub at: Option<DateTime<Utc>>,
@@ -122,6 +125,19 @@ pub struct AuditRow {
     pub encounter: Option<i64>,
     /// [`AuditEvent::detail`].
     pub detail: String,
+}
+
+impl fmt::Debug for AuditRow {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { at, caller, action, outcome, detail, .. } = self;
+        f.debug_struct("AuditRow")
+            .field("at", at)
+            .field("caller", caller)
+            .field("action", action)
+            .field("outcome", outcome)
+            .field("detail", detail)
+            .finish_non_exhaustive()
+    }
 }
 
 impl AuditRow {

@@ -64,7 +64,7 @@ pub struct Peeked {
 }
 
 /// The identity of a blob's version, for which a function runs once.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct BlobVersion {
     /// The function.
     pub function: String,

@@ -22,8 +22,8 @@ use crate::store::{Batch, Begun, Finish, Step};
 
 pub use parts::import_part;
 
-/// Where a payload says its blob is.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// Where a payload says its blob is. It has no `Debug`: hospitals name files after patients.
+#[derive(Clone, PartialEq, Eq)]
 pub struct BlobAddress {
     /// The account's URL, without a trailing slash.
     pub account: String,

@@ -62,7 +62,8 @@ pub async fn rotate_keys(
             let detail = format!("{} names or texts do not open; their keys stay", look.unreadable);
             hospital.store.append_audit(&event(Outcome::Failure, detail)).await?;
             return Err(Error::internal(format!(
-                "{} names or texts of break-glass do not open, and the older keys are not retired: the log names each; restore those rows from a backup",
+                "{} names or texts of break-glass do not open, and the older keys are not retired: restore the rows whose names or texts begin with \
+                 `hdai1:` and another key's id than {target} from a backup",
                 look.unreadable
             )));
         }

@@ -10,7 +10,7 @@ use health_data_ai::blob::local::Local;
 use health_data_ai::config::Config;
 use health_data_ai::domain::{Action, AuditEvent, AuditRow, Caller, Outcome};
 use health_data_ai::store::sqlite::Sqlite;
-use health_data_ai::workflow::{PseudonymKey, self, Hospital, SigningKey};
+use health_data_ai::workflow::{self, Hospital, PseudonymKey, SigningKey};
 use hmac::{Hmac, Mac};
 use rusqlite::Connection;
 use serde_json::{Value, json};

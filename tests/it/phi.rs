@@ -33,10 +33,58 @@ never!(NoDeref, std::ops::Deref: Phi<String>, EncounterId, Gender, Clinical, Per
 
 /// The files that may reveal a personal value, or a secret (`config::Secret` uses the same word), and why. In an answer, in the record, in a
 /// file that is asked for; never in words of a log or an error.
-const REVEALERS: &[(&str, &str)] = &[];
+const REVEALERS: &[(&str, &str)] = &[
+    ("azure/access.rs", "a secret: the signature of an address, to the storage account"),
+    ("cli/demo/steps.rs", "the demo's own synthetic patients"),
+    ("cli/doctor/azure.rs", "a secret: who a token is of, which the report says"),
+    ("cli/receipt.rs", "a secret: the key that signs"),
+    ("codec/csv/writer.rs", "the CSV of synthetic encounters"),
+    ("codec/fhir/encode.rs", "messages of synthetic encounters"),
+    ("codec/fhir/reply.rs", "the answer to whoever admitted or discharged the patient"),
+    ("config/sign_in.rs", "a secret: does the connection lead off this machine"),
+    ("domain/encounter.rs", "the length of a stay"),
+    ("domain/patient.rs", "a whole name from its parts, wrapped again"),
+    ("predict/features.rs", "the day of admission orders the rows of a training"),
+    ("store/azure_sql/connect.rs", "a secret: the login"),
+    ("store/azure_sql/datakeys.rs", "parameters of statements: sealed names"),
+    ("store/azure_sql/encounters.rs", "parameters of statements"),
+    ("store/azure_sql/options/mod.rs", "a secret: the connection string is taken apart"),
+    ("store/columns.rs", "parameters of statements"),
+    ("store/rules.rs", "comparisons"),
+    ("store/sealed/mod.rs", "names are encrypted and opened"),
+    ("store/sqlite/datakeys.rs", "parameters of statements: sealed names"),
+    ("store/sqlite/imports.rs", "parameters of statements"),
+    ("topic.rs", "a secret: what signs a call to the topic"),
+    ("workflow/admit.rs", "a comparison with today"),
+    ("workflow/migrate_data/compare.rs", "comparisons of two records"),
+];
+
+/// What is found and right all the same: where, what, and why.
+const EXCEPTIONS: &[(&str, &str, &str)] = &[
+    ("topic.rs", "format! says a revealed value", "the header of a call, marked sensitive"),
+    ("cli/doctor/azure.rs", "format! says a revealed value", "the claims of a token that say who the program is, not the token"),
+    ("cli/generate.rs", "Args derives Debug", "the day that synthetic patients are admitted on"),
+    ("codec/envelope/reply.rs", "Reply derives Serialize", "it is the answer to the host"),
+    ("codec/blob_url.rs", "BlobUrl derives Serialize", "an address, for queues and events"),
+    ("codec/blob_url.rs", "BlobUrl has its own Display", "an address, for queues and events"),
+    ("host/event_source.rs", "Pending derives Serialize", "a message of the local host's own queue"),
+];
 
 /// Types that hold personal values and write their own `Debug`, and what it leaves out.
-const REDACTED: &[(&str, &str, &str)] = &[];
+const REDACTED: &[(&str, &str, &str)] = &[
+    ("domain/patient.rs", "Phi", "the value"),
+    ("domain/patient.rs", "Gender", "which"),
+    ("domain/encounter.rs", "EncounterId", "the number"),
+    ("domain/encounter.rs", "Clinical", "the values; how many are known is said"),
+    ("domain/encounter.rs", "Encounter", "all but the facility"),
+    ("codec/envelope/invocation.rs", "Invocation", "the bindings' values"),
+    ("codec/envelope/reply.rs", "Reply", "the outputs' values"),
+    ("codec/event_grid.rs", "Event", "subject and data"),
+    ("codec/fhir/discharge.rs", "Discharge", "the encounter and its day"),
+    ("codec/blob_url.rs", "BlobUrl", "the file's name"),
+    ("domain/import.rs", "Source", "the file's name"),
+    ("domain/audit.rs", "AuditRow", "the encounter's id"),
+];
 
 fn sources() -> Vec<(String, String)> {
     let src = Path::new(env!("CARGO_MANIFEST_DIR")).join("src");
@@ -64,7 +112,8 @@ fn no_type_shows_a_personal_value_and_whoever_reveals_one_is_listed() {
     let revealing = REVEALERS.iter().map(|(file, _)| Finding { file: (*file).into(), what: "reveals".into() });
     let redacted =
         REDACTED.iter().map(|(file, name, _)| Finding { file: (*file).into(), what: format!("{name} has its own Debug") });
-    let listed: BTreeSet<Finding> = revealing.chain(redacted).collect();
+    let exceptions = EXCEPTIONS.iter().map(|(file, what, _)| Finding { file: (*file).into(), what: (*what).into() });
+    let listed: BTreeSet<Finding> = revealing.chain(redacted).chain(exceptions).collect();
     let unlisted: Vec<_> = found.difference(&listed).collect();
     assert!(unlisted.is_empty(), "wrap the value, or list the file here with a reason: {unlisted:#?}");
     let stale: Vec<_> = listed.difference(&found).collect();
@@ -84,6 +133,7 @@ fn a_planted_leak_is_found() {
         ("store/a.rs", "#[derive(Debug)] struct Left { id: EncounterId, on: NaiveDate }", "Left derives Debug"),
         ("store/a.rs", "struct Held { id: EncounterId } impl std::fmt::Display for Held {}", "Held has its own Display"),
         ("store/a.rs", "struct Held { id: EncounterId } impl fmt::Debug for Held {}", "Held has its own Debug"),
+        ("blob/a.rs", "#[derive(Debug)] struct Place { container: String, name: String }", "Place derives Debug"),
         ("domain/a.rs", "impl<T> std::ops::Deref for Phi<T> {}", "Phi has its own Deref"),
         ("http/a.rs", "fn f() { tracing::info!(name = name.reveal(), \"x\"); }", "info! says a revealed value"),
         (
@@ -97,6 +147,8 @@ fn a_planted_leak_is_found() {
             "Error::invalid says a revealed value",
         ),
         ("http/a.rs", "fn f() { let n = n.reveal(); event.detail(n) }", ".detail() says a revealed value"),
+        ("store/a.rs", "fn f() { tracing::error!(encounter = id.get(), %error, \"x\"); }", "error! says an id"),
+        ("store/a.rs", "fn f() { Error::internal(format!(\"of {}\", id.get())) }", "Error::internal says an id"),
         ("http/a.rs", "fn f() { Some(n).map(Phi::reveal) }", "reveals"),
         ("http/a.rs", "fn f() { json!({ \"name\": n.reveal() }) }", "reveals"),
     ];

@@ -13,14 +13,15 @@ use health_data_ai::error::Kind;
 use health_data_ai::store::sqlite::Sqlite;
 use health_data_ai::store::{AuditQuery, Store};
 use health_data_ai::synthetic;
-use health_data_ai::workflow::{self, Admission, Departure, Glass, Hospital, SigningKey};
+use health_data_ai::workflow::{self, Admission, Departure, Glass, Hospital, PseudonymKey, SigningKey};
 
 async fn hospital(folder: &Path) -> Hospital {
     let config = Config { unassigned: Unassigned::None, ..Config::from_vars(|_| None).unwrap() };
     let store = Sqlite::open(folder.join("record.db")).unwrap();
     store.migrate().await.unwrap();
     let key = SigningKey::from_base64(&BASE64_STANDARD.encode([7; 32])).unwrap();
-    Hospital::new(config, Arc::new(store), Arc::new(Local::new(folder.join("blobs"))), key)
+    let pseudonyms = PseudonymKey::from_base64(&BASE64_STANDARD.encode([8; 32])).unwrap();
+    Hospital::new(config, Arc::new(store), Arc::new(Local::new(folder.join("blobs"))), key, pseudonyms)
 }
 
 fn at(minutes: i64) -> DateTime<Utc> {
@@ -38,8 +39,8 @@ fn facility(letter: &str) -> FacilityId {
 fn patient(id: i64, letter: &str) -> Encounter {
     let options = synthetic::Options { rows: 1, seed: 1, first_id: 1 };
     let encounter = synthetic::encounters(&options).unwrap().next().unwrap();
-    let admitted = at(0).date_naive();
-    Encounter { id: EncounterId::new(id).unwrap(), facility: facility(letter), admitted, discharged: None, ..encounter }
+    let admitted = Phi::new(at(0).date_naive());
+    Encounter { id: EncounterId::new(id).unwrap(), facility: facility(letter), admitted, discharged: Phi::new(None), ..encounter }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,7 +72,7 @@ async fn an_elevation_ends_by_itself_at_its_minute() {
     let auditor = Caller::of("aud", vec![Role::Auditor], Proof::Token, "c-2");
     let (shown, events) = workflow::elevation(&auditor, &hospital, &broken.id, at(95)).await.unwrap();
     assert_eq!((shown.events, events.len()), (1, 1));
-    assert_eq!(events[0].1.encounter, EncounterId::new(1));
+    assert_eq!(events[0].1.encounter, Some(1));
     assert_eq!(workflow::elevations(&manager(), &hospital, 9, at(95)).await.unwrap_err().kind(), Kind::Forbidden);
 }
 
@@ -109,7 +110,7 @@ async fn an_assignment_that_changes_under_calls_leaves_each_of_them_whole() {
             Err(error) => assert_eq!((error.kind(), stored.is_none(), departure), (Kind::Forbidden, true, &Departure::Unknown)),
             other => panic!("{other:?}"),
         }
-        let discharged = stored.is_some_and(|stored| stored.encounter.discharged.is_some());
+        let discharged = stored.is_some_and(|stored| stored.encounter.discharged.reveal().is_some());
         assert_eq!(matches!(departure, Departure::New(_)), discharged);
         left += usize::from(discharged);
     }

@@ -66,7 +66,8 @@ fn nothing_planted_leaves_the_handler() {
     let forged = format!("Bearer {TOKEN}.{TOKEN}.{TOKEN}");
     let long = format!("{{\"{TEXT}\": \"{}", everything().repeat(2000)).into_bytes();
     for route in ROUTES {
-        for id in [ID.to_string(), FIRST.to_owned(), format!("{FILE}.csv"), DAY.to_owned(), MRN.to_owned()] {
+        let ids = [ID.to_string(), FIRST.to_owned(), format!("{FILE}.csv"), DAY.to_owned(), MRN.to_owned()];
+        for id in ids.into_iter().take(if route.path.contains('{') { 5 } else { 1 }) {
             let path = route.path.replace("{id}", &id);
             for verb in VERBS {
                 for (query, authorization) in [("", &bearer), (query.as_str(), &bearer), (query.as_str(), &forged)] {
@@ -95,7 +96,7 @@ fn nothing_planted_leaves_the_handler() {
     }
 
     holds_none("the trail's details", format!("{:?}", handler.rows("SELECT detail FROM audit")), &[]);
-    holds_none("rejects", format!("{:?}", handler.rows("SELECT column, rule, remedy FROM rejects")), &[]);
+    holds_none("rejects", format!("{:?}", handler.rows("SELECT * FROM rejects")), &[]);
     holds_none("failures", format!("{:?}", handler.rows("SELECT failure FROM imports")), &[]);
     assert!(handler.count("rejects") > 20 && handler.count("imports") > 5, "the files were not read");
     let log = handler.log();
@@ -132,8 +133,10 @@ fn deliver(handler: &Handler, folder: &Path) {
     let folders = fs::read_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join("functions")).unwrap();
     let functions: Vec<String> = folders.map(|folder| folder.unwrap().file_name().into_string().unwrap()).collect();
     assert!(functions.len() >= 11, "{functions:?}");
-    for envelope in envelopes(account) {
-        for function in &functions {
+    for (index, envelope) in envelopes(account).into_iter().enumerate() {
+        // Each of these calls trains or writes anew, whatever it is told.
+        let seldom = |function: &&String| index % 40 == 0 || !(function.starts_with("Train") || *function == "AuditCheckpoint");
+        for function in functions.iter().filter(seldom) {
             let answer = handler.post(function, envelope.to_string().into_bytes());
             let mut body = answer.body;
             // A file that is to be read is queued under its address.

@@ -30,7 +30,7 @@ pub(super) fn files(folder: &Path) -> Vec<(String, Vec<u8>)> {
     };
     let sound = rows(&|index, cells| {
         if index == 0 {
-            (cells[at("eid")], cells[at("vdate")]) = (ID.to_string(), "3/7/1931".to_owned());
+            (cells[at("eid")], cells[at("vdate")]) = ((ID + 1).to_string(), "3/7/1931".to_owned());
             (cells[at("discharged")], cells[at("lengthofstay")]) = ("3/19/1931".to_owned(), "12".to_owned());
         }
     });

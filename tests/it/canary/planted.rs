@@ -90,7 +90,7 @@ fn the_detector_finds_what_is_planted_however_it_is_written() {
             let said = format!("a line that says {notation}, among others");
             let shouted = said.to_ascii_uppercase();
             for text in [&said, &shouted] {
-                assert_eq!(found(text.as_bytes(), &[]).len(), 1, "{text}");
+                assert!(!found(text.as_bytes(), &[]).is_empty(), "{text}");
                 assert_eq!(found(text.as_bytes(), &[*kind]), Vec::<String>::new());
             }
             let binary = [&[0xff, 0x00][..], notation.as_bytes(), &[0xfe]].concat();

@@ -8,7 +8,8 @@ use syn::visit::{self, Visit};
 /// The types that are personal by themselves. Each redacts its own `Debug`.
 const LEAVES: [&str; 4] = ["Phi", "EncounterId", "Clinical", "Gender"];
 /// Fields of these names hold a person's value, so their types must be leaves.
-const PERSONAL_NAMES: [&str; 12] = [
+const PERSONAL_NAMES: [&str; 13] = [
+    "encounter",
     "admitted",
     "discharged",
     "birth",
@@ -50,6 +51,8 @@ const WORDS: [&str; 20] = [
     "span",
     "format_args",
 ];
+/// Those of them that make lines of a log.
+const LOGGING: [&str; 7] = ["trace", "debug", "info", "warn", "error", "event", "span"];
 /// Methods whose arguments become words of a log, an error or the trail.
 const SAYING: [&str; 4] = ["caused_by", "detail", "log", "expect"];
 
@@ -130,10 +133,13 @@ impl Walker {
     fn add(&mut self, name: &syn::Ident, attributes: &[syn::Attribute], fields: Vec<&syn::Field>) {
         let room = self.file.split('/').next().unwrap_or_default().trim_end_matches(".rs").to_owned();
         let mut kind = Type { file: self.file.clone(), ..Type::default() };
+        let named = |name: &str| fields.iter().any(|field| field.ident.as_ref().is_some_and(|ident| ident == name));
+        // A file's name: hospitals name files after patients.
+        kind.raw = named("container") && named("name");
         for field in fields {
             let parts: BTreeSet<String> = identifiers(quote(&field.ty));
             let named = field.ident.as_ref().is_some_and(|ident| PERSONAL_NAMES.contains(&ident.to_string().as_str()));
-            let plain = ["String", "str", "NaiveDate", "Value"].iter().any(|word| parts.contains(*word));
+            let plain = ["String", "str", "NaiveDate", "Value", "i32", "i64"].iter().any(|word| parts.contains(*word));
             let wrapped = LEAVES.iter().any(|leaf| parts.contains(*leaf));
             let foreign = RAW_ROOMS.contains(&room.as_str()) && RAW.iter().any(|word| parts.contains(*word));
             kind.raw |= !wrapped && ((named && plain) || foreign);
@@ -209,6 +215,9 @@ impl<'s> Visit<'s> for Walker {
         if WORDS.contains(&name.as_str()) && self.leaks(call.tokens.clone()) {
             self.find(format!("{name}! says a revealed value"));
         }
+        if LOGGING.contains(&name.as_str()) && says_an_id(call.tokens.clone()) {
+            self.find(format!("{name}! says an id"));
+        }
         if identifiers(call.tokens.clone()).contains("reveal") {
             self.find("reveals");
         }
@@ -217,8 +226,13 @@ impl<'s> Visit<'s> for Walker {
 
     fn visit_expr_call(&mut self, call: &'s syn::ExprCall) {
         let callee = quote(&call.func).to_string().replace(' ', "");
-        if (callee.starts_with("Error::") || callee == "Fault::new") && call.args.iter().any(|value| self.leaks(quote(value))) {
-            self.find(format!("{callee} says a revealed value"));
+        if callee.starts_with("Error::") || callee == "Fault::new" {
+            if call.args.iter().any(|value| self.leaks(quote(value))) {
+                self.find(format!("{callee} says a revealed value"));
+            }
+            if call.args.iter().any(|value| says_an_id(quote(value))) {
+                self.find(format!("{callee} says an id"));
+            }
         }
         visit::visit_expr_call(self, call);
     }
@@ -249,6 +263,19 @@ fn is_for_tests(attributes: &[syn::Attribute]) -> bool {
 
 fn quote(syntax: &impl quote::ToTokens) -> TokenStream {
     syntax.to_token_stream()
+}
+
+/// Is `.get()` in it, by which an encounter's id becomes a number?
+fn says_an_id(tokens: TokenStream) -> bool {
+    let tokens: Vec<TokenTree> = tokens.into_iter().collect();
+    let get = |three: &[TokenTree]| match three {
+        [TokenTree::Punct(dot), TokenTree::Ident(get), TokenTree::Group(call)] => {
+            dot.as_char() == '.' && get == "get" && call.stream().is_empty()
+        }
+        _ => false,
+    };
+    tokens.windows(3).any(get)
+        || tokens.into_iter().any(|token| matches!(token, TokenTree::Group(group) if says_an_id(group.stream())))
 }
 
 /// Every identifier, also those that a format text captures: `"{name}"`.

@@ -9,7 +9,7 @@ use health_data_ai::domain::access::Proof;
 use health_data_ai::domain::{Action, Caller as Known, Outcome};
 use health_data_ai::error::Kind;
 use health_data_ai::store::Store;
-use health_data_ai::workflow::{Hospital, SigningKey};
+use health_data_ai::workflow::{Hospital, PseudonymKey, SigningKey};
 
 use super::issuer::{Key, OBJECT, Server, claims};
 use super::*;
@@ -130,7 +130,8 @@ async fn the_sum_of_refusals_reaches_the_trail_when_their_time_is_over() {
     let store = Arc::new(crate::support::record(folder.path()));
     store.migrate().await.unwrap();
     let key = SigningKey::from_base64(&BASE64_STANDARD.encode([7; 32])).unwrap();
-    let hospital = Hospital::new(config, store.clone(), Arc::new(Local::new(folder.path())), key);
+    let pseudonyms = PseudonymKey::from_base64(&BASE64_STANDARD.encode([8; 32])).unwrap();
+    let hospital = Hospital::new(config, store.clone(), Arc::new(Local::new(folder.path())), key, pseudonyms);
     let eve = Known::of("eve", vec![], Proof::Token, "c");
     let at = |seconds: i64| DateTime::<Utc>::from_timestamp(1_800_000_000 + seconds, 0).unwrap();
     let refused = async |seconds: i64| hospital.allow(&eve, Action::ReadAudit, at(seconds)).await.unwrap_err().kind();
