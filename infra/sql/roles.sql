@@ -28,6 +28,8 @@ GRANT SELECT, INSERT, DELETE ON dbo.findings TO hdai_app;
 GRANT SELECT, INSERT, UPDATE, DELETE ON dbo.outbox TO hdai_app;
 GRANT SELECT, UPDATE ON dbo.outbox_lease TO hdai_app;
 GRANT SELECT, INSERT, UPDATE ON dbo.datakeys TO hdai_app;
+GRANT SELECT, INSERT, UPDATE, DELETE ON dbo.assignments TO hdai_app;
+GRANT SELECT, INSERT, UPDATE ON dbo.elevations TO hdai_app;
 GRANT SELECT ON dbo.schema_migrations TO hdai_app;
 GRANT SELECT, UPDATE ON dbo.auditrecord TO hdai_app;
 GRANT SELECT ON dbo.auditanchors TO hdai_app;
@@ -51,6 +53,7 @@ DENY SELECT ON dbo.EncountersDeidentified TO hdai_analyst;
 DENY SELECT ON dbo.rejects TO hdai_analyst;
 DENY SELECT ON dbo.audit TO hdai_analyst;
 DENY SELECT ON dbo.datakeys TO hdai_analyst;
+DENY SELECT ON dbo.elevations TO hdai_analyst;
 GRANT VIEW DEFINITION ON SCHEMA::dbo TO hdai_analyst;
 GO
 IF DATABASE_PRINCIPAL_ID(N'$(AnalystName)') IS NULL CREATE USER [$(AnalystName)] FROM EXTERNAL PROVIDER;
@@ -72,13 +75,15 @@ IF DATABASE_PRINCIPAL_ID(N'$(DataScientistName)') IS NULL CREATE USER [$(DataSci
 ALTER ROLE hdai_datascientist ADD MEMBER [$(DataScientistName)];
 GO
 
--- hdai_auditor: the auditor: the trail alone, to whose end its own questions are added.
+-- hdai_auditor: the auditor: the trail, to whose end its own questions are added, and whose patients callers reach.
 IF DATABASE_PRINCIPAL_ID(N'hdai_auditor') IS NULL CREATE ROLE hdai_auditor;
 GO
 GRANT SELECT, INSERT ON dbo.audit TO hdai_auditor;
 GRANT SELECT, UPDATE ON dbo.audithead TO hdai_auditor;
 GRANT SELECT ON dbo.auditrecord TO hdai_auditor;
 GRANT SELECT ON dbo.auditanchors TO hdai_auditor;
+GRANT SELECT ON dbo.assignments TO hdai_auditor;
+GRANT SELECT ON dbo.elevations TO hdai_auditor;
 GRANT SELECT ON dbo.schema_migrations TO hdai_auditor;
 DENY SELECT ON dbo.PatientData TO hdai_auditor;
 DENY UPDATE, DELETE ON dbo.audit TO hdai_auditor;

@@ -46,7 +46,7 @@ VALUES (NULLIF(@P1 COLLATE Latin1_General_BIN2, N''), NULLIF(@P2 COLLATE Latin1_
 
 -- discharge
 UPDATE dbo.PatientData SET discharged = @P2, lengthofstay = DATEDIFF(day, vdate, @P2)
-WHERE eid = @P1 AND discharged IS NULL AND vdate = @P3
+WHERE eid = @P1 AND discharged IS NULL AND vdate = @P3 AND facid = @P4
 
 -- encounter
 SELECT FirstName, MiddleName, LastName, eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay, prediction FROM dbo.PatientData WHERE eid = @P1
@@ -200,7 +200,8 @@ UPDATE dbo.imports SET [checkpoint] = [checkpoint] + @P9, rowsread = rowsread + 
 IF OBJECT_ID(N'tempdb..#staging') IS NOT NULL DROP TABLE #staging;
 IF OBJECT_ID(N'tempdb..#rejects') IS NOT NULL DROP TABLE #rejects;
 IF OBJECT_ID(N'tempdb..#predictions') IS NOT NULL DROP TABLE #predictions;
-IF OBJECT_ID(N'tempdb..#names') IS NOT NULL DROP TABLE #names
+IF OBJECT_ID(N'tempdb..#names') IS NOT NULL DROP TABLE #names;
+IF OBJECT_ID(N'tempdb..#events') IS NOT NULL DROP TABLE #events
 
 -- rejects
 SELECT line, columnname, [rule], remedy FROM dbo.rejects WHERE importid = @P1
@@ -291,6 +292,18 @@ WHERE seq < @P1 AND (@P2 = N'' OR CONCAT(caller, N'.') COLLATE Latin1_General_BI
   AND (@P4 = N'' OR outcome = @P4) AND [at] >= @P5 AND [at] <= @P6 AND encounter = @P8
 ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P7 ROWS ONLY
 
+-- audit_by_caller
+SELECT seq, [at], caller, roles, proof, correlation, origin, [action], outcome, encounter, detail FROM dbo.audit
+WHERE seq < @P1 AND (@P2 = N'' OR CONCAT(caller, N'.') COLLATE Latin1_General_BIN2 = CONCAT(@P2, N'.') COLLATE Latin1_General_BIN2) AND (@P3 = N'' OR [action] = @P3)
+  AND (@P4 = N'' OR outcome = @P4) AND [at] >= @P5 AND [at] <= @P6 AND caller = @P8
+ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P7 ROWS ONLY
+
+-- audit_by_action
+SELECT seq, [at], caller, roles, proof, correlation, origin, [action], outcome, encounter, detail FROM dbo.audit
+WHERE seq < @P1 AND (@P2 = N'' OR CONCAT(caller, N'.') COLLATE Latin1_General_BIN2 = CONCAT(@P2, N'.') COLLATE Latin1_General_BIN2) AND (@P3 = N'' OR [action] = @P3)
+  AND (@P4 = N'' OR outcome = @P4) AND [at] >= @P5 AND [at] <= @P6 AND [action] = @P8
+ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P7 ROWS ONLY
+
 -- audit_chain
 SELECT seq, place, hash, [at], caller, roles, proof, correlation, origin, [action], outcome, encounter, detail FROM dbo.audit
 WHERE chain = @P1 AND place >= @P2 AND (place > @P2 OR seq > @P3)
@@ -303,6 +316,38 @@ SELECT CAST(COUNT_BIG(CASE WHEN a.place IS NULL AND a.seq < f.firstseq THEN 1 EN
 FROM dbo.audit AS a CROSS JOIN (SELECT COALESCE(MIN(seq), CAST(9223372036854775807 AS bigint)) AS firstseq FROM dbo.audit
   WHERE place >= 1) AS f
 WHERE a.place IS NULL OR a.place < 1 OR NOT EXISTS (SELECT 1 FROM dbo.audithead AS h WHERE h.chain = a.chain)
+
+-- audit_record
+SELECT id, retentionyears, newest, newestname, newesttext FROM dbo.auditrecord
+
+-- audit_anchors
+SELECT chain, place, hash, checkpointname FROM dbo.auditanchors ORDER BY chain, place, seq
+
+-- save_checkpoint
+UPDATE dbo.auditrecord SET newest = @P2, newestname = @P3, newesttext = @P4
+WHERE newest = @P1 AND id COLLATE Latin1_General_BIN2 = @P5 COLLATE Latin1_General_BIN2
+
+-- renew_record
+UPDATE dbo.auditrecord SET id = @P2, newest = 0, newestname = N'', newesttext = N''
+WHERE id COLLATE Latin1_General_BIN2 = @P1 COLLATE Latin1_General_BIN2
+
+-- set_retention
+UPDATE dbo.auditrecord SET retentionyears = @P1 WHERE retentionyears <> @P1
+
+-- is_anchored
+SELECT CAST(1 AS int) AS anchored FROM dbo.auditanchors WHERE chain = @P1 AND place >= @P2
+
+-- insert_anchor
+INSERT INTO dbo.auditanchors (chain, place, hash, checkpointname)
+SELECT e.chain, e.place, e.hash, @P4 FROM dbo.audit AS e CROSS JOIN dbo.auditrecord AS r
+WHERE e.chain = @P1 AND e.place = @P2 AND e.hash = @P3 AND DATEDIFF(day, e.[at], SYSDATETIMEOFFSET()) > r.retentionyears * 365 + r.retentionyears / 4 + 1
+
+-- events_kept
+SELECT CAST(COUNT_BIG(*) AS bigint) AS kept FROM dbo.audit AS e CROSS JOIN dbo.auditrecord AS r
+WHERE e.chain = @P1 AND e.place >= 1 AND e.place <= @P2 AND NOT (DATEDIFF(day, e.[at], SYSDATETIMEOFFSET()) > r.retentionyears * 365 + r.retentionyears / 4 + 1)
+
+-- purge_audit
+DELETE FROM dbo.audit WHERE chain = @P1 AND place >= 1 AND place <= @P2
 
 -- insert_announcement
 INSERT INTO dbo.outbox (id, fact, subject, [at], lease) VALUES (@P1, @P2, @P3, @P4, N'')
@@ -367,9 +412,132 @@ UPDATE p SET FirstName = s.nowFirstName, MiddleName = s.nowMiddleName, LastName 
 FROM dbo.PatientData AS p JOIN #names AS s ON s.eid = p.eid
 WHERE CONCAT(p.FirstName, N'.') COLLATE Latin1_General_BIN2 = CONCAT(s.wasFirstName, N'.') COLLATE Latin1_General_BIN2 AND CONCAT(p.MiddleName, N'.') COLLATE Latin1_General_BIN2 = CONCAT(s.wasMiddleName, N'.') COLLATE Latin1_General_BIN2 AND CONCAT(p.LastName, N'.') COLLATE Latin1_General_BIN2 = CONCAT(s.wasLastName, N'.') COLLATE Latin1_General_BIN2
 
+-- update_assignment
+UPDATE dbo.assignments SET facilities = @P2, assignedby = @P3, [at] = @P4 WHERE caller = @P1
+
+-- insert_assignment
+INSERT INTO dbo.assignments (caller, facilities, assignedby, [at]) VALUES (@P1, @P2, @P3, @P4)
+
+-- unassign
+DELETE FROM dbo.assignments WHERE caller = @P1
+
+-- assignments
+SELECT caller, facilities, assignedby, [at] FROM dbo.assignments WHERE caller COLLATE Latin1_General_BIN2 > @P1 COLLATE Latin1_General_BIN2
+ORDER BY caller COLLATE Latin1_General_BIN2 OFFSET 0 ROWS FETCH NEXT @P2 ROWS ONLY
+
+-- assigned
+SELECT facilities FROM dbo.assignments WHERE caller = @P1
+
+-- lock_elevations
+DECLARE @result int;
+EXEC @result = sp_getapplock @Resource = N'hdai-elevations-dbo', @LockMode = N'Exclusive', @LockOwner = N'Transaction', @LockTimeout = 10000;
+SELECT CAST(@result AS int) AS result
+
+-- newest_elevation
+SELECT id, caller, roles, reason, began, until, ended, events FROM dbo.elevations WHERE caller = @P1 AND ended IS NULL
+ORDER BY began DESC OFFSET 0 ROWS FETCH NEXT 1 ROWS ONLY
+
+-- elevations_since
+SELECT CAST(COUNT_BIG(*) AS bigint) AS elevations FROM dbo.elevations WHERE caller = @P1 AND began > @P2
+
+-- insert_elevation
+INSERT INTO dbo.elevations (id, caller, roles, reason, words, began, until, events)
+VALUES (@P1, @P2, @P3, @P4, @P5, @P6, @P7, 0)
+
+-- end_elevation
+UPDATE dbo.elevations SET ended = @P2
+WHERE id = @P1 AND ended IS NULL AND until > @P2 AND (@P3 = N'' OR caller = @P3)
+
+-- elevations
+SELECT id, caller, roles, reason, began, until, ended, events FROM dbo.elevations ORDER BY seq DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY
+
+-- elevation
+SELECT id, caller, roles, reason, began, until, ended, events, words FROM dbo.elevations WHERE id = @P1
+
+-- count_under_elevation
+UPDATE dbo.elevations SET events = events + @P2 WHERE id = @P1
+
+-- words_not_under
+SELECT id, words FROM dbo.elevations WHERE id > @P1 AND LEFT(words, 23) COLLATE Latin1_General_BIN2 <> @P2 COLLATE Latin1_General_BIN2
+ORDER BY id OFFSET 0 ROWS FETCH NEXT @P3 ROWS ONLY
+
+-- replace_words
+UPDATE dbo.elevations SET words = @P3 WHERE id = @P1 AND words COLLATE Latin1_General_BIN2 = @P2 COLLATE Latin1_General_BIN2
+
 -- audit_witness
 SELECT CAST(1 AS int) AS committed FROM dbo.audit
 WHERE seq > COALESCE((SELECT MAX(seq) FROM dbo.audit), 0) - 100000 AND operation = @P1
+
+-- advance_chain_by
+UPDATE dbo.audithead SET place = place + @P2 OUTPUT INSERTED.place, INSERTED.hash WHERE chain = @P1
+
+-- create_events
+IF OBJECT_ID(N'tempdb..#events') IS NOT NULL DROP TABLE #events;
+CREATE TABLE #events (place bigint NOT NULL PRIMARY KEY, [at] nvarchar(40) NOT NULL, caller nvarchar(max) NOT NULL, roles nvarchar(max) NOT NULL, proof nvarchar(20) NOT NULL, correlation nvarchar(max) NOT NULL, origin nvarchar(100) NOT NULL, [action] nvarchar(50) NOT NULL, outcome nvarchar(20) NOT NULL, encounter int NULL, detail nvarchar(max) NOT NULL, hash nvarchar(64) NOT NULL)
+
+-- insert_events
+INSERT INTO dbo.audit ([at], caller, roles, proof, correlation, origin, [action], outcome, encounter, detail, operation, chain, place, hash)
+SELECT CAST(e.[at] AS datetimeoffset(7)), e.caller, e.roles, e.proof, e.correlation, e.origin, e.[action], e.outcome, e.encounter, e.detail, @P1, @P2, e.place, e.hash FROM #events AS e
+ORDER BY e.place OFFSET 0 ROWS FETCH NEXT @P3 ROWS ONLY
+
+-- patients_open
+SELECT FirstName, MiddleName, LastName, eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay, prediction FROM dbo.PatientData WHERE eid IN (
+  SELECT eid FROM dbo.PatientData WHERE discharged IS NULL AND @P1 COLLATE Latin1_General_BIN2 LIKE CONCAT(N'%', facid, N'%') COLLATE Latin1_General_BIN2
+  AND vdate >= @P2 AND vdate <= @P3 AND eid < @P4
+  ORDER BY eid DESC OFFSET 0 ROWS FETCH NEXT @P5 ROWS ONLY)
+ORDER BY eid DESC
+
+-- patients_discharged
+SELECT FirstName, MiddleName, LastName, eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay, prediction FROM dbo.PatientData WHERE eid IN (
+  SELECT eid FROM dbo.PatientData WHERE discharged IS NOT NULL AND @P1 COLLATE Latin1_General_BIN2 LIKE CONCAT(N'%', facid, N'%') COLLATE Latin1_General_BIN2
+  AND vdate >= @P2 AND vdate <= @P3 AND eid < @P4
+  ORDER BY eid DESC OFFSET 0 ROWS FETCH NEXT @P5 ROWS ONLY)
+ORDER BY eid DESC
+
+-- expected_discharges
+SELECT y.facid, CAST(y.due AS bigint) AS due, CAST(COUNT_BIG(*) AS bigint) AS encounters
+FROM (SELECT x.facid, CASE WHEN x.due IS NULL THEN CAST(-2 AS bigint) WHEN x.due < 0 THEN CAST(-1 AS bigint)
+    WHEN x.due > @P2 THEN @P2 + 1 ELSE x.due END AS due
+  FROM (SELECT facid, CAST(DATEDIFF(day, @P1, vdate) + predlengthofstay AS bigint) AS due
+    FROM dbo.PatientData WHERE discharged IS NULL AND vdate <= @P1) AS x) AS y
+GROUP BY y.facid, y.due ORDER BY y.facid, y.due
+
+-- accuracy
+SELECT facid, CAST(COUNT_BIG(*) AS bigint) AS stays, CAST(SUM(ABS(lengthofstay - predictedstaydays)) AS float) AS offdays,
+  CAST(SUM(lengthofstay - predictedstaydays) AS float) AS longerdays,
+  CAST(SUM(CASE WHEN ABS(lengthofstay - predictedstaydays) <= 1 THEN 1 ELSE 0 END) AS bigint) AS withinday,
+  CAST(SUM(CASE WHEN predictedlow80 <= lengthofstay AND lengthofstay <= predictedhigh80 THEN 1 ELSE 0 END) AS bigint) AS inside80,
+  CAST(SUM(CASE WHEN predictedlow90 <= lengthofstay AND lengthofstay <= predictedhigh90 THEN 1 ELSE 0 END) AS bigint) AS inside90
+FROM dbo.PatientData WHERE predictedstaydays IS NOT NULL AND discharged >= @P1 AND discharged <= @P2
+GROUP BY facid ORDER BY facid
+
+-- newest_predictions
+SELECT eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay, prediction FROM dbo.PatientData WHERE predictedstaydays IS NOT NULL
+ORDER BY vdate DESC, eid DESC OFFSET 0 ROWS FETCH NEXT @P1 ROWS ONLY
+
+-- row_survey
+SELECT x.admissionyear, x.facid, x.gender, CAST(COUNT_BIG(*) AS bigint) AS encounters, 
+  CAST(SUM(CASE WHEN x.dialysisrenalendstage = 1 THEN 1 ELSE 0 END) AS bigint) AS condition1, 
+  CAST(SUM(CASE WHEN x.asthma = 1 THEN 1 ELSE 0 END) AS bigint) AS condition2, 
+  CAST(SUM(CASE WHEN x.irondef = 1 THEN 1 ELSE 0 END) AS bigint) AS condition3, 
+  CAST(SUM(CASE WHEN x.pneum = 1 THEN 1 ELSE 0 END) AS bigint) AS condition4, 
+  CAST(SUM(CASE WHEN x.substancedependence = 1 THEN 1 ELSE 0 END) AS bigint) AS condition5, 
+  CAST(SUM(CASE WHEN x.psychologicaldisordermajor = 1 THEN 1 ELSE 0 END) AS bigint) AS condition6, 
+  CAST(SUM(CASE WHEN x.depress = 1 THEN 1 ELSE 0 END) AS bigint) AS condition7, 
+  CAST(SUM(CASE WHEN x.psychother = 1 THEN 1 ELSE 0 END) AS bigint) AS condition8, 
+  CAST(SUM(CASE WHEN x.fibrosisandother = 1 THEN 1 ELSE 0 END) AS bigint) AS condition9, 
+  CAST(SUM(CASE WHEN x.malnutrition = 1 THEN 1 ELSE 0 END) AS bigint) AS condition10, 
+  CAST(SUM(CASE WHEN x.hemo = 1 THEN 1 ELSE 0 END) AS bigint) AS condition11
+FROM (SELECT CAST(YEAR(vdate) AS int) AS admissionyear, facid, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo FROM dbo.PatientData) AS x
+GROUP BY x.admissionyear, x.facid, x.gender
+
+-- row_buckets
+SELECT CAST(x.bucket AS int) AS bucket FROM (SELECT eid / 128 AS bucket FROM dbo.PatientData) AS x
+GROUP BY x.bucket ORDER BY x.bucket
+
+-- encounters_between
+SELECT eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay FROM dbo.PatientData WHERE eid >= @P1 AND eid <= @P2
+ORDER BY eid OFFSET 0 ROWS FETCH NEXT @P3 ROWS ONLY
 
 -- script
 SET XACT_ABORT ON;
@@ -681,6 +849,115 @@ IF @@TRANCOUNT = 0 SET NOEXEC ON;
 GO
 INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
 VALUES (8, N'0008-datakeys', N'21b55e4a9ea9edc69fc351b30fe49f58aa5264546a05711672a48acdab0d9a68', SYSDATETIMEOFFSET());
+GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
+GO
+CREATE TABLE dbo.assignments (
+  caller nvarchar(128) NOT NULL CONSTRAINT PK_assignments PRIMARY KEY, -- Entra object id, lower case
+  facilities nvarchar(100) NOT NULL, -- their letters in order; * for all
+  assignedby nvarchar(128) NOT NULL,
+  [at] datetimeoffset(7) NOT NULL
+);
+
+CREATE TABLE dbo.elevations (
+  seq bigint IDENTITY(1,1) NOT NULL CONSTRAINT PK_elevations PRIMARY KEY, -- the order in which they began
+  id nvarchar(32) NOT NULL CONSTRAINT UQ_elevations_id UNIQUE,
+  caller nvarchar(128) NOT NULL, -- Entra object id, lower case
+  roles nvarchar(400) NOT NULL,
+  reason nvarchar(50) NOT NULL,
+  words nvarchar(4000) NOT NULL, -- encrypted
+  began datetimeoffset(7) NOT NULL,
+  until datetimeoffset(7) NOT NULL,
+  ended datetimeoffset(7) NULL, -- when somebody ended it before
+  events bigint NOT NULL, -- of the audit trail that needed it
+  CHECK (until > began)
+);
+
+CREATE INDEX elevations_caller ON dbo.elevations (caller, began);
+GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
+GO
+INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
+VALUES (9, N'0009-access', N'439e78cba773d3ba95b69528cb3d4c3956c9e1e46b59a3b7fdc9e96a54115065', SYSDATETIMEOFFSET());
+GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
+GO
+CREATE INDEX PatientData_predicted ON dbo.PatientData (vdate) INCLUDE (predictedstaydays) WHERE predictedstaydays IS NOT NULL;
+CREATE INDEX PatientData_judged ON dbo.PatientData (discharged, facid) INCLUDE (lengthofstay, predictedstaydays,
+  predictedlow80, predictedhigh80, predictedlow90, predictedhigh90) WHERE predictedstaydays IS NOT NULL;
+GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
+GO
+INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
+VALUES (10, N'0010-reads', N'234e1ce21b92310c5deee7448983571652b28e585bef939dc7613d66a2e07d0f', SYSDATETIMEOFFSET());
+GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
+GO
+CREATE TABLE dbo.auditrecord (
+  one int NOT NULL CONSTRAINT PK_auditrecord PRIMARY KEY CHECK (one = 1), -- there is one
+  id nvarchar(36) NOT NULL, -- the record's, in its checkpoints
+  retentionyears int NOT NULL CHECK (retentionyears >= 6 AND retentionyears <= 30), -- 45 CFR 164.316(b)(2)(i) asks for six
+  newest bigint NOT NULL, -- number of the newest checkpoint; 0 for none
+  newestname nvarchar(400) NOT NULL,
+  newesttext nvarchar(max) NOT NULL
+);
+
+INSERT INTO dbo.auditrecord (one, id, retentionyears, newest, newestname, newesttext)
+VALUES (1, LOWER(CAST(NEWID() AS nvarchar(36))), 7, 0, N'', N'');
+
+CREATE TABLE dbo.auditanchors (
+  seq bigint IDENTITY(1,1) NOT NULL CONSTRAINT PK_auditanchors PRIMARY KEY,
+  chain int NOT NULL,
+  place bigint NOT NULL, -- of the last event that was removed
+  hash nvarchar(64) NOT NULL, -- its hash
+  checkpointname nvarchar(400) NOT NULL -- the signed checkpoint that holds both
+);
+
+ALTER TABLE dbo.audit ALTER COLUMN caller nvarchar(400) NOT NULL;
+GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
+GO
+CREATE INDEX audit_caller ON dbo.audit (caller, seq);
+CREATE INDEX audit_action ON dbo.audit ([action], seq);
+CREATE INDEX audit_at ON dbo.audit ([at]);
+GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
+GO
+-- Leave this batch out where the server is not Microsoft's.
+DROP TRIGGER dbo.audit_is_append_only;
+GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
+GO
+-- Leave this batch out where the server is not Microsoft's.
+CREATE TRIGGER dbo.audit_is_never_changed ON dbo.audit AFTER UPDATE AS
+BEGIN
+  THROW 50001, N'the audit trail is append-only', 1;
+END;
+GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
+GO
+-- Leave this batch out where the server is not Microsoft's.
+CREATE TRIGGER dbo.audit_is_kept ON dbo.audit AFTER DELETE AS
+BEGIN
+  IF EXISTS (SELECT 1 FROM deleted AS d WHERE NOT EXISTS (SELECT 1 FROM dbo.auditanchors AS a CROSS JOIN dbo.auditrecord AS r
+    WHERE a.chain = d.chain AND a.place >= d.place AND DATEDIFF(day, d.[at], SYSDATETIMEOFFSET()) > r.retentionyears * 365 + r.retentionyears / 4 + 1))
+  BEGIN
+    THROW 50001, N'an audit event is kept until its time is over', 1;
+  END;
+END;
+GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
+GO
+-- Leave this batch out where the server is not Microsoft's.
+CREATE TRIGGER dbo.anchor_is_append_only ON dbo.auditanchors AFTER UPDATE, DELETE AS
+BEGIN
+  THROW 50001, N'the audit trail is append-only', 1;
+END;
+GO
+IF @@TRANCOUNT = 0 SET NOEXEC ON;
+GO
+INSERT INTO dbo.schema_migrations (number, name, checksum, applied)
+VALUES (11, N'0011-audit-retention', N'2628b7d055f36be7669ac14f5dc639e3fb816a74df3c49c4d8197f9b07410414', SYSDATETIMEOFFSET());
 GO
 IF @@TRANCOUNT = 0 SET NOEXEC ON;
 GO

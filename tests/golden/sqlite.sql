@@ -290,11 +290,85 @@ SELECT eid, FirstName, MiddleName, LastName FROM PatientData WHERE eid > ?1 AND 
 -- REPLACE_NAME
 UPDATE PatientData SET FirstName = ?2, MiddleName = ?3, LastName = ?4 WHERE eid = ?1 AND FirstName IS ?5 AND MiddleName IS ?6 AND LastName IS ?7
 
+-- ASSIGN
+INSERT INTO assignments (caller, facilities, assignedby, at) VALUES (?1, ?2, ?3, ?4) ON CONFLICT (caller) DO UPDATE SET facilities = excluded.facilities, assignedby = excluded.assignedby, at = excluded.at
+
+-- UNASSIGN
+DELETE FROM assignments WHERE caller = ?1
+
+-- ASSIGNMENTS
+SELECT caller, facilities, assignedby, at FROM assignments WHERE caller > ?1 ORDER BY caller LIMIT ?2
+
+-- ASSIGNED
+SELECT facilities FROM assignments WHERE caller = ?1
+
+-- NEWEST_ELEVATION
+SELECT id, caller, roles, reason, began, until, ended, events FROM elevations WHERE caller = ?1 AND ended IS NULL ORDER BY began DESC LIMIT 1
+
+-- ELEVATIONS_SINCE
+SELECT count(*) AS elevations FROM elevations WHERE caller = ?1 AND began > ?2
+
+-- INSERT_ELEVATION
+INSERT INTO elevations (id, caller, roles, reason, words, began, until, events) VALUES (?1, ?2, ?3, ?4, ?5, ?6, ?7, 0)
+
+-- END_ELEVATION
+UPDATE elevations SET ended = ?2 WHERE id = ?1 AND ended IS NULL AND until > ?2 AND (?3 = '' OR caller = ?3)
+
+-- ELEVATIONS
+SELECT id, caller, roles, reason, began, until, ended, events FROM elevations ORDER BY seq DESC LIMIT ?1
+
+-- ELEVATION
+SELECT id, caller, roles, reason, began, until, ended, events, words FROM elevations WHERE id = ?1
+
+-- COUNT_UNDER_ELEVATION
+UPDATE elevations SET events = events + 1 WHERE id = ?1
+
+-- WORDS_NOT_UNDER
+SELECT id, words FROM elevations WHERE id > ?1 AND substr(words, 1, 23) <> ?2 ORDER BY id LIMIT ?3
+
+-- REPLACE_WORDS
+UPDATE elevations SET words = ?3 WHERE id = ?1 AND words = ?2
+
 -- REWRITE_FILE
 VACUUM
 
 -- TRUNCATE_LOG
 PRAGMA wal_checkpoint(TRUNCATE)
+
+-- PATIENTS_OPEN
+SELECT FirstName, MiddleName, LastName, eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay, prediction FROM PatientData WHERE eid IN (
+  SELECT eid FROM PatientData INDEXED BY PatientData_open WHERE discharged IS NULL AND instr(?1, facid) > 0
+  AND vdate >= ?2 AND vdate <= ?3 AND eid < ?4 ORDER BY eid DESC LIMIT ?5)
+ORDER BY eid DESC
+
+-- PATIENTS_DISCHARGED
+SELECT FirstName, MiddleName, LastName, eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay, prediction FROM PatientData WHERE discharged IS NOT NULL AND instr(?1, facid) > 0
+  AND vdate >= ?2 AND vdate <= ?3 AND eid < ?4
+ORDER BY eid DESC LIMIT ?5
+
+-- EXPECTED_DISCHARGES
+SELECT facid, CASE WHEN predlengthofstay IS NULL THEN -2 WHEN due < 0 THEN -1 WHEN due > ?2 THEN ?2 + 1 ELSE due END AS due,
+  count(*) AS encounters
+FROM (SELECT facid, predlengthofstay, CAST(julianday(vdate) - julianday(?1) AS INTEGER) + predlengthofstay AS due
+  FROM PatientData INDEXED BY PatientData_open WHERE discharged IS NULL AND vdate <= ?1)
+GROUP BY 1, 2 ORDER BY 1, 2
+
+-- ACCURACY
+SELECT facid, count(*) AS stays, sum(abs(lengthofstay - predictedstaydays)) AS off, sum(lengthofstay - predictedstaydays) AS longer,
+  sum(abs(lengthofstay - predictedstaydays) <= 1) AS withinday,
+  sum(lengthofstay BETWEEN predictedlow80 AND predictedhigh80) AS inside80,
+  sum(lengthofstay BETWEEN predictedlow90 AND predictedhigh90) AS inside90
+FROM PatientData WHERE predictedstaydays IS NOT NULL AND discharged >= ?1 AND discharged <= ?2
+GROUP BY facid ORDER BY facid
+
+-- NEWEST_PREDICTIONS
+SELECT eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay, prediction FROM PatientData WHERE predictedstaydays IS NOT NULL ORDER BY vdate DESC, eid DESC LIMIT ?1
+
+-- ROW_SURVEY
+SELECT eid, substr(vdate, 1, 4), facid, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo FROM PatientData ORDER BY eid
+
+-- ENCOUNTERS_BETWEEN
+SELECT eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay FROM PatientData WHERE eid >= ?1 AND eid <= ?2 ORDER BY eid LIMIT ?3
 
 -- SCHEMA
 -- The ledger of migrations.
@@ -533,7 +607,36 @@ CREATE TABLE datakeys (
 
 CREATE UNIQUE INDEX datakeys_current ON datakeys (state) WHERE state = 'current'; -- there is one
 
--- Migration 0008-audit-retention
+-- Migration 0008-access
+CREATE TABLE assignments (
+  caller TEXT PRIMARY KEY, -- Entra object id, lower case
+  facilities TEXT NOT NULL, -- their letters in order; * for all
+  assignedby TEXT NOT NULL,
+  at TEXT NOT NULL
+) STRICT, WITHOUT ROWID;
+
+CREATE TABLE elevations (
+  seq INTEGER PRIMARY KEY, -- the order in which they began
+  id TEXT NOT NULL UNIQUE,
+  caller TEXT NOT NULL, -- Entra object id, lower case
+  roles TEXT NOT NULL,
+  reason TEXT NOT NULL,
+  words TEXT NOT NULL, -- encrypted
+  began TEXT NOT NULL,
+  until TEXT NOT NULL,
+  ended TEXT, -- when somebody ended it before
+  events INTEGER NOT NULL, -- of the audit trail that needed it
+  CHECK (until > began)
+) STRICT;
+
+CREATE INDEX elevations_caller ON elevations (caller, began);
+
+-- Migration 0009-reads
+CREATE INDEX PatientData_predicted ON PatientData (vdate) WHERE predictedstaydays IS NOT NULL;
+CREATE INDEX PatientData_judged ON PatientData (discharged, facid, lengthofstay, predictedstaydays, predictedlow80,
+  predictedhigh80, predictedlow90, predictedhigh90) WHERE predictedstaydays IS NOT NULL;
+
+-- Migration 0010-audit-retention
 CREATE TABLE auditrecord (
   one INTEGER PRIMARY KEY CHECK (one = 1), -- there is one
   id TEXT NOT NULL, -- the record's, in its checkpoints
