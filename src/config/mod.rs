@@ -8,6 +8,7 @@ use std::time::Duration;
 use crate::domain::alert::AlertRules;
 use crate::error::{Error, Result};
 
+mod audit;
 mod edge;
 mod private_file;
 mod reach;
@@ -15,6 +16,7 @@ mod settings;
 mod sign_in;
 mod topic;
 
+pub use self::audit::{AUDIT_YEARS_LEAST, AUDIT_YEARS_MOST};
 pub use self::edge::EdgeSettings;
 pub use self::private_file::{make_key_file, read_key_file};
 pub use self::reach::Unassigned;
@@ -268,8 +270,8 @@ impl Config {
             sql,
             receipt_key: Some(text("HDAI_RECEIPT_KEY")?).filter(|key| !key.is_empty()).map(Secret::new),
             pseudonym_key: Some(text("HDAI_PSEUDONYM_KEY")?).filter(|key| !key.is_empty()).map(Secret::new),
-            alerts: alerts(&text, &number)?,
-            audit_retention_years: audit_years(&number)?,
+            alerts: audit::alerts(&text, &number)?,
+            audit_retention_years: audit::years(&number)?,
             topic: topic::read(&text)?,
             import_suffixes: topic::suffixes(&text("HDAI_IMPORT_SUFFIXES")?)?,
             queues: queue_settings(&text)?,
@@ -306,43 +308,6 @@ impl Config {
     pub fn blob_root(&self) -> PathBuf {
         self.folder.join("blobs")
     }
-}
-
-/// The shortest retention of audit events, in years: what 45 CFR 164.316(b)(2)(i) asks for.
-pub const AUDIT_YEARS_LEAST: u32 = 6;
-/// The longest.
-pub const AUDIT_YEARS_MOST: u32 = 30;
-
-fn audit_years(number: &dyn Fn(&str) -> Result<u64>) -> Result<u32> {
-    let years = u32::try_from(number("HDAI_AUDIT_RETENTION_YEARS")?).ok();
-    years.filter(|years| (AUDIT_YEARS_LEAST..=AUDIT_YEARS_MOST).contains(years)).ok_or_else(|| {
-        Error::invalid(format!(
-            "the setting HDAI_AUDIT_RETENTION_YEARS must be a number of years from {AUDIT_YEARS_LEAST} to {AUDIT_YEARS_MOST}"
-        ))
-    })
-}
-
-fn alerts(text: &dyn Fn(&str) -> Result<String>, number: &dyn Fn(&str) -> Result<u64>) -> Result<AlertRules> {
-    let count = |name: &str| -> Result<u32> {
-        u32::try_from(number(name)?).map_err(|_| Error::invalid(format!("the setting {name} must be at most {}", u32::MAX)))
-    };
-    let hours = text("HDAI_OFF_HOURS")?;
-    let hour = |text: &str| text.trim().parse::<u32>().ok().filter(|hour| *hour < 24);
-    let off_hours = match hours.trim() {
-        "none" => None,
-        span => Some(
-            span.split_once('-')
-                .and_then(|(from, to)| Some((hour(from)?, hour(to)?)))
-                .ok_or_else(|| Error::invalid("the setting HDAI_OFF_HOURS must be two hours of the day, such as 20-6, or none"))?,
-        ),
-    };
-    Ok(AlertRules {
-        mass_access: count("HDAI_ALERT_MASS_ACCESS")?,
-        refusals: count("HDAI_ALERT_REFUSALS")?,
-        off_hours,
-        trail_pages: count("HDAI_ALERT_TRAIL_PAGES")?,
-        export_rows: count("HDAI_ALERT_EXPORT_ROWS")?,
-    })
 }
 
 fn blob_settings(text: &dyn Fn(&str) -> Result<String>, account_url: &str) -> Result<Option<BlobSettings>> {

@@ -41,11 +41,16 @@ mod tests {
         const NONE: (&str, &str) = ("HDAI_UNASSIGNED_CARE_LINE_MANAGERS", "none");
         const SITE: (&str, &str) = ("WEBSITE_SITE_NAME", "app");
         const PLATFORM: (&str, &str) = ("WEBSITE_AUTH_ENABLED", "true");
+        const TENANT: (&str, &str) = ("HDAI_ENTRA_TENANT_ID", "11111111-2222-3333-4444-555555555555");
+        const AUDIENCE: (&str, &str) = ("HDAI_ENTRA_AUDIENCES", "api://hdai");
         let of = |vars: &[(&str, &str)]| {
             let lookup = |name: &str| vars.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
             Config::from_vars(lookup).unwrap().unassigned
         };
-        assert_eq!([of(&[]), of(&[SITE]), of(&[PLATFORM])], [Unassigned::All, Unassigned::None, Unassigned::None]);
+        assert_eq!(
+            [of(&[]), of(&[SITE]), of(&[PLATFORM, TENANT, AUDIENCE])],
+            [Unassigned::All, Unassigned::None, Unassigned::None]
+        );
         assert_eq!([of(&[NONE]), of(&[SITE, ALL])], [Unassigned::None, Unassigned::All]);
     }
 }

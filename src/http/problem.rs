@@ -41,7 +41,8 @@ fn detail(error: &Error) -> &str {
 pub(super) fn of(error: &Error) -> ApiReply {
     let refusal = match error.kind() {
         Kind::Invalid | Kind::NotFound | Kind::Conflict => Refusal::BadRequest,
-        Kind::Unauthenticated | Kind::Forbidden | Kind::TooMany => Refusal::Unauthorized,
+        Kind::Unauthenticated | Kind::Forbidden => Refusal::Unauthorized,
+        Kind::TooMany => Refusal::TooMany,
         Kind::Unavailable | Kind::Internal => Refusal::Failed,
     };
     with_advice(status(error.kind()), plain(status(error.kind()), refusal, detail(error), &[]))
@@ -75,7 +76,8 @@ pub(super) fn message_error(shape: Shape, error: &Error) -> ApiReply {
     let refusal = match error.kind() {
         Kind::Invalid => Refusal::BadRequest,
         Kind::NotFound | Kind::Conflict => Refusal::InvalidEncounterId,
-        Kind::Unauthenticated | Kind::Forbidden | Kind::TooMany => Refusal::Unauthorized,
+        Kind::Unauthenticated | Kind::Forbidden => Refusal::Unauthorized,
+        Kind::TooMany => Refusal::TooMany,
         Kind::Unavailable | Kind::Internal => Refusal::Failed,
     };
     message(shape, status(error.kind()), refusal, detail(error), &[])
@@ -91,7 +93,7 @@ pub(super) fn unknown_caller(shape: Shape, refused: Refused) -> ApiReply {
 
 /// Too much in a short time: the same call may be fine after `wait`.
 pub(super) fn too_many(shape: Shape, detail: &str, wait: Duration) -> ApiReply {
-    let mut reply = message(shape, StatusCode::TOO_MANY_REQUESTS, Refusal::Unauthorized, detail, &[]);
+    let mut reply = message(shape, StatusCode::TOO_MANY_REQUESTS, Refusal::TooMany, detail, &[]);
     reply.headers.retain(|(name, _)| *name != "retry-after");
     // Whole seconds, and never none.
     reply.with("retry-after", (wait.as_secs() + 1).to_string())

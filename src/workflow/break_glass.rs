@@ -50,6 +50,8 @@ pub async fn break_glass(
     if !(1..=most).contains(&minutes) {
         return Err(Error::invalid(format!("minutes must be from 1 to {most}")));
     }
+    let id = Uuid::new_v4().simple().to_string();
+    let detail = format!("{BEGUN}{id}: {}, {minutes} minutes", reason.code());
     let words = Phi::new(words.reveal().trim().to_owned());
     if !(WORDS_CHARS_MIN..=WORDS_CHARS_MAX).contains(&words.reveal().chars().count()) {
         return Err(Error::invalid(format!("text must have {WORDS_CHARS_MIN} to {WORDS_CHARS_MAX} characters: say why")));
@@ -57,7 +59,7 @@ pub async fn break_glass(
     // What was done under it is found by time, too, and the trail keeps whole microseconds.
     let from = now.trunc_subsecs(6);
     let elevation = Elevation {
-        id: Uuid::new_v4().simple().to_string(),
+        id,
         caller: key,
         roles: caller.roles.clone(),
         reason,
@@ -67,7 +69,6 @@ pub async fn break_glass(
         ended: None,
         events: 0,
     };
-    let detail = format!("{BEGUN}{}: {}, {minutes} minutes", elevation.id, reason.code());
     let event = hospital.announced(AuditEvent::new(caller, Action::BreakGlass, Outcome::Success, now).detail(detail));
     let broken = hospital.store.break_glass(&elevation, from - TimeDelta::days(1), ELEVATIONS_A_DAY_MAX, &event).await?;
     hospital.standings.forget(&elevation.caller);

@@ -16,13 +16,16 @@ pub enum Refusal {
     InvalidEncounterId,
     /// Nobody proved who they are, or the caller may not do this.
     Unauthorized,
+    /// Too much in a short time.
+    TooMany,
     /// A fault of ours.
     Failed,
 }
 
 impl Refusal {
     /// All of them.
-    pub const ALL: [Refusal; 4] = [Refusal::BadRequest, Refusal::InvalidEncounterId, Refusal::Unauthorized, Refusal::Failed];
+    pub const ALL: [Refusal; 5] =
+        [Refusal::BadRequest, Refusal::InvalidEncounterId, Refusal::Unauthorized, Refusal::TooMany, Refusal::Failed];
 
     /// The blueprint's `result`.
     pub const fn result(self) -> &'static str {
@@ -30,6 +33,7 @@ impl Refusal {
             Refusal::BadRequest => "bad request",
             Refusal::InvalidEncounterId => "invalid encounter id",
             Refusal::Unauthorized => "Unauthorized Unauthorized",
+            Refusal::TooMany => "too many requests",
             Refusal::Failed => "failed",
         }
     }
@@ -42,6 +46,7 @@ impl Refusal {
                 ("https://health-data-ai.example/problems/invalid-encounter-id", "The encounter does not allow this")
             }
             Refusal::Unauthorized => ("https://health-data-ai.example/problems/unauthorized", "The caller may not do this"),
+            Refusal::TooMany => ("https://health-data-ai.example/problems/too-many-requests", "Too many calls in a short time"),
             Refusal::Failed => ("https://health-data-ai.example/problems/failed", "The request could not be carried out"),
         }
     }

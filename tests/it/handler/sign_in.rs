@@ -42,10 +42,6 @@ const ROWS: &[(&str, &str, &[&str], u16)] = &[
     ("GET", "/api/models", &[SCIENTIST, CMIO, MANAGER], 200),
     ("GET", "/api/models/champion", &[SCIENTIST, CMIO, MANAGER], 404),
     ("GET", "/api/audit", &[AUDITOR], 200),
-    ("GET", "/api/patients", &[MANAGER], 200),
-    ("GET", "/api/patients/{id}", &[MANAGER], 404),
-    ("GET", "/api/predictions", &[CMIO], 200),
-    ("GET", "/api/encounters", &[SCIENTIST], 200),
     ("GET", "/api/me", SIGNED_IN, 200),
     ("GET", "/api/assignments", &[SITE], 200),
     ("PUT", "/api/assignments/{id}", &[SITE], 400),
@@ -54,6 +50,10 @@ const ROWS: &[(&str, &str, &[&str], u16)] = &[
     ("DELETE", "/api/break-glass/{id}", &[CMIO, MANAGER], 404),
     ("GET", "/api/break-glass", &[AUDITOR], 200),
     ("GET", "/api/break-glass/{id}", &[AUDITOR], 404),
+    ("GET", "/api/patients", &[MANAGER], 200),
+    ("GET", "/api/patients/{id}", &[MANAGER], 404),
+    ("GET", "/api/predictions", &[CMIO], 200),
+    ("GET", "/api/encounters", &[SCIENTIST], 200),
 ];
 const VERBS: [&str; 6] = ["GET", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"];
 

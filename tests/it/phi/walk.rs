@@ -73,6 +73,16 @@ struct Type {
     derives: BTreeSet<String>,
 }
 
+impl Type {
+    fn room(&self) -> &str {
+        room_of(&self.file)
+    }
+}
+
+fn room_of(file: &str) -> &str {
+    file.split('/').next().unwrap_or_default().trim_end_matches(".rs")
+}
+
 /// Everything in `sources`, pairs of a path below `src` and its text.
 pub(super) fn walk(sources: &[(String, String)]) -> BTreeSet<Finding> {
     let mut walker = Walker::default();
@@ -84,7 +94,7 @@ pub(super) fn walk(sources: &[(String, String)]) -> BTreeSet<Finding> {
     let personal = closure(&walker.types);
     for (name, types) in &walker.types {
         for kind in types {
-            let holds = personal.contains(name) || kind.raw;
+            let holds = personal.contains(&(kind.room().to_owned(), name.clone())) || kind.raw;
             let shown = kind.derives.iter().filter(|word| SHOWING.contains(&word.as_str()) || (*word == "Debug" && kind.raw));
             for word in shown.filter(|_| holds) {
                 walker.found.insert(Finding { file: kind.file.clone(), what: format!("{name} derives {word}") });
@@ -93,21 +103,31 @@ pub(super) fn walk(sources: &[(String, String)]) -> BTreeSet<Finding> {
     }
     for (file, name, word) in &walker.impls {
         let raw = walker.types.get(name).is_some_and(|types| types.iter().any(|kind| kind.raw));
-        if (personal.contains(name) || raw) && (word == "Debug" || SHOWING.contains(&word.as_str())) {
+        let holds = LEAVES.contains(&name.as_str()) || personal.contains(&(room_of(file).to_owned(), name.clone()));
+        if (holds || raw) && (word == "Debug" || SHOWING.contains(&word.as_str())) {
             walker.found.insert(Finding { file: file.clone(), what: format!("{name} has its own {word}") });
         }
     }
     walker.found
 }
 
-/// The names of the types that hold a leaf, at whatever depth.
-fn closure(types: &BTreeMap<String, Vec<Type>>) -> BTreeSet<String> {
-    let mut personal: BTreeSet<String> = LEAVES.map(str::to_owned).into();
+/// The types that hold a leaf, at whatever depth, by room and name. A name means the type of its own room, if that has one.
+fn closure(types: &BTreeMap<String, Vec<Type>>) -> BTreeSet<(String, String)> {
+    let mut personal: BTreeSet<(String, String)> = BTreeSet::new();
     loop {
-        let held = |kind: &Type| kind.parts.iter().any(|part| personal.contains(part));
-        let more: Vec<_> = types.iter().filter(|(name, _)| !personal.contains(*name)).collect();
-        let more: Vec<_> = more.into_iter().filter(|(_, kinds)| kinds.iter().any(held)).map(|(name, _)| name.clone()).collect();
-        if more.is_empty() {
+        let of_room = |name: &str, room: &str| types.get(name).is_some_and(|kinds| kinds.iter().any(|kind| kind.room() == room));
+        let holds = |name: &str, room: &str| match of_room(name, room) {
+            true => personal.contains(&(room.to_owned(), name.to_owned())),
+            false => personal.iter().any(|(_, held)| held == name),
+        };
+        let held = |kind: &Type| kind.parts.iter().any(|part| LEAVES.contains(&part.as_str()) || holds(part, kind.room()));
+        let mut more = BTreeSet::new();
+        for (name, kinds) in types {
+            for kind in kinds.iter().filter(|kind| LEAVES.contains(&name.as_str()) || held(kind)) {
+                more.insert((kind.room().to_owned(), name.clone()));
+            }
+        }
+        if more.is_subset(&personal) {
             return personal;
         }
         personal.extend(more);
@@ -131,7 +151,7 @@ impl Walker {
     }
 
     fn add(&mut self, name: &syn::Ident, attributes: &[syn::Attribute], fields: Vec<&syn::Field>) {
-        let room = self.file.split('/').next().unwrap_or_default().trim_end_matches(".rs").to_owned();
+        let room = room_of(&self.file).to_owned();
         let mut kind = Type { file: self.file.clone(), ..Type::default() };
         let named = |name: &str| fields.iter().any(|field| field.ident.as_ref().is_some_and(|ident| ident == name));
         // A file's name: hospitals name files after patients.
