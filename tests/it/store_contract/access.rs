@@ -212,7 +212,7 @@ pub(super) async fn what_needed_an_elevation_says_so_and_is_counted(new_place: N
         store.discharge(eid(id), on, &Reach::All, &by_ann(Action::Discharge, id)).await.unwrap();
         assert_eq!(newest(&*store).await.detail, marked);
     }
-    store.append_audit(&by_ann(Action::ReadPatients, 1).detail("list")).await.unwrap();
+    store.append_audit(&by_ann(Action::ReadPatients, 1).at_every_facility().detail("list")).await.unwrap();
     assert_eq!(newest(&*store).await.detail, format!("list; {mark}"));
     assert_eq!(store.elevation(&running.id).await.unwrap().unwrap().events, 3);
     assert_eq!(super::trail::follow(&*store, 10).await, Ok(6));
