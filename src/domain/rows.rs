@@ -65,6 +65,11 @@ pub fn told_before(today: NaiveDate) -> NaiveDate {
     NaiveDate::from_ymd_opt(today.year(), today.month0() / 3 * 3 + 1, 1).unwrap_or(today)
 }
 
+/// Is `encounter` told to whoever is told of what was before the day `before`?
+pub fn is_told(encounter: &Encounter, before: NaiveDate) -> bool {
+    *encounter.admitted.reveal() < before
+}
+
 /// A stay as it is told to whoever is told of what was before the day `before`.
 pub fn stay_told(encounter: &Encounter, before: NaiveDate) -> Option<i32> {
     let ended = encounter.discharged.reveal().is_some_and(|day| day < before);
@@ -153,12 +158,9 @@ mod tests {
     #[test]
     fn what_came_in_this_quarter_is_not_told() {
         let day = |text: &str| text.parse::<NaiveDate>().unwrap();
-        for (today, first) in [
-            ("2026-01-01", "2026-01-01"),
-            ("2026-03-31", "2026-01-01"),
-            ("2026-11-23", "2026-10-01"),
-            ("2024-02-29", "2024-01-01"),
-        ] {
+        for (today, first) in
+            [("2026-01-01", "2026-01-01"), ("2026-03-31", "2026-01-01"), ("2026-11-23", "2026-10-01"), ("2024-02-29", "2024-01-01")]
+        {
             assert_eq!(told_before(day(today)), day(first), "{today}");
         }
     }

@@ -120,9 +120,7 @@ pub async fn patient(caller: &Caller, hospital: &Hospital, id: Option<EncounterI
         None => Ok(Sight::Nobody),
     };
     let (event, shown) = match found {
-        Ok(Sight::Of(stored)) => {
-            (event(Outcome::Success).at_facility(stored.encounter.facility).detail("one"), Some(*stored))
-        }
+        Ok(Sight::Of(stored)) => (event(Outcome::Success).at_facility(stored.encounter.facility).detail("one"), Some(*stored)),
         Ok(Sight::Beyond) => (event(Outcome::Refused).detail("facility beyond reach"), None),
         Ok(Sight::Nobody) => (event(Outcome::Failure).detail("no such encounter"), None),
         Err(error) => return Err(failed(hospital, &about(event(Outcome::Failure)), error).await),

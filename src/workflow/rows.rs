@@ -10,7 +10,7 @@ use chrono::{DateTime, Datelike, Duration, NaiveDate, Utc};
 use super::Hospital;
 use super::pseudonym::{PseudonymKey, bad_cursor};
 use crate::domain::alert::rows_note;
-use crate::domain::rows::{Class, Row, Told, stay_told, told, told_before};
+use crate::domain::rows::{Class, Row, Told, is_told, stay_told, told, told_before};
 use crate::domain::{Action, AuditEvent, Caller, Encounter, EncounterId, Outcome};
 use crate::error::{Error, Kind, Result};
 use crate::schema::Feature;
@@ -159,7 +159,7 @@ impl Whole {
 
     /// `None` for an encounter that is not told yet. One of a class that came up since the survey is told without it.
     fn row(&self, key: &PseudonymKey, encounter: &Encounter) -> Option<Row> {
-        if *encounter.admitted.reveal() >= self.before {
+        if !is_told(encounter, self.before) {
             return None;
         }
         let mut clinical = encounter.clinical.clone();
