@@ -136,7 +136,7 @@ enum Command {
     Keys(keys::Args),
     /// List who broke the glass, show one, or end it
     BreakGlass(break_glass::Args),
-    /// Export every encounter without names, ids and days, for analysis
+    /// Export the encounters admitted before this quarter, without names, ids and days, for analysis
     Rows(rows::Args),
     /// Measure: import against sqlite3, admissions under load
     Bench(bench::Args),

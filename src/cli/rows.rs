@@ -1,4 +1,4 @@
-//! `hdai rows`: every encounter without names, ids and days.
+//! `hdai rows`: the encounters admitted before this quarter, without names, ids and days.
 
 use std::fs::OpenOptions;
 use std::io::{BufWriter, Write};

@@ -321,15 +321,16 @@ impl Caller {
             // A program is nobody whom one could ask why.
             Proof::Entra | Proof::Token | Proof::Local if action == Action::BreakGlass && self.program => false,
             Proof::Entra | Proof::Token | Proof::Local => {
-                let allowed = self.has_role_for(action) || self.is_lifted_to(action);
+                let allowed = self.has_role_for(action) || self.lifted_to(action).is_some();
                 allowed && self.within.as_ref().is_none_or(|actions| actions.contains(&action))
             }
         }
     }
 
-    /// Does the caller's elevation, and none of the roles alone, allow `action`?
-    fn is_lifted_to(&self, action: Action) -> bool {
-        self.elevated.is_some() && !self.has_role_for(action) && self.roles.iter().any(|role| may_elevated(*role, action))
+    /// The elevation, if it and none of the roles alone allows `action`.
+    pub fn lifted_to(&self, action: Action) -> Option<&Elevated> {
+        let lifted = !self.has_role_for(action) && self.roles.iter().any(|role| may_elevated(*role, action));
+        self.elevated.as_ref().filter(|_| lifted)
     }
 
     /// The elevation without which the caller could not do `action` to patients of `facility`; `None` stands for those of all.
@@ -340,7 +341,7 @@ impl Caller {
                 Some(facility) => !elevated.own.holds(facility),
                 None => elevated.own != Reach::All,
             };
-            self.is_lifted_to(action) || (of_patients && beyond)
+            self.lifted_to(action).is_some() || (of_patients && beyond)
         })
     }
 }

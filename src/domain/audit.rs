@@ -59,9 +59,7 @@ pub struct AuditEvent {
 impl AuditEvent {
     /// An event of `caller` at `at`.
     pub fn new(caller: &Caller, action: Action, outcome: Outcome, at: DateTime<Utc>) -> Self {
-        // Patients are read of every facility that the caller reaches; of which the others are, the verb says.
-        let elevated = if action == Action::ReadPatients { caller.needs_elevation(action, None) } else { None };
-        let elevation = elevated.map(|elevated| elevated.id.clone());
+        let elevation = caller.lifted_to(action).map(|elevated| elevated.id.clone());
         let (encounter, detail, announcement) = (None, String::new(), None);
         Self { at, caller: caller.clone(), action, outcome, encounter, detail, announcement, elevation }
     }
@@ -70,6 +68,13 @@ impl AuditEvent {
     #[must_use]
     pub fn at_facility(mut self, facility: FacilityId) -> Self {
         self.elevation = self.caller.needs_elevation(self.action, Some(facility)).map(|elevated| elevated.id.clone());
+        self
+    }
+
+    /// Says that it is about the patients of every facility that the caller reaches.
+    #[must_use]
+    pub fn at_every_facility(mut self) -> Self {
+        self.elevation = self.caller.needs_elevation(self.action, None).map(|elevated| elevated.id.clone());
         self
     }
 

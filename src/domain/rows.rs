@@ -3,7 +3,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, HashMap};
 
-use chrono::Datelike;
+use chrono::{Datelike, NaiveDate};
 
 use super::encounter::{Clinical, Encounter};
 use super::facility::FacilityId;
@@ -45,7 +45,8 @@ pub struct Row {
     pub pseudonym: String,
     /// When, where and who, coarsely.
     pub told: Told,
-    /// Whole days from admission to discharge, at most [`STAY_DAYS_TOLD`]; `None` while the patient stays.
+    /// Whole days from admission to discharge, at most [`STAY_DAYS_TOLD`]; `None` while the patient stays, and as long as the discharge
+    /// is not told.
     pub stay_days: Option<i32>,
     /// What was measured. Missing stays missing.
     pub clinical: Clinical,
@@ -58,9 +59,21 @@ impl Class {
     }
 }
 
-/// A stay as it is told.
-pub fn stay_told(encounter: &Encounter) -> Option<i32> {
-    encounter.stay_days().map(|days| days.min(STAY_DAYS_TOLD))
+/// The first day of the quarter that `today` is in: of what was before it is told, of what came since is not. Rows that appeared day by day
+/// would tell whoever looks each day which patient came and left on it.
+pub fn told_before(today: NaiveDate) -> NaiveDate {
+    NaiveDate::from_ymd_opt(today.year(), today.month0() / 3 * 3 + 1, 1).unwrap_or(today)
+}
+
+/// Is `encounter` told to whoever is told of what was before the day `before`?
+pub fn is_told(encounter: &Encounter, before: NaiveDate) -> bool {
+    *encounter.admitted.reveal() < before
+}
+
+/// A stay as it is told to whoever is told of what was before the day `before`.
+pub fn stay_told(encounter: &Encounter, before: NaiveDate) -> Option<i32> {
+    let ended = encounter.discharged.reveal().is_some_and(|day| day < before);
+    encounter.stay_days().filter(|_| ended).map(|days| days.min(STAY_DAYS_TOLD))
 }
 
 /// Which of `counts` are not shown: those from 1 up to before `least`, and as many of the next larger ones as it takes that what is left
@@ -140,6 +153,16 @@ mod tests {
             assert_eq!(withheld(&counts, CELL_MIN), hidden, "{counts:?}");
         }
         assert_eq!(withheld(&[1, 2], 0), [false, false], "nothing is small");
+    }
+
+    #[test]
+    fn what_came_in_this_quarter_is_not_told() {
+        let day = |text: &str| text.parse::<NaiveDate>().unwrap();
+        for (today, first) in
+            [("2026-01-01", "2026-01-01"), ("2026-03-31", "2026-01-01"), ("2026-11-23", "2026-10-01"), ("2024-02-29", "2024-01-01")]
+        {
+            assert_eq!(told_before(day(today)), day(first), "{today}");
+        }
     }
 
     fn counted() -> impl Strategy<Value = Vec<(Class, u64)>> {

@@ -23,28 +23,36 @@ impl Holder {
     }
 }
 
-/// The FHIR resource and the permission (one of `cruds`) that an action asks for; `None` for what no scope covers.
-pub const fn asks(action: Action) -> Option<(&'static str, char)> {
+/// The FHIR resources and the permissions (one of `cruds`) that an action asks for, all of them; empty for what no scope covers. What is
+/// read of patients is found by searches, one encounter as well as a list, so `s` stands for both.
+pub const fn asks(action: Action) -> &'static [(&'static str, char)] {
     match action {
-        Action::Admit => Some(("Encounter", 'c')),
-        Action::Discharge => Some(("Encounter", 'u')),
-        Action::ReadCensus => Some(("Encounter", 's')),
-        Action::ReadPatients => Some(("Patient", 's')),
-        Action::ReadPredictions => Some(("RiskAssessment", 's')),
-        Action::ReadRows => Some(("Observation", 's')),
-        Action::AssignFacilities => Some(("PractitionerRole", 'u')),
-        Action::ReadAnomalies => Some(("MeasureReport", 's')),
-        Action::ReadModel => Some(("Library", 'r')),
-        Action::ReadImports => Some(("Task", 's')),
-        Action::ReadAudit => Some(("AuditEvent", 's')),
+        Action::Admit => &[("Encounter", 'c')],
+        Action::Discharge => &[("Encounter", 'u')],
+        Action::ReadCensus => &[("Encounter", 's')],
+        Action::ReadPatients => {
+            &[("Patient", 's'), ("Encounter", 's'), ("Observation", 's'), ("Condition", 's'), ("RiskAssessment", 's')]
+        }
+        Action::ReadPredictions => &[("RiskAssessment", 's')],
+        Action::ReadRows => &[("Observation", 's')],
+        Action::AssignFacilities => &[("PractitionerRole", 'u')],
+        Action::ReadAnomalies => &[("MeasureReport", 's')],
+        Action::ReadModel => &[("Library", 'r')],
+        Action::ReadImports => &[("Task", 's')],
+        Action::ReadAudit => &[("AuditEvent", 's')],
         Action::Import
         | Action::Train
         | Action::FindAnomalies
         | Action::CheckpointAudit
         | Action::Migrate
         | Action::RotateKeys
-        | Action::BreakGlass => None,
+        | Action::BreakGlass => &[],
     }
+}
+
+/// The scopes of a person's token that `action` asks for; empty for what no scope covers.
+pub fn asked(action: Action) -> Vec<String> {
+    asks(action).iter().map(|(resource, permission)| format!("user/{resource}.{permission}")).collect()
 }
 
 /// The actions that a token's scopes leave; `None` if no SMART scope is among them, and the roles alone decide.
@@ -57,7 +65,9 @@ pub fn within<'a>(scopes: impl Iterator<Item = &'a str>, holder: Holder) -> Opti
         return None;
     }
     let allows = |action: &Action| {
-        asks(*action).is_some_and(|(resource, permission)| smart.iter().any(|scope| covers(scope, holder, resource, permission)))
+        let covered =
+            |(resource, permission): &(&str, char)| smart.iter().any(|scope| covers(scope, holder, resource, *permission));
+        !asks(*action).is_empty() && asks(*action).iter().all(covered)
     };
     Some(Action::ALL.iter().copied().filter(allows).collect())
 }
@@ -109,6 +119,12 @@ mod tests {
         assert_eq!(person("user/Encounter.cus user/Library.r"), Some(vec![Admit, Discharge, ReadModel, ReadCensus]));
         assert_eq!(person("user/Encounter.write"), Some(vec![Admit, Discharge]));
         assert_eq!(person("user/*.cruds"), person("user/*.*"));
+        // A patient is shown with encounter, values, conditions and prediction: each of them must be asked for.
+        assert_eq!(person("user/Patient.rs"), Some(vec![]));
+        let most = "user/Patient.s user/Encounter.s user/Observation.s user/Condition.s";
+        assert_eq!(person(most), Some(vec![ReadCensus, ReadRows]));
+        let all = person(&format!("{most} user/RiskAssessment.s"));
+        assert_eq!(all, Some(vec![ReadCensus, ReadPatients, ReadPredictions, ReadRows]));
     }
 
     #[test]
@@ -144,7 +160,7 @@ mod tests {
     fn no_scope_covers_what_only_the_platform_or_the_command_line_does() {
         let all = person("user/*.cruds").unwrap();
         for action in Action::ALL {
-            assert_eq!(all.contains(action), asks(*action).is_some());
+            assert_eq!(all.contains(action), !asks(*action).is_empty());
         }
     }
 }

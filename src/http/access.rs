@@ -9,7 +9,7 @@ use super::routes::Operation;
 use super::{ApiReply, ApiRequest, App, audit};
 use crate::domain::{Action, Assignment, Caller, Elevation, FacilityId, Phi, Reach, Reason, Role};
 use crate::error::{Error, Kind, Result};
-use crate::workflow::{self, Glass};
+use crate::workflow::{self, ASSIGNMENTS_MAX, Glass};
 
 /// Answers a call of these operations. One that cannot be understood leaves its event, too.
 pub(super) async fn answer(app: &App, caller: &Caller, request: &ApiRequest, operation: Operation, id: &str) -> Result<ApiReply> {
@@ -30,6 +30,7 @@ async fn act(app: &App, caller: &Caller, request: &ApiRequest, operation: Operat
     Ok(match operation {
         Operation::Assignments => {
             let after = request.text("after").unwrap_or_default();
+            let limit = limit.min(ASSIGNMENTS_MAX);
             let assignments = workflow::assignments(caller, hospital, &after, limit, now).await?;
             let next = assignments.last().filter(|_| assignments.len() as u64 >= u64::from(limit)).map(|last| &last.caller);
             done(&json!({ "assignments": assignments.iter().map(assignment).collect::<Vec<_>>(), "next": next }))

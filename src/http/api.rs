@@ -303,7 +303,9 @@ async fn census(app: &App, caller: &Caller, days_ahead: u64) -> Result<Value> {
     let facilities = census.iter().map(|row| {
         json!({
             "facility": row.facility.id.to_string(), "name": row.facility.name, "capacity": row.facility.capacity,
-            "occupied": cell(row.occupied), "expectedDischarges": cell(row.expected_discharges),
+            "occupied": cell(row.occupied),
+            // Of whom a part leaves soon is asked of /api/predictions, which withholds it day by day: a sum would undo that.
+            "expectedDischarges": (cell_min == 0).then_some(row.expected_discharges),
             "dischargedToday": cell(row.discharged_today),
         })
     });

@@ -61,7 +61,11 @@ fn operation(route: &Route) -> Value {
             refuse("422", "The dates cannot be right.");
             refuse("503", "The record is away; try again.");
         }
-        Operation::Patients | Operation::Predictions | Operation::Rows => refuse("400", "A query parameter breaks its rule."),
+        Operation::Rows => {
+            refuse("400", "A query parameter breaks its rule.");
+            refuse("409", "Encounters of the time that is told came since this export began: begin it again.");
+        }
+        Operation::Patients | Operation::Predictions => refuse("400", "A query parameter breaks its rule."),
         Operation::Champion => refuse("404", "No model is trained yet."),
         Operation::Assign => refuse("400", "The object id, a facility or the body cannot be right."),
         Operation::BreakGlass => {
@@ -88,8 +92,12 @@ fn operation(route: &Route) -> Value {
         let roles: Vec<&str> = Role::ALL.into_iter().filter(|role| may(*role, action)).map(Role::name).collect();
         // Each of them alone will do: alternatives are objects of their own.
         operation["security"] = roles.iter().map(|role| json!({ "entra": [role] })).collect();
-        let scope = scopes::asks(action).map(|(resource, permission)| format!(" SMART scope: user/{resource}.{permission}."));
-        operation["description"] = json!(format!("Allowed to: {}.{}", roles.join(", "), scope.unwrap_or_default()));
+        let scope = match scopes::asked(action).as_slice() {
+            [] => String::new(),
+            [scope] => format!(" SMART scope: {scope}."),
+            scopes => format!(" SMART scopes, all of them: {}.", scopes.join(", ")),
+        };
+        operation["description"] = json!(format!("Allowed to: {}.{scope}", roles.join(", ")));
     } else {
         operation["security"] = if route.is_open() { json!([]) } else { json!([{ "entra": [] }]) };
     }

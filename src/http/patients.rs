@@ -63,7 +63,7 @@ fn fhir_reply(bundle: &Value) -> ApiReply {
     ApiReply::text(StatusCode::OK, fhir::MEDIA_TYPE, bundle.to_string())
 }
 
-fn filter(request: &ApiRequest) -> Result<PatientFilter> {
+pub(super) fn filter(request: &ApiRequest) -> Result<PatientFilter> {
     let facility = request.text("facility").map(|text| FacilityId::parse(&text).ok_or_else(|| refuse("facility", "a letter")));
     let open = match request.text("status").as_deref() {
         None | Some("open") => true,

@@ -26,15 +26,20 @@ pub(super) const PARAMETERS: [Parameter; 3] = [
     ("newest", "integer", "Newest predictions that are listed, at most 100."),
 ];
 
-/// The report.
-pub(super) async fn report(app: &App, caller: &Caller, request: &ApiRequest) -> Result<ApiReply> {
+/// Days that predictions are judged over, days ahead, newest predictions.
+pub(super) fn asked(request: &ApiRequest) -> Result<(u32, u32, u32)> {
     let number = |name: &str| parameter::<u32>(request, name, "a whole number");
     let back = number("back")?.unwrap_or(DAYS_BACK);
     if !JUDGED_DAYS.contains(&back) {
         return Err(refuse("back", "30, 90 or 365"));
     }
     let ahead = number("days")?.unwrap_or(DAYS_AHEAD).min(DAYS_AHEAD_MAX);
-    let newest = number("newest")?.unwrap_or(NEWEST).min(NEWEST_MAX);
+    Ok((back, ahead, number("newest")?.unwrap_or(NEWEST).min(NEWEST_MAX)))
+}
+
+/// The report.
+pub(super) async fn report(app: &App, caller: &Caller, request: &ApiRequest) -> Result<ApiReply> {
+    let (back, ahead, newest) = asked(request)?;
     let found = workflow::predictions(caller, &app.hospital, back, newest, (app.now)()).await?;
     Ok(ApiReply::json(StatusCode::OK, &body(&found, ahead, back, app.hospital.cell_min())))
 }
@@ -44,14 +49,15 @@ fn body(found: &Predictions, ahead: u32, back: u32, least: u64) -> Value {
         let mut shown = expected(&found.expected, facility.id, found.today, ahead, least);
         shown["facility"] = json!(facility.id.to_string());
         shown["name"] = json!(facility.name);
-        shown["judged"] = json!(found.accuracy.iter().find(|sums| sums.facility == facility.id).map(|sums| judged(sums, least)));
+        let longer: Vec<_> = found.longer.iter().filter(|sums| sums.facility == facility.id).collect();
+        let sums = found.accuracy.iter().find(|sums| sums.facility == facility.id);
+        shown["judged"] = json!(sums.map(|sums| judged(sums, &longer, least)));
         shown
     });
     let newest = found.newest.iter().map(|foretold| {
         json!({
-            "pseudonym": foretold.pseudonym, "facility": foretold.facility.to_string(), "predictedDays": foretold.prediction.days,
+            "pseudonym": foretold.pseudonym, "predictedDays": foretold.prediction.days,
             "interval80": foretold.prediction.interval80, "missingInputs": foretold.prediction.missing.len(),
-            "stayDays": foretold.stay_days,
         })
     });
     json!({
@@ -83,16 +89,26 @@ fn expected(all: &[Expected], facility: FacilityId, today: NaiveDate, ahead: u32
     })
 }
 
-/// Means over the stays; all null if they are too few. A share is null, too, if it would tell of a few stays in it or beside it.
-fn judged(sums: &Accuracy, least: u64) -> Value {
-    let enough = sums.stays >= least;
-    let mean = |sum: f64| enough.then(|| sum / sums.stays as f64);
+/// Means over the stays; all null if they are too few, or a few less than those of a `longer` span, which is another answer. A share is
+/// null, too, if it would tell of a few stays in it or beside it, of this span or of what a longer one has more.
+fn judged(sums: &Accuracy, longer: &[&Accuracy], least: u64) -> Value {
     let few = |count: u64| (1..least).contains(&count);
-    let share = |count: u64| mean(count as f64).filter(|_| !few(count) && !few(sums.stays.saturating_sub(count)));
+    let tells = |count: &dyn Fn(&Accuracy) -> u64| {
+        let own = count(sums);
+        few(own) || longer.iter().any(|more| few(count(more).saturating_sub(own)))
+    };
+    let enough = sums.stays >= least && !tells(&|sums| sums.stays);
+    let mean = |sum: f64| enough.then(|| sum / sums.stays as f64);
+    let share = |count: fn(&Accuracy) -> u64| {
+        let telling = tells(&count) || tells(&|sums| sums.stays.saturating_sub(count(sums)));
+        mean(count(sums) as f64).filter(|_| !telling)
+    };
+    // The wider interval holds the narrower one: their difference is a count, too.
+    let inside80 = share(|sums| sums.inside80).filter(|_| !tells(&|sums| sums.inside90.saturating_sub(sums.inside80)));
     json!({
         "stays": enough.then_some(sums.stays),
         "meanAbsoluteErrorDays": mean(sums.off_days), "biasDays": mean(sums.longer_days),
-        "withinOneDay": share(sums.within_day), "inside80": share(sums.inside80), "inside90": share(sums.inside90),
+        "withinOneDay": share(|sums| sums.within_day), "inside80": inside80, "inside90": share(|sums| sums.inside90),
     })
 }
 
@@ -116,9 +132,9 @@ pub(super) fn schema() -> Value {
                 "biasDays": days("Mean of the days that stays took longer than predicted."),
                 "withinOneDay": share, "inside80": share, "inside90": share } } } } },
         "newest": { "type": "array", "items": { "type": "object", "properties": {
-            "pseudonym": { "type": "string" }, "facility": { "type": "string" }, "predictedDays": { "type": "number" },
-            "interval80": interval, "missingInputs": { "type": "integer", "minimum": 0 },
-            "stayDays": { "type": ["integer", "null"], "description": "90 stands for 90 and more; null while the patient stays." } } } } } })
+            "pseudonym": { "type": "string", "description": "Not the one of /api/encounters; the list is in its order." },
+            "predictedDays": { "type": "number" },
+            "interval80": interval, "missingInputs": { "type": "integer", "minimum": 0 } } } } } })
 }
 
 #[cfg(test)]
@@ -156,16 +172,38 @@ mod tests {
             off_days: stays as f64 * 2.0,
             longer_days: -(stays as f64),
             within_day,
-            inside80: stays,
+            inside80: stays / 2,
+            inside90: stays,
+        };
+        let few = judged(&sums(10, 10), &[], 11);
+        assert!(few.as_object().unwrap().values().all(Value::is_null), "{few}");
+        let many = judged(&sums(100, 80), &[], 11);
+        assert_eq!((&many["meanAbsoluteErrorDays"], &many["biasDays"]), (&json!(2.0), &json!(-1.0)));
+        assert_eq!((&many["withinOneDay"], &many["inside80"], &many["inside90"]), (&json!(0.8), &json!(0.5), &json!(1.0)));
+        for telling in [5, 95] {
+            assert_eq!(judged(&sums(100, telling), &[], 11)["withinOneDay"], Value::Null, "{telling}");
+        }
+        for inside80 in [90, 99] {
+            let shown = judged(&Accuracy { inside80, inside90: 100, ..sums(100, 80) }, &[], 11);
+            assert_eq!((&shown["inside80"], &shown["inside90"]), (&Value::Null, &json!(1.0)), "{inside80}");
+        }
+    }
+
+    #[test]
+    fn of_two_spans_that_differ_by_a_few_stays_the_shorter_is_withheld() {
+        let sums = |stays, within_day| Accuracy {
+            facility: facility(),
+            stays,
+            off_days: 1.0,
+            longer_days: 1.0,
+            within_day,
+            inside80: 0,
             inside90: 0,
         };
-        let few = judged(&sums(10, 10), 11);
-        assert!(few.as_object().unwrap().values().all(Value::is_null), "{few}");
-        let many = judged(&sums(100, 80), 11);
-        assert_eq!((&many["meanAbsoluteErrorDays"], &many["biasDays"]), (&json!(2.0), &json!(-1.0)));
-        assert_eq!((&many["withinOneDay"], &many["inside80"], &many["inside90"]), (&json!(0.8), &json!(1.0), &json!(0.0)));
-        for telling in [5, 95] {
-            assert_eq!(judged(&sums(100, telling), 11)["withinOneDay"], Value::Null, "{telling}");
-        }
+        let more = sums(110, 80);
+        assert!(judged(&sums(100, 80), &[&more], 11).as_object().unwrap().values().all(Value::is_null));
+        assert_eq!(judged(&sums(99, 80), &[&more], 11)["withinOneDay"], json!(80.0 / 99.0));
+        assert_eq!(judged(&sums(99, 75), &[&more], 11)["withinOneDay"], Value::Null, "five of eleven");
+        assert_eq!(judged(&sums(110, 80), &[&more], 11)["stays"], json!(110), "the same stays");
     }
 }

@@ -9,7 +9,7 @@ use super::routes::Operation;
 use super::{ApiReply, ApiRequest, App, patients, predictions};
 use crate::codec::fhir::FHIR_JSON;
 use crate::codec::rows::{COLUMNS, NDJSON, csv_header, csv_line, ndjson_line};
-use crate::domain::Caller;
+use crate::domain::{Action, Caller};
 use crate::error::{Error, Result};
 use crate::schema::{FEATURES, Shape};
 use crate::workflow::{self, ROWS_MAX, ROWS_MIN};
@@ -27,8 +27,23 @@ pub(super) const PARAMETERS: [Parameter; 3] = [
     ("format", "string", "`ndjson` or `csv`; otherwise as the header `accept` says, NDJSON if it says nothing."),
 ];
 
-/// Answers a call.
+/// Answers a call. One whose parameters cannot be understood leaves its event, too.
 pub(super) async fn answer(app: &App, caller: &Caller, request: &ApiRequest, operation: Operation, id: &str) -> Result<ApiReply> {
+    let understood = match operation {
+        Operation::Patients => patients::filter(request).map(drop),
+        Operation::Predictions => predictions::asked(request).map(drop),
+        Operation::Rows => shape(request).map(drop),
+        _ => Ok(()),
+    };
+    if let Err(error) = understood {
+        let action = match operation {
+            Operation::Patients => Action::ReadPatients,
+            Operation::Predictions => Action::ReadPredictions,
+            _ => Action::ReadRows,
+        };
+        workflow::refuse_message(caller, &app.hospital, action, (app.now)()).await?;
+        return Err(error);
+    }
     match operation {
         Operation::Patients => patients::page(app, caller, request).await,
         Operation::Patient => patients::one(app, caller, request, id).await,
@@ -63,15 +78,20 @@ pub(super) fn refuse(name: &str, what: &str) -> Error {
     Error::invalid(format!("the query parameter {name} must be {what}"))
 }
 
-async fn rows(app: &App, caller: &Caller, request: &ApiRequest) -> Result<ApiReply> {
+/// How many rows are asked for, and whether as CSV.
+fn shape(request: &ApiRequest) -> Result<(u32, bool)> {
     let limit: u32 = parameter(request, "limit", "a whole number")?.unwrap_or(ROWS).clamp(ROWS_MIN, ROWS_MAX);
-    let format = request.text("format");
-    let csv = match format.as_deref() {
+    let csv = match request.text("format").as_deref() {
         Some("csv") => true,
         Some("ndjson") => false,
         Some(_) => return Err(refuse("format", "ndjson or csv")),
         None => accepts(request, "text/csv"),
     };
+    Ok((limit, csv))
+}
+
+async fn rows(app: &App, caller: &Caller, request: &ApiRequest) -> Result<ApiReply> {
+    let (limit, csv) = shape(request)?;
     let page = workflow::rows(caller, &app.hospital, request.text("cursor").as_deref(), limit, (app.now)()).await?;
     let mut body = String::new();
     if csv {
@@ -85,7 +105,7 @@ async fn rows(app: &App, caller: &Caller, request: &ApiRequest) -> Result<ApiRep
     let media_type = if csv { "text/csv; charset=utf-8; header=present" } else { NDJSON };
     let mut reply = ApiReply::text(StatusCode::OK, media_type, body);
     if let Some(next) = page.next {
-        let format = format.map(|format| format!("&format={format}")).unwrap_or_default();
+        let format = request.text("format").map(|format| format!("&format={format}")).unwrap_or_default();
         reply = reply.with("link", format!("</api/encounters?cursor={next}&limit={limit}{format}>; rel=\"next\""));
     }
     let withheld: Vec<_> = page.withheld.iter().map(|feature| feature.spec().name).collect();
@@ -100,7 +120,7 @@ pub(super) fn schema() -> Value {
         json!({ "type": ["integer", "null"], "description": "Year of admission; null where too few patients share it." }),
         json!({ "type": ["string", "null"], "description": "FHIR's administrative-gender; null where too few patients share it." }),
         json!({ "type": ["string", "null"], "description": "The facility's letter; null where too few patients share it." }),
-        json!({ "type": ["integer", "null"], "description": "Whole days; 90 stands for 90 and more; null while the patient stays." }),
+        json!({ "type": ["integer", "null"], "description": "Whole days; 90 stands for 90 and more; null unless the patient left before this quarter." }),
     ];
     properties.extend(COLUMNS.into_iter().map(str::to_owned).zip(told));
     for spec in &FEATURES {

@@ -55,8 +55,8 @@ pub fn page() -> String {
          ## Routes\n\n| route | action | SMART scope that leaves it |\n|---|---|---|\n",
     );
     for route in ROUTES {
-        let asks = route.action.and_then(scopes::asks);
-        let scope = asks.map(|(resource, permission)| format!("`user/{resource}.{permission}`")).unwrap_or_default();
+        let scopes = route.action.map(scopes::asked).unwrap_or_default();
+        let scope = scopes.iter().map(|scope| format!("`{scope}`")).collect::<Vec<_>>().join(" and ");
         let nothing = if route.is_open() { "open to anyone" } else { "any signed-in caller" };
         let action = route.action.map_or(nothing, Action::name);
         page.push_str(&format!("| `{} {}` | {action} | {scope} |\n", route.method, route.path));

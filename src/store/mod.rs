@@ -382,8 +382,8 @@ pub trait Store: Access + Send + Sync {
     /// Encounters with a prediction, latest admission first, without names.
     async fn newest_predictions(&self, limit: u32) -> Result<Vec<Stored>>;
 
-    /// How many encounters share a year of admission, a facility and a gender, and where their ids lie.
-    async fn row_survey(&self) -> Result<RowSurvey>;
+    /// How many encounters that were admitted before `before` share a year of admission, a facility and a gender, and where their ids lie.
+    async fn row_survey(&self, before: NaiveDate) -> Result<RowSurvey>;
 
     /// Encounters with the ids from `first` to `last`, by id, without names.
     async fn encounters_between(&self, first: EncounterId, last: EncounterId, limit: u32) -> Result<Vec<Encounter>>;

@@ -106,6 +106,6 @@ pub const BUCKET_IDS: i32 = 128;
 pub struct RowSurvey {
     /// Every class that there is.
     pub cells: Vec<RowCell>,
-    /// Every bucket of ids with an encounter in it, in order.
-    pub buckets: Vec<i32>,
+    /// Every bucket of ids with an encounter in it, in order, and how many it has.
+    pub buckets: Vec<(i32, u64)>,
 }

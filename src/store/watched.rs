@@ -285,8 +285,8 @@ impl Store for Watched {
         self.inner.newest_predictions(limit).await
     }
 
-    async fn row_survey(&self) -> Result<RowSurvey> {
-        self.inner.row_survey().await
+    async fn row_survey(&self, before: NaiveDate) -> Result<RowSurvey> {
+        self.inner.row_survey(before).await
     }
 
     async fn encounters_between(&self, first: EncounterId, last: EncounterId, limit: u32) -> Result<Vec<Encounter>> {

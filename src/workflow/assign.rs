@@ -8,7 +8,7 @@ use crate::domain::{Action, Assignment, AuditEvent, Caller, Outcome, Reach};
 use crate::error::{Error, Result};
 
 /// Most assignments of one answer.
-const ENTRIES_MAX: u32 = 1_000;
+pub const ASSIGNMENTS_MAX: u32 = 1_000;
 
 /// Assigns `reach` to the caller with the id `whose`, in the place of what was assigned before. No facility of it is unknown.
 ///
@@ -62,7 +62,7 @@ pub async fn assignments(
 ) -> Result<Vec<Assignment>> {
     hospital.allow(caller, Action::AssignFacilities, now).await?;
     hospital.store.append_audit(&event(caller, now).detail("list")).await?;
-    hospital.store.assignments(after, limit.min(ENTRIES_MAX)).await
+    hospital.store.assignments(after, limit.min(ASSIGNMENTS_MAX)).await
 }
 
 fn event(caller: &Caller, now: DateTime<Utc>) -> AuditEvent {

@@ -26,7 +26,7 @@ mod train;
 
 pub use admit::{Admission, admit};
 pub use anomalies::{find_anomalies, survey_report};
-pub use assign::{assign, assignments, unassign};
+pub use assign::{ASSIGNMENTS_MAX, assign, assignments, unassign};
 pub use audit::{
     ArchiveReport, CHECKPOINT_BYTES_MAX, CHECKPOINTS_CONTAINER, Finding, OtherRecord, Purged, Scope, TrailReport, audit_checkpoint,
     audit_restored, exported_audit, note_export, purge_audit, verify_archive, verify_audit,

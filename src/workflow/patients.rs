@@ -67,7 +67,10 @@ pub async fn patients(caller: &Caller, hospital: &Hospital, filter: &PatientFilt
     let limit = filter.limit.clamp(1, PATIENTS_MAX);
     // One more than is shown tells whether there is a next page.
     let query = PatientQuery { within, open: filter.open, from: filter.from, to: filter.to, before, limit: limit + 1 };
-    let mut patients = hospital.store.patients(&query).await?;
+    let mut patients = match hospital.store.patients(&query).await {
+        Ok(patients) => patients,
+        Err(error) => return Err(failed(hospital, &event(Outcome::Failure), error).await),
+    };
     let more = patients.len() > limit as usize;
     patients.truncate(limit as usize);
     let mut events: Vec<_> = patients
@@ -75,12 +78,24 @@ pub async fn patients(caller: &Caller, hospital: &Hospital, filter: &PatientFilt
         .map(|stored| event(Outcome::Success).at_facility(stored.encounter.facility).about(stored.encounter.id).detail("list"))
         .collect();
     if events.is_empty() {
-        events.push(event(Outcome::Success).detail("list of nobody"));
+        let nobody = event(Outcome::Success).detail("list of nobody");
+        events.push(match filter.facility {
+            Some(facility) => nobody.at_facility(facility),
+            None => nobody.at_every_facility(),
+        });
     }
     hospital.store.append_audits(&events).await?;
     let last = patients.last().filter(|_| more).map(|stored| stored.encounter.id.get().to_be_bytes());
     let next = last.map(|last| hospital.pseudonyms.seal(ROUTE, &last)).transpose()?;
     Ok(PatientPage { patients, next })
+}
+
+/// Leaves the event of a call that the record did not answer, as far as the record takes it.
+async fn failed(hospital: &Hospital, event: &AuditEvent, error: Error) -> Error {
+    if let Err(untold) = hospital.store.append_audit(&event.clone().detail("the record could not be read")).await {
+        tracing::warn!(error = %untold, "a failure that the trail does not hold");
+    }
+    error
 }
 
 fn position(hospital: &Hospital, cursor: &str) -> Option<EncounterId> {
@@ -96,22 +111,38 @@ pub async fn patient(caller: &Caller, hospital: &Hospital, id: Option<EncounterI
     hospital.allow(caller, Action::ReadPatients, now).await?;
     let event = |outcome| AuditEvent::new(caller, Action::ReadPatients, outcome, now);
     let reach = hospital.reach(caller, now).await?;
-    let found = match id {
-        Some(id) => hospital.store.encounter(id).await?,
-        None => None,
-    };
-    let event = match &found {
-        Some(stored) if reach.holds(stored.encounter.facility) => {
-            event(Outcome::Success).at_facility(stored.encounter.facility).detail("one")
-        }
-        Some(_) => event(Outcome::Refused).detail("facility beyond reach"),
-        None => event(Outcome::Failure).detail("no such encounter"),
-    };
-    let event = match id {
+    let about = |event: AuditEvent| match id {
         Some(id) => event.about(id),
         None => event,
     };
-    hospital.store.append_audit(&event).await?;
-    let shown = found.filter(|stored| reach.holds(stored.encounter.facility));
+    let found = match id {
+        Some(id) => within(hospital, id, &reach).await,
+        None => Ok(Sight::Nobody),
+    };
+    let (event, shown) = match found {
+        Ok(Sight::Of(stored)) => (event(Outcome::Success).at_facility(stored.encounter.facility).detail("one"), Some(*stored)),
+        Ok(Sight::Beyond) => (event(Outcome::Refused).detail("facility beyond reach"), None),
+        Ok(Sight::Nobody) => (event(Outcome::Failure).detail("no such encounter"), None),
+        Err(error) => return Err(failed(hospital, &about(event(Outcome::Failure)), error).await),
+    };
+    hospital.store.append_audit(&about(event)).await?;
     shown.ok_or_else(|| Error::not_found("no encounter of your facilities has this id: list them with GET /api/patients"))
+}
+
+/// What there is to see of an encounter.
+enum Sight {
+    Of(Box<Stored>),
+    Beyond,
+    Nobody,
+}
+
+/// The facility is looked at before the name is decrypted: one that does not open would tell that the encounter exists.
+async fn within(hospital: &Hospital, id: EncounterId, reach: &Reach) -> Result<Sight> {
+    match hospital.store.encounters_between(id, id, 1).await?.first() {
+        None => return Ok(Sight::Nobody),
+        Some(encounter) if !reach.holds(encounter.facility) => return Ok(Sight::Beyond),
+        Some(_) => {}
+    }
+    let stored = hospital.store.encounter(id).await?.filter(|stored| reach.holds(stored.encounter.facility));
+    Ok(stored.map_or(Sight::Nobody, |stored| Sight::Of(Box::new(stored))))
 }

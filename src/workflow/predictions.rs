@@ -4,8 +4,7 @@ use chrono::{DateTime, Days, NaiveDate, Utc};
 
 use super::Hospital;
 use super::read::note;
-use crate::domain::rows::stay_told;
-use crate::domain::{Action, Caller, Facility, FacilityId, Prediction};
+use crate::domain::{Action, Caller, Facility, Prediction};
 use crate::error::Result;
 use crate::store::{Accuracy, Expected};
 
@@ -29,21 +28,19 @@ pub struct Predictions {
     pub expected: Vec<Expected>,
     /// How far predictions were off.
     pub accuracy: Vec<Accuracy>,
-    /// The newest predictions, latest admission first.
+    /// The same over each of the longer spans, which hold those stays and more.
+    pub longer: Vec<Accuracy>,
+    /// The newest predictions, by pseudonym: their order tells nothing.
     pub newest: Vec<Foretold>,
 }
 
-/// A prediction without a name.
+/// A prediction without a name, a place or a stay: with those a list of the newest would tell what is withheld of small groups.
 #[derive(Debug, Clone, PartialEq)]
 pub struct Foretold {
     /// Stands for the encounter.
     pub pseudonym: String,
-    /// Where.
-    pub facility: FacilityId,
     /// What was predicted.
     pub prediction: Prediction,
-    /// Whole days that the patient stayed, at most [`crate::domain::rows::STAY_DAYS_TOLD`]; `None` while the patient stays.
-    pub stay_days: Option<i32>,
 }
 
 /// The report of today: judged over the last `days_back` days, with the `newest` newest predictions.
@@ -59,20 +56,22 @@ pub async fn predictions(
 ) -> Result<Predictions> {
     note(hospital, caller, Action::ReadPredictions, "today", now).await?;
     let (store, today) = (&hospital.store, now.date_naive());
-    let from = today.checked_sub_days(Days::new(days_back.into())).unwrap_or(today);
+    let since = |days: u32| today.checked_sub_days(Days::new(days.into())).unwrap_or(today);
+    let mut longer = Vec::new();
+    for days in JUDGED_DAYS.into_iter().filter(|days| *days > days_back) {
+        longer.extend(store.accuracy(since(days), today).await?);
+    }
     let foretold = store.newest_predictions(newest.min(NEWEST_MAX)).await?.into_iter().filter_map(|stored| {
-        Some(Foretold {
-            pseudonym: hospital.pseudonyms.pseudonym(stored.encounter.id),
-            facility: stored.encounter.facility,
-            prediction: stored.prediction?,
-            stay_days: stay_told(&stored.encounter),
-        })
+        Some(Foretold { pseudonym: hospital.pseudonyms.foretold(stored.encounter.id), prediction: stored.prediction? })
     });
+    let mut newest: Vec<_> = foretold.collect();
+    newest.sort_by(|one, other| one.pseudonym.cmp(&other.pseudonym));
     Ok(Predictions {
         today,
-        newest: foretold.collect(),
+        newest,
+        longer,
         facilities: store.facilities().await?,
         expected: store.expected_discharges(today, DAYS_AHEAD_MAX).await?,
-        accuracy: store.accuracy(from, today).await?,
+        accuracy: store.accuracy(since(days_back), today).await?,
     })
 }

@@ -16,6 +16,7 @@ const CURSOR_CHARS_MAX: usize = 200;
 /// The key of pseudonyms and cursors. Each use has a key of its own, derived from it. It has no `Debug`.
 pub struct PseudonymKey {
     names: hmac::Key,
+    foretold: hmac::Key,
     order: hmac::Key,
     cursors: LessSafeKey,
 }
@@ -35,6 +36,7 @@ impl PseudonymKey {
         let cursors = UnboundKey::new(&AES_256_GCM, derived(b"hdai, cursors").as_ref());
         Ok(Self {
             names: mac(b"hdai, pseudonyms"),
+            foretold: mac(b"hdai, pseudonyms of predictions"),
             order: mac(b"hdai, order"),
             cursors: LessSafeKey::new(cursors.map_err(|_| Error::internal("the key cannot be used"))?),
         })
@@ -44,6 +46,19 @@ impl PseudonymKey {
     /// nobody finds the id, though there are few ids.
     pub fn pseudonym(&self, id: EncounterId) -> String {
         hex(&hmac::sign(&self.names, &id.get().to_be_bytes()).as_ref()[..16])
+    }
+
+    /// What stands for the encounter where predictions are listed: another pseudonym, so that the list does not say which of the
+    /// encounters that name nobody are the newest.
+    pub(super) fn foretold(&self, id: EncounterId) -> String {
+        hex(&hmac::sign(&self.foretold, &id.get().to_be_bytes()).as_ref()[..16])
+    }
+
+    /// A mark by which `bytes` are known again, and which says nothing of them.
+    pub(super) fn mark(&self, bytes: &[u8]) -> [u8; 8] {
+        let mut mark = [0; 8];
+        mark.iter_mut().zip(hmac::sign(&self.order, bytes).as_ref()).for_each(|(to, from)| *to = *from);
+        mark
     }
 
     /// A place for `number` in an order that says nothing of it.

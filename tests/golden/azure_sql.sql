@@ -528,11 +528,12 @@ SELECT x.admissionyear, x.facid, x.gender, CAST(COUNT_BIG(*) AS bigint) AS encou
   CAST(SUM(CASE WHEN x.fibrosisandother = 1 THEN 1 ELSE 0 END) AS bigint) AS condition9, 
   CAST(SUM(CASE WHEN x.malnutrition = 1 THEN 1 ELSE 0 END) AS bigint) AS condition10, 
   CAST(SUM(CASE WHEN x.hemo = 1 THEN 1 ELSE 0 END) AS bigint) AS condition11
-FROM (SELECT CAST(YEAR(vdate) AS int) AS admissionyear, facid, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo FROM dbo.PatientData) AS x
+FROM (SELECT CAST(YEAR(vdate) AS int) AS admissionyear, facid, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo FROM dbo.PatientData WHERE vdate < @P1) AS x
 GROUP BY x.admissionyear, x.facid, x.gender
 
 -- row_buckets
-SELECT CAST(x.bucket AS int) AS bucket FROM (SELECT eid / 128 AS bucket FROM dbo.PatientData) AS x
+SELECT CAST(x.bucket AS int) AS bucket, CAST(COUNT_BIG(*) AS bigint) AS encounters
+FROM (SELECT eid / 128 AS bucket FROM dbo.PatientData WHERE vdate < @P1) AS x
 GROUP BY x.bucket ORDER BY x.bucket
 
 -- encounters_between

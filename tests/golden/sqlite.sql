@@ -365,7 +365,7 @@ GROUP BY facid ORDER BY facid
 SELECT eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay, prediction FROM PatientData WHERE predictedstaydays IS NOT NULL ORDER BY vdate DESC, eid DESC LIMIT ?1
 
 -- ROW_SURVEY
-SELECT eid, substr(vdate, 1, 4), facid, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo FROM PatientData ORDER BY eid
+SELECT eid, substr(vdate, 1, 4), facid, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo FROM PatientData WHERE vdate < ?1 ORDER BY eid
 
 -- ENCOUNTERS_BETWEEN
 SELECT eid, vdate, rcount, gender, dialysisrenalendstage, asthma, irondef, pneum, substancedependence, psychologicaldisordermajor, depress, psychother, fibrosisandother, malnutrition, hemo, hematocrit, neutrophils, sodium, glucose, bloodureanitro, creatinine, bmi, pulse, respiration, secondarydiagnosisnonicd9, discharged, facid, lengthofstay FROM PatientData WHERE eid >= ?1 AND eid <= ?2 ORDER BY eid LIMIT ?3

@@ -47,7 +47,7 @@ const REVEALERS: &[(&str, &str)] = &[
     ("config/sign_in.rs", "a secret: does the connection lead off this machine"),
     ("domain/encounter.rs", "the length of a stay"),
     ("domain/patient.rs", "a whole name from its parts, wrapped again"),
-    ("domain/rows.rs", "the year of admission, all that is told of it"),
+    ("domain/rows.rs", "the year of admission, and whether days lie before the quarter: all that is told of them"),
     ("http/access.rs", "the caller's own name to the caller, and the typed text to the auditor"),
     ("http/patients.rs", "the answer to whoever may see the patient"),
     ("predict/features.rs", "the day of admission orders the rows of a training"),

@@ -10,9 +10,9 @@ use std::time::{Duration, Instant};
 
 use chrono::Utc;
 use health_data_ai::domain::import::{ImportId, Source};
-use health_data_ai::domain::{Action, AuditEvent, Caller, Encounter, EncounterId, Outcome, PersonName, Phi};
+use health_data_ai::domain::{Action, AuditEvent, Caller, Encounter, EncounterId, Outcome, PersonName, Phi, Reach};
 use health_data_ai::store::sqlite::Sqlite;
-use health_data_ai::store::{Admitted, Batch, Begun, Store};
+use health_data_ai::store::{Admitted, Batch, Begun, PatientQuery, Store};
 use health_data_ai::synthetic;
 use rusqlite::Connection;
 use serde_json::json;
@@ -194,6 +194,11 @@ async fn an_altered_or_exchanged_name_is_told_by_its_part_and_never_by_value() {
     )
     .unwrap();
     let record = record(folder.path());
+    // Nobody else is taken off a list with them.
+    let everyone = PatientQuery { within: Reach::All, open: true, from: None, to: None, before: None, limit: 9 };
+    let listed = record.patients(&everyone).await.unwrap();
+    let names: Vec<_> = listed.iter().map(|stored| stored.encounter.name.display().reveal().clone()).collect();
+    assert_eq!(names, [format!("{} {}", NAMES[2], NAMES[0]), String::new(), String::new()]);
     for (id, words) in [(1, "last name of an encounter "), (2, "first name of an encounter ")] {
         let error = record.encounter(eid(id)).await.unwrap_err().to_string();
         assert!(error.contains(words) && error.contains("altered") && error.contains("backup"), "{error}");

@@ -392,9 +392,9 @@ impl Store for AzureSql {
         attempt!(self.pool.reading(), |session| reads::newest(session, &self.sql, limit))
     }
 
-    async fn row_survey(&self) -> Result<RowSurvey> {
+    async fn row_survey(&self, before: NaiveDate) -> Result<RowSurvey> {
         // One pass over the table, which has the time of an import.
-        attempt!(self.pool.importing(None), |session| reads::survey(session, &self.sql))
+        attempt!(self.pool.importing(None), |session| reads::survey(session, &self.sql, before))
     }
 
     async fn encounters_between(&self, first: EncounterId, last: EncounterId, limit: u32) -> Result<Vec<Encounter>> {

@@ -205,8 +205,9 @@ pub(super) fn newest_predictions(s: &str) -> String {
     )
 }
 
-/// What must be known of all encounters before one is shown without a name.
-pub(super) async fn survey(session: &mut Session, sql: &Statements) -> Outcome<RowSurvey> {
+/// What must be known of all encounters admitted before `before`, before one of them is shown without a name.
+pub(super) async fn survey(session: &mut Session, sql: &Statements, before: NaiveDate) -> Outcome<RowSurvey> {
+    let before = [Parameter::Day(day(before)?)];
     let cell = |row: &Row| {
         let gender = Gender::parse(text(row, "gender")?).ok_or_else(|| unreadable("gender"))?;
         let year = int(number(row, "admissionyear")?)?;
@@ -217,9 +218,10 @@ pub(super) async fn survey(session: &mut Session, sql: &Statements) -> Outcome<R
             conditions: conditions.map(|place| count(row, format!("condition{place}").as_str())).collect::<Outcome<_>>()?,
         })
     };
-    let cells = session.rows(&sql.row_survey, &[]).await?.iter().map(cell).collect::<Outcome<_>>()?;
-    let buckets = session.rows(&sql.row_buckets, &[]).await?;
-    Ok(RowSurvey { cells, buckets: buckets.iter().map(|row| int(number(row, 0)?)).collect::<Outcome<_>>()? })
+    let cells = session.rows(&sql.row_survey, &before).await?.iter().map(cell).collect::<Outcome<_>>()?;
+    let bucket = |row: &Row| Ok((int(number(row, "bucket")?)?, count(row, "encounters")?));
+    let buckets = session.rows(&sql.row_buckets, &before).await?.iter().map(bucket).collect::<Outcome<_>>()?;
+    Ok(RowSurvey { cells, buckets })
 }
 
 fn int(number: i64) -> Outcome<i32> {
@@ -235,7 +237,7 @@ pub(super) fn row_survey(s: &str) -> String {
         .map(|(name, place)| format!("\n  CAST(SUM(CASE WHEN x.{name} = 1 THEN 1 ELSE 0 END) AS bigint) AS condition{place}"));
     format!(
         "SELECT x.admissionyear, x.facid, x.gender, CAST(COUNT_BIG(*) AS bigint) AS encounters, {}\n\
-         FROM (SELECT CAST(YEAR(vdate) AS int) AS admissionyear, facid, gender, {} FROM {s}.{PATIENTS}) AS x\n\
+         FROM (SELECT CAST(YEAR(vdate) AS int) AS admissionyear, facid, gender, {} FROM {s}.{PATIENTS} WHERE vdate < @P1) AS x\n\
          GROUP BY x.admissionyear, x.facid, x.gender",
         join(sums),
         join(conditions.iter())
@@ -244,7 +246,8 @@ pub(super) fn row_survey(s: &str) -> String {
 
 pub(super) fn row_buckets(s: &str) -> String {
     format!(
-        "SELECT CAST(x.bucket AS int) AS bucket FROM (SELECT eid / {BUCKET_IDS} AS bucket FROM {s}.{PATIENTS}) AS x\n\
+        "SELECT CAST(x.bucket AS int) AS bucket, CAST(COUNT_BIG(*) AS bigint) AS encounters\n\
+         FROM (SELECT eid / {BUCKET_IDS} AS bucket FROM {s}.{PATIENTS} WHERE vdate < @P1) AS x\n\
          GROUP BY x.bucket ORDER BY x.bucket"
     )
 }

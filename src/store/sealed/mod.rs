@@ -35,7 +35,7 @@ use crate::domain::import::{Import, ImportId, Part, Plan, Reject, Source};
 use crate::domain::model::ModelRecord;
 use crate::domain::patient::name_fits;
 use crate::domain::{AuditEvent, AuditRow, Encounter, EncounterId, Facility, PersonName, Phi, Prediction, Reach};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 
 /// A record whose names are encrypted.
 pub struct Sealed {
@@ -62,8 +62,8 @@ impl Sealed {
         Ok(Stored { encounter: self.open_all(vec![stored.encounter]).await?.swap_remove(0), ..stored })
     }
 
-    /// `stored` as the answer to a fact that is committed: a name that does not open is left empty, for an error would say that nothing
-    /// was done.
+    /// `stored` as the answer to a fact that is committed, or as one of a list: a name that does not open is left empty, for an error would
+    /// say that nothing was done, or take the others away.
     async fn answered(&self, mut stored: Stored) -> Stored {
         let id = stored.encounter.id;
         let opened = match self.keyring.of(key_ids(&stored.encounter.name)).await {
@@ -72,7 +72,7 @@ impl Sealed {
         };
         // Never a part of a name alone: it might pass for another patient's.
         stored.encounter.name = opened.unwrap_or_else(|error| {
-            tracing::error!(%error, "committed, and answered without the name");
+            tracing::error!(%error, "answered without the name");
             PersonName::default()
         });
         stored
@@ -348,10 +348,18 @@ impl Store for Sealed {
 
     async fn patients(&self, query: &PatientQuery) -> Result<Vec<Stored>> {
         let page = self.inner.patients(query).await?;
-        let (encounters, predictions): (Vec<_>, Vec<_>) =
-            page.into_iter().map(|stored| (stored.encounter, stored.prediction)).unzip();
-        let opened = self.open_all(encounters).await?;
-        Ok(opened.into_iter().zip(predictions).map(|(encounter, prediction)| Stored { encounter, prediction }).collect())
+        // The keys of the whole page at once; one name that does not open takes nobody else's away.
+        let keys = self.keyring.of(page.iter().flat_map(|stored| key_ids(&stored.encounter.name))).await;
+        if let Err(error) = keys
+            && error.kind() == Kind::Unavailable
+        {
+            return Err(error);
+        }
+        let mut opened = Vec::with_capacity(page.len());
+        for stored in page {
+            opened.push(self.answered(stored).await);
+        }
+        Ok(opened)
     }
 
     async fn expected_discharges(&self, today: NaiveDate, days: u32) -> Result<Vec<Expected>> {
@@ -366,8 +374,8 @@ impl Store for Sealed {
         self.inner.newest_predictions(limit).await
     }
 
-    async fn row_survey(&self) -> Result<RowSurvey> {
-        self.inner.row_survey().await
+    async fn row_survey(&self, before: NaiveDate) -> Result<RowSurvey> {
+        self.inner.row_survey(before).await
     }
 
     async fn encounters_between(&self, first: EncounterId, last: EncounterId, limit: u32) -> Result<Vec<Encounter>> {

@@ -304,8 +304,8 @@ impl Store for Sqlite {
         self.read(move |connection| reads::newest(connection, limit)).await
     }
 
-    async fn row_survey(&self) -> Result<RowSurvey> {
-        self.read(reads::survey).await
+    async fn row_survey(&self, before: NaiveDate) -> Result<RowSurvey> {
+        self.read(move |connection| reads::survey(connection, before)).await
     }
 
     async fn encounters_between(&self, first: EncounterId, last: EncounterId, limit: u32) -> Result<Vec<Encounter>> {

@@ -68,17 +68,19 @@ pub(super) fn newest(connection: &Connection, limit: u32) -> Outcome<Vec<Stored>
     connection.prepare_cached(&sql::NEWEST_PREDICTIONS)?.query_and_then([limit], |row| stored(row, nameless_columns()))?.collect()
 }
 
-/// What must be known of all encounters before one is shown without a name.
-pub(super) fn survey(connection: &Connection) -> Outcome<RowSurvey> {
+/// What must be known of all encounters admitted before `before`, before one of them is shown without a name.
+pub(super) fn survey(connection: &Connection, before: NaiveDate) -> Outcome<RowSurvey> {
     let conditions = Feature::conditions().count();
     let mut cells: HashMap<Class, RowCell> = HashMap::new();
-    let mut buckets: Vec<i32> = Vec::new();
+    let mut buckets: Vec<(i32, u64)> = Vec::new();
+    let before = Day::of(before)?;
     let mut statement = connection.prepare_cached(&sql::ROW_SURVEY)?;
-    let mut rows = statement.query([])?;
+    let mut rows = statement.query([before.as_str()?])?;
     while let Some(row) = rows.next()? {
         let bucket = row.get::<_, i32>(0)? / BUCKET_IDS;
-        if buckets.last() != Some(&bucket) {
-            buckets.push(bucket);
+        match buckets.last_mut() {
+            Some((last, encounters)) if *last == bucket => *encounters += 1,
+            _ => buckets.push((bucket, 1)),
         }
         let year: i32 = text(row, 1)?.parse().map_err(|_| unreadable("date"))?;
         let gender = Gender::parse(text(row, 3)?).ok_or_else(|| unreadable("gender"))?;

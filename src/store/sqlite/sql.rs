@@ -273,7 +273,7 @@ statements! {
         names(nameless_columns()));
     /// One pass over the table, counted as the rows go by: see `STAYS`. The conditions come last, in the order of the clinical table.
     ROW_SURVEY = format!(
-        "SELECT eid, substr(vdate, 1, 4), facid, gender, {} FROM {PATIENTS} ORDER BY eid",
+        "SELECT eid, substr(vdate, 1, 4), facid, gender, {} FROM {PATIENTS} WHERE vdate < ?1 ORDER BY eid",
         join(Feature::conditions().map(|feature| feature.spec().name)));
     ENCOUNTERS_BETWEEN = format!(
         "SELECT {} FROM {PATIENTS} WHERE eid >= ?1 AND eid <= ?2 ORDER BY eid LIMIT ?3", names(nameless_columns()));

@@ -2,7 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 
-use chrono::{Days, NaiveDate, Utc};
+use chrono::{Datelike, Days, NaiveDate, Utc};
 use health_data_ai::domain::{
     Action, AuditEvent, Caller, Clinical, Encounter, EncounterId, FacilityId, Gender, Interval, Outcome, PersonName, Phi,
     Prediction,
@@ -21,21 +21,32 @@ fn today() -> NaiveDate {
     Utc::now().date_naive()
 }
 
-/// Seventy open and forty discharged encounters of facility A, five open ones of B and one discharged one of C, with predictions.
-fn ward() -> Vec<Encounter> {
+/// The first day of the quarter.
+fn quarter() -> NaiveDate {
+    let month = today().month();
+    NaiveDate::from_ymd_opt(today().year(), month - (month - 1) % 3, 1).unwrap()
+}
+
+fn encounter(number: i64, facility: &str, admitted: NaiveDate, discharged: Option<NaiveDate>) -> Encounter {
+    let mut clinical = Clinical::default();
+    clinical.set(Feature::Glucose, Some(90.0 + (number % 50) as f64 / 4.0));
+    Encounter {
+        id: EncounterId::new(FIRST + number).unwrap(),
+        name: PersonName::new(format!("{}{number}", NAMES[0]), NAMES[1], NAMES[2]),
+        gender: if number % 2 == 0 { Gender::Female } else { Gender::Male },
+        facility: FacilityId::parse(facility).unwrap(),
+        admitted: Phi::new(admitted),
+        clinical,
+        discharged: Phi::new(discharged),
+    }
+}
+
+/// Seventy open and forty discharged encounters of facility A, five open ones of B and one discharged one of C, with predictions, admitted in
+/// the week up to `last`.
+fn ward(last: NaiveDate) -> Vec<Encounter> {
     let encounter = |number: i64, facility: &str, stay: Option<u64>| {
-        let mut clinical = Clinical::default();
-        clinical.set(Feature::Glucose, Some(90.0 + (number % 50) as f64 / 4.0));
-        let admitted = today() - Days::new(20 + (number % 7) as u64);
-        Encounter {
-            id: EncounterId::new(FIRST + number).unwrap(),
-            name: PersonName::new(format!("{}{number}", NAMES[0]), NAMES[1], NAMES[2]),
-            gender: if number % 2 == 0 { Gender::Female } else { Gender::Male },
-            facility: FacilityId::parse(facility).unwrap(),
-            admitted: Phi::new(admitted),
-            clinical,
-            discharged: Phi::new(stay.map(|days| admitted + Days::new(days))),
-        }
+        let admitted = last - Days::new((number % 7) as u64);
+        encounter(number, facility, admitted, stay.map(|days| admitted + Days::new(days)))
     };
     let open = (0..70).map(|number| encounter(number, "A", None));
     let left = (70..110).map(|number| encounter(number, "A", Some(4)));
@@ -43,8 +54,7 @@ fn ward() -> Vec<Encounter> {
     open.chain(left).chain(small).chain([encounter(115, "C", Some(9))]).collect()
 }
 
-fn filled(folder: &Path) -> Vec<Encounter> {
-    let ward = ward();
+fn filled(folder: &Path, ward: &[Encounter]) {
     let prediction = Prediction {
         days: 5.0,
         interval80: Interval { low: 3.0, high: 7.0 },
@@ -60,13 +70,12 @@ fn filled(folder: &Path) -> Vec<Encounter> {
     runtime.block_on(async {
         let store = record(folder);
         store.migrate().await.unwrap();
-        for encounter in &ward {
+        for encounter in ward {
             let caller = Caller::command_line("c");
             let event = AuditEvent::new(&caller, Action::Admit, Outcome::Success, chrono::DateTime::UNIX_EPOCH);
             store.admit(encounter, Some(&prediction), &event.about(encounter.id)).await.unwrap();
         }
     });
-    ward
 }
 
 struct Reply {
@@ -96,7 +105,8 @@ fn ask(handler: &Handler, role: &str, path: &str, accept: &str) -> Reply {
 #[test]
 fn a_care_line_manager_sees_patients_and_each_sight_is_in_the_trail() {
     let folder = tempfile::tempdir().unwrap();
-    let ward = filled(folder.path());
+    let ward = ward(today() - Days::new(20));
+    filled(folder.path(), &ward);
     let handler = Handler::start(folder.path(), &[("HDAI_ALERT_MASS_ACCESS", "50")]);
     let list = |query: &str| ask(&handler, MANAGER, &format!("api/patients?{query}"), "*/*");
     let (mut seen, mut cursor) = (Vec::new(), String::new());
@@ -151,6 +161,14 @@ fn a_care_line_manager_sees_patients_and_each_sight_is_in_the_trail() {
     for odd in ["limit=x", "facility=AB", "status=gone", "admitted_from=22.11.2026", "cursor=junk", "cursor=700003"] {
         assert_eq!(list(odd).status, 400, "{odd}");
     }
+    let failed =
+        handler.rows("SELECT detail FROM audit WHERE action = 'read-patients' AND outcome = 'failure' AND encounter IS NULL");
+    assert_eq!(
+        failed.iter().filter(|row| row[0] == "the message breaks rules").count(),
+        4,
+        "each call is in the trail: {failed:?}"
+    );
+    assert_eq!(failed.iter().filter(|row| row[0] == "not a cursor of this route").count(), 2, "{failed:?}");
     assert_eq!(ask(&handler, CMIO, "api/patients", "*/*").status, 403);
 
     let who = hdai(folder.path()).args(["audit", "who", "700003"]).output().unwrap();
@@ -183,7 +201,8 @@ fn export(handler: &Handler) -> Vec<Value> {
 #[test]
 fn an_export_names_nobody_and_one_encounter_has_one_pseudonym() {
     let folder = tempfile::tempdir().unwrap();
-    let ward = filled(folder.path());
+    let ward = ward(quarter() - Days::new(10));
+    filled(folder.path(), &ward);
     // Enough rows for several pages.
     let csv = generate(folder.path(), 1_500, 4);
     assert!(hdai(folder.path()).arg("import").arg(&csv).status().unwrap().success());
@@ -227,8 +246,8 @@ fn an_export_names_nobody_and_one_encounter_has_one_pseudonym() {
     let open = 75 + records.iter().filter(|record| record[place("discharged")].is_empty()).count();
     assert_eq!(rows.iter().filter(|row| row["stayDays"].is_null()).count(), open);
 
-    // The same encounter has the same pseudonym in both routes; under another key another one.
-    let report = ask(&handler, CMIO, "api/predictions?newest=100&days=2", "*/*");
+    // The list of the newest says neither where nor how long, nor which rows of the export they are.
+    let report = ask(&handler, CMIO, "api/predictions?newest=100&days=2&back=365", "*/*");
     assert_eq!(report.status, 200, "{}", report.text);
     for name in NAMES {
         assert!(!report.text.contains(name));
@@ -236,8 +255,13 @@ fn an_export_names_nobody_and_one_encounter_has_one_pseudonym() {
     let report = report.json();
     let newest: Vec<&str> = report["newest"].as_array().unwrap().iter().map(|one| one["pseudonym"].as_str().unwrap()).collect();
     assert_eq!(newest.len(), 100);
-    assert!(newest.iter().all(|pseudonym| pseudonyms.contains(pseudonym)), "one key, one pseudonym");
-    assert!(report["newest"].as_array().unwrap().iter().all(|one| one["missingInputs"] == 2));
+    assert!(newest.iter().all(|pseudonym| !pseudonyms.contains(pseudonym)), "a pseudonym of its own");
+    assert!(newest.is_sorted(), "not in the order of admission");
+    for one in report["newest"].as_array().unwrap() {
+        let told: BTreeSet<&str> = one.as_object().unwrap().keys().map(String::as_str).collect();
+        assert_eq!(told, BTreeSet::from(["interval80", "missingInputs", "predictedDays", "pseudonym"]));
+        assert_eq!(one["missingInputs"], 2);
+    }
     let facility =
         |letter: &str| report["facilities"].as_array().unwrap().iter().find(|f| f["facility"] == letter).unwrap().clone();
     assert_eq!((&facility("A")["open"], &facility("A")["judged"]["stays"]), (&json!(70), &json!(40)));
@@ -247,6 +271,9 @@ fn an_export_names_nobody_and_one_encounter_has_one_pseudonym() {
     for odd in ["back=31", "days=x"] {
         assert_eq!(ask(&handler, CMIO, &format!("api/predictions?{odd}"), "*/*").status, 400);
     }
+    let census = ask(&handler, CMIO, "api/census", "*/*").json();
+    let of_a = census["facilities"].as_array().unwrap().iter().find(|f| f["facility"] == "A").unwrap();
+    assert_eq!((&of_a["occupied"], &of_a["expectedDischarges"]), (&json!(70), &Value::Null), "a sum of cells that are withheld");
 
     // A cursor of another route, an altered one.
     let patients = ask(&handler, MANAGER, "api/patients?limit=1", "*/*").json();
@@ -255,6 +282,10 @@ fn an_export_names_nobody_and_one_encounter_has_one_pseudonym() {
         assert_eq!(ask(&handler, SCIENTIST, &format!("api/encounters?cursor={odd}"), "*/*").status, 400);
     }
     assert_eq!(ask(&handler, SCIENTIST, "api/encounters?format=xml", "*/*").status, 400);
+    for (action, calls) in [("read-predictions", 2), ("read-rows", 1)] {
+        let failed = format!("SELECT seq FROM audit WHERE action = '{action}' AND detail = 'the message breaks rules'");
+        assert_eq!(handler.rows(&failed).len(), calls, "{action}");
+    }
     let csv = ask(&handler, SCIENTIST, "api/encounters", "text/csv");
     assert!(csv.kind.starts_with("text/csv") && csv.text.starts_with("pseudonym,admissionYear,"), "{}", csv.kind);
     assert!(handler.log().contains("alert.export"));
@@ -278,4 +309,47 @@ fn an_export_names_nobody_and_one_encounter_has_one_pseudonym() {
     let other = all(Some(&BASE64_STANDARD.encode([7; 32])));
     assert_eq!(other.len(), rows.len());
     assert!(other.iter().all(|pseudonym| !pseudonyms.contains(pseudonym.as_str())));
+}
+
+#[test]
+fn what_comes_and_goes_in_this_quarter_is_not_in_an_export() {
+    let folder = tempfile::tempdir().unwrap();
+    let before = quarter() - Days::new(3);
+    let mut all = ward(quarter() - Days::new(10));
+    let told = all.len();
+    // One who left in this quarter, and two who came in it.
+    all.push(encounter(200, "A", before, Some(quarter())));
+    all.push(encounter(201, "A", quarter(), Some(quarter())));
+    all.push(encounter(202, "A", today(), None));
+    filled(folder.path(), &all);
+    let handler = Handler::start(folder.path(), &[]);
+    let rows = export(&handler);
+    assert_eq!(rows.len(), told + 1);
+    assert_eq!(rows.iter().filter(|row| row["stayDays"].is_null()).count(), 76, "who left is like those who stay");
+    let discharge = json!({ "encounter": { "resourceType": "Encounter", "id": FIRST, "period": { "end": today().to_string() } } });
+    let bearer = token(&handler.folder, &[MANAGER], &[]);
+    let request = handler.client.put(handler.url("api/PatientDischargeFunc")).bearer_auth(bearer);
+    let request = request.header("content-type", "application/json").body(discharge.to_string());
+    assert_eq!(handler.send(request).status, 200);
+    assert_eq!(export(&handler), rows, "another day tells nothing more");
+}
+
+#[test]
+fn an_export_under_which_the_past_changes_is_begun_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let csv = generate(folder.path(), 1_500, 4);
+    assert!(hdai(folder.path()).arg("import").arg(&csv).status().unwrap().success());
+    let first = Handler::start(folder.path(), &[]);
+    let page = ask(&first, SCIENTIST, "api/encounters?limit=500", "*/*");
+    let next = page.link.strip_prefix("</").and_then(|link| link.strip_suffix(">; rel=\"next\"")).unwrap().to_owned();
+    filled(folder.path(), &ward(quarter() - Days::new(10)));
+    // The instance that began it knows what was there then; another one cannot tell which rows it has not shown.
+    assert_eq!(ask(&first, SCIENTIST, &next, "*/*").status, 200);
+    let second = Handler::start(folder.path(), &[]);
+    let refused = ask(&second, SCIENTIST, &next, "*/*");
+    assert_eq!(refused.status, 409, "{}", refused.text);
+    assert!(refused.text.contains("begin it again"), "{}", refused.text);
+    assert_eq!(export(&second).len(), 1_500 + 116);
+    let failed = second.rows("SELECT detail FROM audit WHERE action = 'read-rows' AND outcome = 'failure'");
+    assert_eq!(failed, [["the record changed under an export"]]);
 }

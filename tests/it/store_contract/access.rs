@@ -212,8 +212,20 @@ pub(super) async fn what_needed_an_elevation_says_so_and_is_counted(new_place: N
         store.discharge(eid(id), on, &Reach::All, &by_ann(Action::Discharge, id)).await.unwrap();
         assert_eq!(newest(&*store).await.detail, marked);
     }
-    store.append_audit(&by_ann(Action::ReadPatients, 1).detail("list")).await.unwrap();
+    store.append_audit(&by_ann(Action::ReadPatients, 1).at_every_facility().detail("list")).await.unwrap();
     assert_eq!(newest(&*store).await.detail, format!("list; {mark}"));
     assert_eq!(store.elevation(&running.id).await.unwrap().unwrap().events, 3);
-    assert_eq!(super::trail::follow(&*store, 10).await, Ok(6));
+    // A page of both: each is marked by its own facility, and all are counted at once.
+    let page: Vec<_> = [(1, "B"), (2, "C"), (3, "A"), (4, "C")]
+        .into_iter()
+        .map(|(id, letter)| by_ann(Action::ReadPatients, id).at_facility(FacilityId::parse(letter).unwrap()).detail("list"))
+        .chain([by_ann(Action::ReadPatients, 5).detail("list")])
+        .collect();
+    store.append_audits(&page).await.unwrap();
+    let mut told: Vec<_> = store.audit_events(5).await.unwrap().into_iter().map(|event| event.detail).collect();
+    told.reverse();
+    let marked = format!("list; {mark}");
+    assert_eq!(told, [marked.as_str(), "list", &marked, "list", "list"]);
+    assert_eq!(store.elevation(&running.id).await.unwrap().unwrap().events, 5);
+    assert_eq!(super::trail::follow(&*store, 10).await, Ok(11));
 }

@@ -6,7 +6,7 @@ use chrono::{Days, NaiveDate};
 use health_data_ai::domain::rows::Class;
 use health_data_ai::domain::{Action, AuditEvent, Encounter, EncounterId, FacilityId, Outcome, PersonName, Phi, Prediction, Reach};
 use health_data_ai::schema::Feature;
-use health_data_ai::store::{AuditQuery, BUCKET_IDS, Due, PatientQuery, Store, Stored};
+use health_data_ai::store::{AuditQuery, BUCKET_IDS, Due, PatientQuery, RowSurvey, Store, Stored};
 use proptest::prelude::*;
 use proptest::strategy::ValueTree;
 use proptest::test_runner::TestRunner;
@@ -174,14 +174,29 @@ pub(super) async fn the_newest_predictions_come_without_names(new_place: NewPlac
 
 pub(super) async fn all_encounters_are_counted_by_class_and_found_by_range(new_place: NewPlace) {
     let store = new_place().migrated().await;
-    assert_eq!(store.row_survey().await.unwrap(), Default::default());
+    assert_eq!(store.row_survey(day(TODAY)).await.unwrap(), Default::default());
     let mut ward: Vec<_> = admitted(&*store).await.into_iter().map(|stored| stored.encounter).collect();
     let far = [bare_encounter(70_000), open_encounter(i64::from(i32::MAX))];
     import(&*store, 1, far.to_vec()).await;
     ward.extend(far);
-    let survey = store.row_survey().await.unwrap();
+    let all = (ward.clone(), store.row_survey(day("9999-12-31")).await.unwrap());
+    let cut = day("2024-03-02");
+    let before: Vec<_> = ward.iter().filter(|encounter| *encounter.admitted.reveal() < cut).cloned().collect();
+    assert!(!before.is_empty() && before.len() < ward.len());
+    for (ward, survey) in [all, (before, store.row_survey(cut).await.unwrap())] {
+        assert_survey(&ward, survey);
+    }
+    for (first, last, limit) in [(1, 300, 200), (5, 5, 9), (6, 9, 9), (1, 300, 4), (60_000, i64::from(i32::MAX), 9), (1, 9, 0)] {
+        let found = store.encounters_between(eid(first), eid(last), limit).await.unwrap();
+        let there = |encounter: &&Encounter| (eid(first)..=eid(last)).contains(&encounter.id);
+        let expected: Vec<_> = ward.iter().filter(there).take(limit as usize).map(nameless).collect();
+        assert_eq!(found, expected, "{first} to {last}");
+    }
+}
+
+fn assert_survey(ward: &[Encounter], survey: RowSurvey) {
     let mut expected: HashMap<Class, (u64, Vec<u64>)> = HashMap::new();
-    for encounter in &ward {
+    for encounter in ward {
         let cell = expected.entry(Class::of(encounter)).or_insert_with(|| (0, vec![0; Feature::conditions().count()]));
         cell.0 += 1;
         for (count, feature) in cell.1.iter_mut().zip(Feature::conditions()) {
@@ -190,14 +205,9 @@ pub(super) async fn all_encounters_are_counted_by_class_and_found_by_range(new_p
     }
     let found: HashMap<_, _> = survey.cells.into_iter().map(|cell| (cell.class, (cell.encounters, cell.conditions))).collect();
     assert_eq!(found, expected);
-    let buckets: BTreeSet<i32> = ward.iter().map(|encounter| encounter.id.get() / BUCKET_IDS).collect();
+    let mut buckets: BTreeMap<i32, u64> = BTreeMap::new();
+    ward.iter().for_each(|encounter| *buckets.entry(encounter.id.get() / BUCKET_IDS).or_default() += 1);
     assert_eq!(survey.buckets, buckets.into_iter().collect::<Vec<_>>());
-    for (first, last, limit) in [(1, 300, 200), (5, 5, 9), (6, 9, 9), (1, 300, 4), (60_000, i64::from(i32::MAX), 9), (1, 9, 0)] {
-        let found = store.encounters_between(eid(first), eid(last), limit).await.unwrap();
-        let there = |encounter: &&Encounter| (eid(first)..=eid(last)).contains(&encounter.id);
-        let expected: Vec<_> = ward.iter().filter(there).take(limit as usize).map(nameless).collect();
-        assert_eq!(found, expected, "{first} to {last}");
-    }
 }
 
 fn seen(id: i64, seconds: u32) -> AuditEvent {

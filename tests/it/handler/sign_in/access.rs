@@ -1,5 +1,7 @@
 //! Whose patients a caller reaches: facilities that are assigned, and break-glass, through the running handler.
 
+use std::collections::BTreeSet;
+
 use super::*;
 use crate::main_job::blueprint_admission;
 
@@ -275,7 +277,7 @@ fn an_elevation_outlives_a_kill_and_its_role_does_not_outlive_its_withdrawal() {
     assert!(actions(&handler, &officer).contains("read-patients"));
     assert_eq!(trail(&handler, "break-glass").len(), 1);
     // The same person without the role, by a program, or by an app with scopes has none of it.
-    let narrow = json!({ "scp": "user/Patient.rs" });
+    let narrow = json!({ "scp": "user/*.rs" });
     for token in [ward.person(CIO, AUDITOR), ward.token(CIO, &[CMIO], narrow), ward.token(CIO, &[CMIO], json!({ "idtyp": "app" }))]
     {
         let me = get(&handler, &token, "api/me");
@@ -309,4 +311,92 @@ fn whoever_is_signed_in_is_told_who_they_are() {
     assert_eq!(call(&handler, "GET", "/api/me", &[]).0, 401);
     assert!(!handler.log().contains("Planted"));
     assert_eq!(handler.count("audit"), 0, "nobody is told of anybody else");
+}
+
+#[test]
+fn patients_are_read_by_reach_and_the_trail_marks_what_needed_an_elevation() {
+    let ward = Ward::new();
+    let handler = ward.start(&[]);
+    let (ann, ben, sue) = (ward.person(ANN, MANAGER), ward.person(BEN, MANAGER), ward.person(SUE, SITE));
+    let officer = ward.person(CIO, CMIO);
+    assert_eq!(assign(&handler, &sue, ANN, json!("all")).0, 200);
+    assert_eq!(assign(&handler, &sue, BEN, json!(["C", "D"])).0, 200);
+    for (id, facility) in [(1, "B"), (2, "C"), (3, "B")] {
+        assert_eq!(admit(&handler, &ann, id, facility).0, 201);
+    }
+    let ids = |token: &str, query: &str| -> Vec<i64> {
+        let page = get(&handler, token, &format!("api/patients?{query}"));
+        page["patients"].as_array().unwrap().iter().map(|patient| patient["encounterId"].as_i64().unwrap()).collect()
+    };
+    let status = |token: &str, path: &str| ask(&handler, token, "GET", path, &Value::Null).0;
+    assert_eq!(ids(&ben, "limit=9"), [2], "one's own");
+    assert_eq!(
+        [status(&ben, "api/patients?facility=B"), status(&ben, "api/patients/1"), status(&ben, "api/patients/2")],
+        [403, 404, 200]
+    );
+    let (beyond, unknown) =
+        (ask(&handler, &ben, "GET", "api/patients/1", &Value::Null), ask(&handler, &ben, "GET", "api/patients/99", &Value::Null));
+    assert_eq!(beyond, unknown, "whether there is one is not told");
+    // Nor by a name that cannot be decrypted: only whom it is about learns of that.
+    handler.database().execute("UPDATE PatientData SET FirstName = LastName WHERE eid = 3", []).unwrap();
+    assert_eq!(ask(&handler, &ben, "GET", "api/patients/3", &Value::Null), unknown);
+
+    assert_eq!(status(&officer, "api/patients"), 403);
+    let broken = [break_glass(&handler, &ben), break_glass(&handler, &officer)];
+    assert_eq!([broken[0].0, broken[1].0], [201, 201]);
+    let since = handler.rows("SELECT max(seq) FROM audit")[0][0].clone();
+    assert_eq!(ids(&ben, "limit=9"), [3, 2, 1], "beyond one's own");
+    assert_eq!(ids(&ben, "facility=D"), [0_i64; 0]);
+    assert_eq!(ids(&ben, "facility=E"), [0_i64; 0]);
+    assert_eq!(
+        [status(&ben, "api/patients/99"), status(&ben, "api/patients?cursor=junk"), status(&ben, "api/patients/1")],
+        [404, 400, 200]
+    );
+    assert_eq!(ids(&officer, "facility=C"), [2]);
+    let events = handler.rows(&format!(
+        "SELECT ifnull(encounter, 0), caller, detail FROM audit WHERE action = 'read-patients' AND seq > {since} ORDER BY seq"
+    ));
+    let told: Vec<_> = events
+        .iter()
+        .map(|event| (event[0].as_str(), event[2].split("; ").next().unwrap(), event[2].contains("break-glass")))
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ("3", "list", true),
+            ("2", "list", false),
+            ("1", "list", true),
+            ("0", "list of nobody", false),
+            ("0", "list of nobody", true),
+            ("99", "no such encounter", false),
+            ("0", "not a cursor of this route", false),
+            ("1", "one", true),
+            ("2", "list", true),
+        ]
+    );
+    assert_eq!(events[8][1], CIO, "whose role alone reads nobody");
+    let listed = get(&handler, &ward.person(SUE, AUDITOR), "api/break-glass");
+    let counts: BTreeSet<_> = listed["elevations"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|one| (one["caller"].clone().to_string(), one["events"].as_u64()))
+        .collect();
+    assert_eq!(counts, BTreeSet::from([(json!(BEN).to_string(), Some(4)), (json!(CIO).to_string(), Some(1))]));
+}
+
+#[test]
+fn of_more_assignments_than_an_answer_holds_the_next_are_told_of() {
+    let ward = Ward::new();
+    let handler = ward.start(&[]);
+    handler
+        .database()
+        .execute(
+            "WITH RECURSIVE n(i) AS (SELECT 1 UNION ALL SELECT i + 1 FROM n WHERE i < 1001)
+             INSERT INTO assignments SELECT printf('caller-%05d', i), 'A', 'sue', '2026-01-01T00:00:00.000000Z' FROM n",
+            [],
+        )
+        .unwrap();
+    let page = get(&handler, &ward.person(SUE, SITE), "api/assignments?limit=5000");
+    assert_eq!((page["assignments"].as_array().unwrap().len(), &page["next"]), (1_000, &json!("caller-01000")));
 }
