@@ -126,14 +126,14 @@ fn no_call_hides_in_the_body_of_another() {
         let answers = post("Transfer-Encoding: chunked", &format!("{chunks}{hidden}"));
         assert_eq!(statuses(&answers), ["400"], "{}: {answers}", &chunks[..chunks.len().min(40)]);
     }
-    // Chunks win over a length, as RFC 9112 has it; what a reader of the length takes for a second call is none of ours to answer.
-    let both = post("Content-Length: 4\r\nTransfer-Encoding: chunked\r\nConnection: close", &format!("0\r\n\r\n{hidden}"));
-    assert_eq!(statuses(&both).len(), 1, "{both}");
+    let close = "GET /api/none HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
+    // Chunks win over a length, as RFC 9112 has it: a reader of this length would end the body in the middle of the next call.
+    let both = post("Content-Length: 9\r\nTransfer-Encoding: chunked", &format!("0\r\n\r\n{hidden}{close}"));
+    assert_eq!(statuses(&both), ["400", "200", "404"], "{both}");
     // A stranger's body is not read: what hides in it is not found.
     let request = format!("POST {ADMISSION} HTTP/1.1\r\nHost: h\r\nContent-Length: {}\r\n\r\n{hidden}", hidden.len());
     assert_eq!(statuses(&raw(handler.port, request.as_bytes())), ["401"]);
     // Two calls one after the other are two calls.
-    let close = "GET /api/none HTTP/1.1\r\nHost: h\r\nConnection: close\r\n\r\n";
     assert_eq!(statuses(&raw(handler.port, format!("{hidden}{close}").as_bytes())), ["200", "404"]);
     handler.lives();
 }

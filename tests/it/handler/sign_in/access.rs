@@ -310,3 +310,24 @@ fn whoever_is_signed_in_is_told_who_they_are() {
     assert!(!handler.log().contains("Planted"));
     assert_eq!(handler.count("audit"), 0, "nobody is told of anybody else");
 }
+
+#[test]
+fn whoever_hangs_up_at_once_has_broken_the_glass_as_loudly_as_others() {
+    const CALLERS: usize = 20;
+    let ward = Ward::new();
+    let mut handler = ward.start(&[]);
+    let body = json!({ "reason": "emergency-treatment", "text": TYPED, "minutes": 30 }).to_string();
+    for number in 0..CALLERS {
+        let token = ward.person(&format!("caller-{number}"), MANAGER);
+        let head = format!("POST /api/break-glass HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\n");
+        let mut stream = TcpStream::connect(("127.0.0.1", handler.port)).unwrap();
+        stream.write_all(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+    }
+    let told = || [trail(&handler, "break-glass").len(), handler.log().matches("alert.break_glass").count()];
+    let begun = std::time::Instant::now();
+    while told() != [CALLERS; 2] {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the trail and the alerts: {:?}", told());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    handler.lives();
+}
