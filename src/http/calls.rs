@@ -11,11 +11,14 @@ use crate::domain::Caller;
 /// Callers that are remembered although they have no call under way.
 const IDLE_MAX: usize = 10_000;
 
+/// A tenant and an object of it.
+type Key = (Option<String>, String);
+
 /// Every caller's share.
 pub(super) struct Calls {
     calls_max: usize,
     bodies_bytes_max: usize,
-    callers: Mutex<HashMap<(Option<String>, String), Arc<Share>>>,
+    callers: Mutex<HashMap<Key, Arc<Share>>>,
 }
 
 struct Share {
