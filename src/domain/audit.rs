@@ -290,7 +290,9 @@ pub struct KeptCheckpoint {
 pub struct Purge {
     /// Where the chain goes on afterwards.
     pub anchor: Anchor,
-    /// How long events are kept, in years: the record refuses to give up younger ones.
+    /// The place of the anchor before, behind which events go; 0 for none. One that was put in before it stays, as what it is.
+    pub after: u64,
+    /// How long events are kept, in years: the record refuses to give up younger ones, and never keeps them shorter than it said before.
     pub retention_years: u32,
 }
 

@@ -392,8 +392,9 @@ pub trait Store: Access + Send + Sync {
     async fn audit_record(&self) -> Result<TrailRecord>;
 
     /// Remembers `checkpoint` of the record with the id `record` in the place of the one numbered before it, with its audit event, in one
-    /// transaction. `false`, and nothing is done: another one came between, or the record's id is another.
-    async fn save_checkpoint(&self, record: &str, checkpoint: &KeptCheckpoint, audit: &AuditEvent) -> Result<bool>;
+    /// transaction; the record keeps events for at least `years` from then on. `false`, and nothing is done: another one came between, or the
+    /// record's id is another.
+    async fn save_checkpoint(&self, record: &str, checkpoint: &KeptCheckpoint, years: u32, audit: &AuditEvent) -> Result<bool>;
 
     /// Gives the record the id `to` in the place of `from`, its checkpoints counted anew, with the audit event, in one transaction. `false`,
     /// and nothing is done: its id is another.

@@ -297,8 +297,8 @@ impl Store for Watched {
         self.inner.audit_record().await
     }
 
-    async fn save_checkpoint(&self, record: &str, checkpoint: &KeptCheckpoint, audit: &AuditEvent) -> Result<bool> {
-        let done = self.inner.save_checkpoint(record, checkpoint, audit).await?;
+    async fn save_checkpoint(&self, record: &str, checkpoint: &KeptCheckpoint, years: u32, audit: &AuditEvent) -> Result<bool> {
+        let done = self.inner.save_checkpoint(record, checkpoint, years, audit).await?;
         self.tell_if(done, audit);
         Ok(done)
     }
@@ -395,7 +395,7 @@ impl KeyTable for Watched {
 
     async fn rewrap_data_key(&self, key: &DataKey, from: &str, audit: &AuditEvent) -> Result<bool> {
         let done = self.inner.rewrap_data_key(key, from, audit).await?;
-        self.tell_if(done, audit);
+        self.tell(&event_as(audit, done));
         Ok(done)
     }
 

@@ -37,12 +37,16 @@ pub async fn assign(caller: &Caller, hospital: &Hospital, whose: &str, reach: Re
 pub async fn unassign(caller: &Caller, hospital: &Hospital, whose: &str, now: DateTime<Utc>) -> Result<()> {
     hospital.allow(caller, Action::AssignFacilities, now).await?;
     let key = key(whose)?;
+    let nobody = || Error::not_found("nothing is assigned to a caller of this id: list the assignments");
+    // What is no caller's id is no word for the trail.
+    if hospital.store.standing(&key).await?.assigned.is_none() {
+        let failed = AuditEvent { outcome: Outcome::Failure, ..event(caller, now).detail("taken from an unknown caller") };
+        hospital.store.append_audit(&failed).await?;
+        return Err(nobody());
+    }
     let there = hospital.store.unassign(&key, &event(caller, now).detail(format!("taken from {key}"))).await?;
     hospital.standings.forget(&key);
-    match there {
-        true => Ok(()),
-        false => Err(Error::not_found("nothing is assigned to a caller of this id: list the assignments")),
-    }
+    if there { Ok(()) } else { Err(nobody()) }
 }
 
 /// The assignments by caller, at most `limit` after the caller `after`.

@@ -52,7 +52,9 @@ pub async fn break_glass(
     }
     let id = Uuid::new_v4().simple().to_string();
     let detail = format!("{BEGUN}{id}: {}, {minutes} minutes", reason.code());
-    let words = Phi::new(words.reveal().trim().to_owned());
+    // It is shown on terminals, too: no line and no control of a terminal is the caller's to write.
+    let plain = |word: char| if word.is_control() { ' ' } else { word };
+    let words = Phi::new(words.reveal().chars().map(plain).collect::<String>().trim().to_owned());
     if !(WORDS_CHARS_MIN..=WORDS_CHARS_MAX).contains(&words.reveal().chars().count()) {
         return Err(Error::invalid(format!("text must have {WORDS_CHARS_MIN} to {WORDS_CHARS_MAX} characters: say why")));
     }

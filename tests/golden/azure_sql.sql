@@ -331,8 +331,8 @@ WHERE newest = @P1 AND id COLLATE Latin1_General_BIN2 = @P5 COLLATE Latin1_Gener
 UPDATE dbo.auditrecord SET id = @P2, newest = 0, newestname = N'', newesttext = N''
 WHERE id COLLATE Latin1_General_BIN2 = @P1 COLLATE Latin1_General_BIN2
 
--- set_retention
-UPDATE dbo.auditrecord SET retentionyears = @P1 WHERE retentionyears <> @P1
+-- raise_retention
+UPDATE dbo.auditrecord SET retentionyears = @P1 WHERE retentionyears < @P1
 
 -- is_anchored
 SELECT CAST(1 AS int) AS anchored FROM dbo.auditanchors WHERE chain = @P1 AND place >= @P2
@@ -347,7 +347,7 @@ SELECT CAST(COUNT_BIG(*) AS bigint) AS kept FROM dbo.audit AS e CROSS JOIN dbo.a
 WHERE e.chain = @P1 AND e.place >= 1 AND e.place <= @P2 AND NOT (DATEDIFF(day, e.[at], SYSDATETIMEOFFSET()) > r.retentionyears * 365 + r.retentionyears / 4 + 1)
 
 -- purge_audit
-DELETE FROM dbo.audit WHERE chain = @P1 AND place >= 1 AND place <= @P2
+DELETE FROM dbo.audit WHERE chain = @P1 AND place > @P2 AND place <= @P3
 
 -- insert_announcement
 INSERT INTO dbo.outbox (id, fact, subject, [at], lease) VALUES (@P1, @P2, @P3, @P4, N'')

@@ -224,8 +224,8 @@ UPDATE auditrecord SET newest = ?2, newestname = ?3, newesttext = ?4 WHERE newes
 -- RENEW_RECORD
 UPDATE auditrecord SET id = ?2, newest = 0, newestname = '', newesttext = '' WHERE id = ?1
 
--- SET_RETENTION
-UPDATE auditrecord SET retentionyears = ?1 WHERE retentionyears <> ?1
+-- RAISE_RETENTION
+UPDATE auditrecord SET retentionyears = ?1 WHERE retentionyears < ?1
 
 -- IS_ANCHORED
 SELECT 1 FROM auditanchors WHERE chain = ?1 AND place >= ?2
@@ -234,7 +234,7 @@ SELECT 1 FROM auditanchors WHERE chain = ?1 AND place >= ?2
 INSERT INTO auditanchors (chain, place, hash, checkpointname) VALUES (?1, ?2, ?3, ?4)
 
 -- PURGE_AUDIT
-DELETE FROM audit WHERE chain = ?1 AND place BETWEEN 1 AND ?2
+DELETE FROM audit WHERE chain = ?1 AND place > ?2 AND place <= ?3
 
 -- INSERT_ANNOUNCEMENT
 INSERT INTO outbox (id, fact, subject, at, lease) VALUES (?1, ?2, ?3, ?4, '')

@@ -48,7 +48,7 @@ async fn an_elevation_ends_by_itself_at_its_minute() {
     let folder = tempfile::tempdir().unwrap();
     let hospital = hospital(folder.path()).await;
     let begin = async |minute, minutes| {
-        let words = Phi::new("nobody else is there".to_owned());
+        let words = Phi::new(" nobody\nelse\u{1b}[2J is there".to_owned());
         workflow::break_glass(&manager(), &hospital, Reason::PatientSafety, words, minutes, at(minute)).await
     };
     let admit = async |id, minute| {
@@ -58,6 +58,7 @@ async fn an_elevation_ends_by_itself_at_its_minute() {
     };
     let Ok(Glass::Broken(broken)) = begin(0, Some(30)).await else { panic!("it breaks") };
     assert_eq!(broken.until, at(30));
+    assert_eq!(broken.words.reveal(), "nobody else [2J is there", "it forges no line of a terminal");
     assert!(matches!(admit(1, 29).await, (true, Ok(Admission::New(_)))));
     assert!(matches!(begin(29, None).await, Ok(Glass::Runs(running)) if running.id == broken.id));
     assert_eq!(admit(2, 30).await, (false, Err(Kind::Forbidden)));

@@ -151,7 +151,7 @@ pub(super) async fn save_checkpoint(
     session: &mut Session,
     sql: &Statements,
     record: &str,
-    checkpoint: &KeptCheckpoint,
+    (checkpoint, years): (&KeptCheckpoint, u32),
     event: &AuditEvent,
 ) -> Outcome<bool> {
     let number = signed(checkpoint.number)?;
@@ -164,6 +164,7 @@ pub(super) async fn save_checkpoint(
     ];
     let done = session.execute(&sql.save_checkpoint, &values).await? > 0;
     if done {
+        session.execute(&sql.raise_retention, &[Parameter::Long(Some(years.into()))]).await?;
         append(session, sql, event).await?;
     }
     Ok(done)
@@ -183,6 +184,9 @@ pub(super) async fn renew_record(
     Ok(done)
 }
 
+/// Events that one statement removes: with some thousands of locks the server would take the whole table's, and stop every writer.
+const PURGED_AT_ONCE: u64 = 2_000;
+
 /// Removes the beginning of a chain up to its anchor, which stays, with the event. Once only. Where the server knows no triggers, these
 /// statements alone hold the retention.
 pub(super) async fn purge(session: &mut Session, sql: &Statements, purge: &Purge, event: &AuditEvent) -> Outcome<u64> {
@@ -191,7 +195,7 @@ pub(super) async fn purge(session: &mut Session, sql: &Statements, purge: &Purge
     if session.row(&sql.is_anchored, &beginning).await?.is_some() {
         return Ok(0);
     }
-    session.execute(&sql.set_retention, &[Parameter::Long(Some(purge.retention_years.into()))]).await?;
+    session.execute(&sql.raise_retention, &[Parameter::Long(Some(purge.retention_years.into()))]).await?;
     let kept = session.row(&sql.events_kept, &beginning).await?;
     let anchor = [
         Parameter::Long(Some((*partition).into())),
@@ -202,7 +206,17 @@ pub(super) async fn purge(session: &mut Session, sql: &Statements, purge: &Purge
     if kept.map(|row| count(&row, "kept")).transpose()? != Some(0) || session.execute(&sql.insert_anchor, &anchor).await? != 1 {
         return Err(time_is_not_over().into());
     }
-    let removed = session.execute(&sql.purge_audit, &beginning).await?;
+    let (mut removed, mut after) = (0, purge.after);
+    while after < *number {
+        let upto = (*number).min(after + PURGED_AT_ONCE);
+        let span = [
+            Parameter::Long(Some((*partition).into())),
+            Parameter::Long(Some(signed(after)?)),
+            Parameter::Long(Some(signed(upto)?)),
+        ];
+        removed += session.execute(&sql.purge_audit, &span).await?;
+        after = upto;
+    }
     append(session, sql, event).await?;
     Ok(removed)
 }

@@ -408,8 +408,8 @@ impl Store for AzureSql {
         attempt!(self.pool.reading(), |session| audit::record(session, &self.sql))
     }
 
-    async fn save_checkpoint(&self, record: &str, checkpoint: &KeptCheckpoint, audit: &AuditEvent) -> Result<bool> {
-        attempt!(self.audited(), |session| audit::save_checkpoint(session, &self.sql, record, checkpoint, audit))
+    async fn save_checkpoint(&self, record: &str, checkpoint: &KeptCheckpoint, years: u32, audit: &AuditEvent) -> Result<bool> {
+        attempt!(self.audited(), |session| audit::save_checkpoint(session, &self.sql, record, (checkpoint, years), audit))
     }
 
     async fn renew_record(&self, from: &str, to: &str, audit: &AuditEvent) -> Result<bool> {

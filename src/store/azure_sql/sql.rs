@@ -234,7 +234,7 @@ statements! { s:
         WHERE newest = @P1 AND id {EXACT} = @P5 {EXACT}");
     renew_record = format!("UPDATE {s}.auditrecord SET id = @P2, newest = 0, newestname = N'', newesttext = N''\n\
         WHERE id {EXACT} = @P1 {EXACT}");
-    set_retention = format!("UPDATE {s}.auditrecord SET retentionyears = @P1 WHERE retentionyears <> @P1");
+    raise_retention = format!("UPDATE {s}.auditrecord SET retentionyears = @P1 WHERE retentionyears < @P1");
     is_anchored = format!("SELECT CAST(1 AS int) AS anchored FROM {s}.auditanchors WHERE chain = @P1 AND place >= @P2");
     /// Only on an event whose time is over, by the server's clock.
     insert_anchor = format!("INSERT INTO {s}.auditanchors (chain, place, hash, checkpointname)\n\
@@ -242,7 +242,7 @@ statements! { s:
         WHERE e.chain = @P1 AND e.place = @P2 AND e.hash = @P3 AND {OVER}");
     events_kept = format!("SELECT CAST(COUNT_BIG(*) AS bigint) AS kept FROM {s}.audit AS e CROSS JOIN {s}.auditrecord AS r\n\
         WHERE e.chain = @P1 AND e.place >= 1 AND e.place <= @P2 AND NOT ({OVER})");
-    purge_audit = format!("DELETE FROM {s}.audit WHERE chain = @P1 AND place >= 1 AND place <= @P2");
+    purge_audit = format!("DELETE FROM {s}.audit WHERE chain = @P1 AND place > @P2 AND place <= @P3");
 
     insert_announcement = format!("INSERT INTO {s}.outbox (id, fact, subject, [at], lease) VALUES (@P1, @P2, @P3, @P4, N'')");
     announcement_waits = format!("SELECT CAST(1 AS int) AS waits FROM {s}.outbox ORDER BY seq OFFSET 0 ROWS FETCH NEXT 1 ROWS ONLY");

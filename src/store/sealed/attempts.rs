@@ -92,12 +92,14 @@ impl<T: Clone + Send + Sync + 'static> Attempts<T> {
                 (Some(Ok(_)), _) => {}
             }
         }
-        let task = tokio::spawn(timeout(self.limit, work()));
-        let limit = self.limit;
-        let answer = async move {
+        let (limit, work) = (self.limit, work());
+        // A failure's time is when it failed, and not when somebody looks.
+        let task = tokio::spawn(async move {
             let late = |_| Error::unavailable(format!("no answer came within {} s; it is tried again later", limit.as_secs()));
-            let done = task.await.map_err(|_| Error::internal("an attempt broke off by a fault of ours"));
-            done.and_then(|done| done.map_err(late)?).map_err(|error| Failure::of(&error))
+            timeout(limit, work).await.map_err(late).flatten().map_err(|error| Failure::of(&error))
+        });
+        let answer = async move {
+            task.await.unwrap_or_else(|_| Err(Failure::of(&Error::internal("an attempt broke off by a fault of ours"))))
         };
         let answer = answer.boxed().shared();
         known.insert(what.to_owned(), Attempt { answer: answer.clone(), before });

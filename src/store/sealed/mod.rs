@@ -378,8 +378,8 @@ impl Store for Sealed {
         self.inner.audit_record().await
     }
 
-    async fn save_checkpoint(&self, record: &str, checkpoint: &KeptCheckpoint, audit: &AuditEvent) -> Result<bool> {
-        self.inner.save_checkpoint(record, checkpoint, audit).await
+    async fn save_checkpoint(&self, record: &str, checkpoint: &KeptCheckpoint, years: u32, audit: &AuditEvent) -> Result<bool> {
+        self.inner.save_checkpoint(record, checkpoint, years, audit).await
     }
 
     async fn renew_record(&self, from: &str, to: &str, audit: &AuditEvent) -> Result<bool> {

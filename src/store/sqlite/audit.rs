@@ -138,12 +138,14 @@ pub(super) fn save_checkpoint(
     transaction: &Transaction<'_>,
     record: &str,
     checkpoint: &KeptCheckpoint,
+    years: u32,
     event: &AuditEvent,
 ) -> Outcome<bool> {
     let number = signed(checkpoint.number)?;
     let values = (number - 1, number, &checkpoint.name, &checkpoint.text, record);
     let done = transaction.prepare_cached(&sql::SAVE_CHECKPOINT)?.execute(values)? > 0;
     if done {
+        transaction.prepare_cached(&sql::RAISE_RETENTION)?.execute([years])?;
         append(transaction, event)?;
     }
     Ok(done)
@@ -165,9 +167,9 @@ pub(super) fn purge(transaction: &Transaction<'_>, purge: &Purge, event: &AuditE
     if transaction.prepare_cached(&sql::IS_ANCHORED)?.exists((partition, place))? {
         return Ok(0);
     }
-    transaction.prepare_cached(&sql::SET_RETENTION)?.execute([purge.retention_years])?;
+    transaction.prepare_cached(&sql::RAISE_RETENTION)?.execute([purge.retention_years])?;
     transaction.prepare_cached(&sql::INSERT_ANCHOR)?.execute((partition, place, hash, checkpoint))?;
-    let removed = transaction.prepare_cached(&sql::PURGE_AUDIT)?.execute((partition, place))?;
+    let removed = transaction.prepare_cached(&sql::PURGE_AUDIT)?.execute((partition, signed(purge.after)?, place))?;
     append(transaction, event)?;
     Ok(removed as u64)
 }

@@ -316,9 +316,9 @@ impl Store for Sqlite {
         self.read(audit::record).await
     }
 
-    async fn save_checkpoint(&self, record: &str, checkpoint: &KeptCheckpoint, audit: &AuditEvent) -> Result<bool> {
+    async fn save_checkpoint(&self, record: &str, checkpoint: &KeptCheckpoint, years: u32, audit: &AuditEvent) -> Result<bool> {
         let (record, checkpoint, audit) = (record.to_owned(), checkpoint.clone(), audit.clone());
-        self.writer.write(move |transaction| audit::save_checkpoint(transaction, &record, &checkpoint, &audit)).await
+        self.writer.write(move |transaction| audit::save_checkpoint(transaction, &record, &checkpoint, years, &audit)).await
     }
 
     async fn renew_record(&self, from: &str, to: &str, audit: &AuditEvent) -> Result<bool> {

@@ -190,10 +190,10 @@ statements! {
     AUDIT_ANCHORS = "SELECT chain, place, hash, checkpointname FROM auditanchors ORDER BY chain, place, seq";
     SAVE_CHECKPOINT = "UPDATE auditrecord SET newest = ?2, newestname = ?3, newesttext = ?4 WHERE newest = ?1 AND id = ?5";
     RENEW_RECORD = "UPDATE auditrecord SET id = ?2, newest = 0, newestname = '', newesttext = '' WHERE id = ?1";
-    SET_RETENTION = "UPDATE auditrecord SET retentionyears = ?1 WHERE retentionyears <> ?1";
+    RAISE_RETENTION = "UPDATE auditrecord SET retentionyears = ?1 WHERE retentionyears < ?1";
     IS_ANCHORED = "SELECT 1 FROM auditanchors WHERE chain = ?1 AND place >= ?2";
     INSERT_ANCHOR = "INSERT INTO auditanchors (chain, place, hash, checkpointname) VALUES (?1, ?2, ?3, ?4)";
-    PURGE_AUDIT = "DELETE FROM audit WHERE chain = ?1 AND place BETWEEN 1 AND ?2";
+    PURGE_AUDIT = "DELETE FROM audit WHERE chain = ?1 AND place > ?2 AND place <= ?3";
 
     INSERT_ANNOUNCEMENT = "INSERT INTO outbox (id, fact, subject, at, lease) VALUES (?1, ?2, ?3, ?4, '')";
     ANNOUNCEMENT_WAITS = "SELECT 1 FROM outbox LIMIT 1";

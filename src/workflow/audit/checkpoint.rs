@@ -23,7 +23,7 @@ pub const CHECKPOINT_BYTES_MAX: u64 = 1024 * 1024;
 pub const CHECKPOINTS_CONTAINER: &str = "audit-checkpoints";
 
 /// The most names of checkpoints that are listed: eleven years of hourly ones.
-const LISTED_MAX: usize = 100_000;
+const LISTED_MAX: usize = 300_000;
 /// The most of them that are read, unless all are asked for.
 const READ_MAX: usize = 500;
 /// How often another instance may write one in between.
@@ -265,7 +265,10 @@ pub async fn audit_restored(caller: &Caller, hospital: &Hospital, now: DateTime<
     // Both, which the platform has not: a person decides this.
     hospital.allow(caller, Action::ReadAudit, now).await?;
     hospital.allow(caller, Action::CheckpointAudit, now).await?;
-    let from = hospital.store.audit_record().await?.id;
+    let record = hospital.store.audit_record().await?;
+    // Its own last words, before it forgets them.
+    bring(hospital, &record.newest).await?;
+    let from = record.id;
     let to = uuid::Uuid::new_v4().simple().to_string();
     let event = AuditEvent::new(caller, Action::CheckpointAudit, Outcome::Success, now);
     let event = event.detail(format!("restored: record {from} goes on as {to}"));
@@ -277,6 +280,7 @@ pub async fn audit_restored(caller: &Caller, hospital: &Hospital, now: DateTime<
 
 /// The record remembers a checkpoint before its file is written; if that fails, the next one brings the file.
 pub(super) async fn write(caller: &Caller, hospital: &Hospital, continues: Option<&str>, now: DateTime<Utc>) -> Result<String> {
+    let years = hospital.config.audit_retention_years;
     for _ in 0..ATTEMPTS {
         let record = hospital.store.audit_record().await?;
         bring(hospital, &record.newest).await?;
@@ -300,7 +304,7 @@ pub(super) async fn write(caller: &Caller, hospital: &Hospital, continues: Optio
         let kept = KeptCheckpoint { number, name, text };
         let events: u64 = heads.iter().map(|head| head.number).sum();
         let event = AuditEvent::new(caller, Action::CheckpointAudit, Outcome::Success, now);
-        if hospital.store.save_checkpoint(&record.id, &kept, &event.detail(format!("{events} events"))).await? {
+        if hospital.store.save_checkpoint(&record.id, &kept, years, &event.detail(format!("{events} events"))).await? {
             hospital.blobs.put(CHECKPOINTS_CONTAINER, &kept.name, kept.text.into()).await?;
             tracing::info!(events, number, "the audit trail has a new checkpoint");
             return Ok(kept.name);

@@ -49,18 +49,24 @@ pub async fn purge_audit(
     // Both, which the Auditor alone has, whose own deeds the trail holds least of.
     hospital.allow(caller, Action::ReadAudit, now).await?;
     hospital.allow(caller, Action::CheckpointAudit, now).await?;
-    let years = hospital.config.audit_retention_years;
+    // The record may know of longer years than whoever runs this.
+    let record = hospital.store.audit_record().await?;
+    let years = hospital.config.audit_retention_years.max(record.retention_years);
     let over = now.checked_sub_months(Months::new(12 * years)).unwrap_or(DateTime::<Utc>::MIN_UTC) - CLOCKS;
     let event = |outcome, detail: String| AuditEvent::new(caller, Action::CheckpointAudit, outcome, now).detail(detail);
     if before > over {
         let refused = event(Outcome::Refused, "purge of events younger than the retention".to_owned());
         hospital.store.append_audit(&refused).await?;
         return Err(Error::invalid(format!(
-            "audit events are kept for {years} years (HDAI_AUDIT_RETENTION_YEARS): nothing from {} on is removed",
+            "audit events are kept for {years} years (HDAI_AUDIT_RETENTION_YEARS, and what the record was told before): nothing from {} on is removed",
             over.format("%Y-%m-%d")
         )));
     }
-    let record = hospital.store.audit_record().await?;
+    if hospital.store.audit_unchained().await?.since > 0 {
+        return Err(Error::conflict(
+            "the trail holds events that were put in outside its chains, and nothing was removed: run `hdai audit verify`",
+        ));
+    }
     let end = newest_before(hospital, &record, before).await?;
     let parts = parts(&record, &end);
     if parts.is_empty() {
@@ -72,7 +78,7 @@ pub async fn purge_audit(
     let mut events = 0;
     for anchor in parts {
         let detail = format!("{PURGED}{} up to {}, {years} years, archive {sha256}", anchor.partition, anchor.number);
-        let purge = Purge { anchor, retention_years: years };
+        let purge = Purge { after: anchored(&record, anchor.partition), anchor, retention_years: years };
         events += hospital.store.purge_audit(&purge, &event(Outcome::Success, detail)).await?;
     }
     // From now on the events that tell of it are vouched for.
@@ -95,10 +101,14 @@ async fn newest_before(hospital: &Hospital, record: &TrailRecord, before: DateTi
     ))
 }
 
+/// The place of a chain's anchor; 0 for none.
+fn anchored(record: &TrailRecord, chain: u32) -> u64 {
+    record.anchors.iter().find(|anchor| anchor.partition == chain).map_or(0, |anchor| anchor.number)
+}
+
 /// What is to go of each chain.
 fn parts(record: &TrailRecord, end: &Checkpoint) -> Vec<Anchor> {
-    let anchored = |chain| record.anchors.iter().find(|anchor| anchor.partition == chain).map_or(0, |anchor| anchor.number);
-    let newer = end.heads.iter().filter(|head| head.number > anchored(head.partition));
+    let newer = end.heads.iter().filter(|head| head.number > anchored(record, head.partition));
     newer
         .map(|head| Anchor {
             partition: head.partition,
@@ -122,8 +132,7 @@ async fn fill(
     let mut line = |value: Value| writeln!(file, "{value}").map_err(failed);
     line(archive::head(&record.id, &record.anchors))?;
     for part in parts {
-        let from = record.anchors.iter().find(|anchor| anchor.partition == part.partition).map_or(0, |anchor| anchor.number);
-        let mut after = (from + 1, 0);
+        let mut after = (anchored(record, part.partition) + 1, 0);
         'chain: loop {
             let page = hospital.store.audit_chain(part.partition, after, PAGE_EVENTS).await?;
             let Some(last) = page.last() else { break };
@@ -143,7 +152,10 @@ async fn fill(
         }
     }
     line(archive::tail(end))?;
-    file.into_inner().map_err(|cause| failed(cause.into_error()))?.sync_all().map_err(failed)
+    file.into_inner().map_err(|cause| failed(cause.into_error()))?.sync_all().map_err(failed)?;
+    // Its name, too: what is removed afterwards must be there after a loss of power.
+    let folder = path.parent().filter(|folder| !folder.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    File::open(folder).and_then(|folder| folder.sync_all()).map_err(failed)
 }
 
 fn create(path: &Path) -> Result<File> {

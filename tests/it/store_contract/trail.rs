@@ -122,17 +122,20 @@ pub(super) async fn a_checkpoint_is_remembered_once_and_a_record_may_get_another
     assert!(record.id.len() >= 32 && record.id != new_place().migrated().await.audit_record().await.unwrap().id);
     assert_eq!((record.retention_years, record.newest, record.anchors), (7, KeptCheckpoint::default(), vec![]));
     let event = event(Action::CheckpointAudit, 1);
-    assert!(store.save_checkpoint(&record.id, &kept(1), &event).await.unwrap());
-    assert!(!other.save_checkpoint(&record.id, &kept(1), &event).await.unwrap(), "another one came first");
-    assert!(!other.save_checkpoint(&record.id, &kept(3), &event).await.unwrap(), "none is left out");
-    assert!(!other.save_checkpoint("another", &kept(2), &event).await.unwrap());
-    assert!(other.save_checkpoint(&record.id, &kept(2), &event).await.unwrap());
+    assert!(store.save_checkpoint(&record.id, &kept(1), 6, &event).await.unwrap());
+    assert!(!other.save_checkpoint(&record.id, &kept(1), 6, &event).await.unwrap(), "another one came first");
+    assert!(!other.save_checkpoint(&record.id, &kept(3), 6, &event).await.unwrap(), "none is left out");
+    assert!(!other.save_checkpoint("another", &kept(2), 6, &event).await.unwrap());
+    assert!(other.save_checkpoint(&record.id, &kept(2), 6, &event).await.unwrap());
     assert_eq!(store.audit_record().await.unwrap().newest, kept(2));
+    assert_eq!(store.audit_record().await.unwrap().retention_years, 7, "it is never lowered");
+    assert!(other.save_checkpoint(&record.id, &kept(3), 9, &event).await.unwrap());
+    assert_eq!(store.audit_record().await.unwrap().retention_years, 9);
     assert!(!store.renew_record("another", "new", &event).await.unwrap());
     assert!(store.renew_record(&record.id, "new", &event).await.unwrap());
     let renewed = store.audit_record().await.unwrap();
     assert_eq!((renewed.id.as_str(), renewed.newest), ("new", KeptCheckpoint::default()));
-    assert_eq!(store.audit_events(9).await.unwrap().len(), 3, "an event for each fact, and for nothing else");
+    assert_eq!(store.audit_events(9).await.unwrap().len(), 4, "an event for each fact, and for nothing else");
 }
 
 /// An event of long ago.
@@ -150,7 +153,7 @@ pub(super) async fn a_chains_beginning_goes_when_its_time_is_over_and_leaves_an_
     for head in store.audit_heads().await.unwrap().into_iter().filter(|head| head.number > 1) {
         let first = store.audit_chain(head.partition, (0, 0), 1).await.unwrap().remove(0);
         let anchor = Anchor { partition: head.partition, number: 1, hash: first.hash, checkpoint: "cp".into() };
-        let purge = Purge { anchor: anchor.clone(), retention_years: 8 };
+        let purge = Purge { anchor: anchor.clone(), after: 0, retention_years: 8 };
         assert_eq!(store.purge_audit(&purge, &event(Action::CheckpointAudit, 1)).await.unwrap(), 1);
         assert_eq!(place.open().await.purge_audit(&purge, &event(Action::CheckpointAudit, 2)).await.unwrap(), 0, "once");
         gone += 1;
@@ -164,10 +167,11 @@ pub(super) async fn a_chains_beginning_goes_when_its_time_is_over_and_leaves_an_
         let number = before.iter().rev().find(|event| event.row.action == "admit").map_or(1, |event| event.number);
         let upto = before.iter().find(|event| event.number == number).map(|event| event.hash.clone()).unwrap_or_default();
         if number > 1 {
-            let next = Purge { anchor: Anchor { number, hash: upto, ..anchor }, retention_years: 6 };
+            let next = Purge { after: anchor.number, anchor: Anchor { number, hash: upto, ..anchor }, retention_years: 6 };
             assert_eq!(store.purge_audit(&next, &event(Action::CheckpointAudit, 3)).await.unwrap(), number - 1, "and on");
         }
     }
+    assert_eq!(store.audit_record().await.unwrap().retention_years, 8, "no purge lowers it");
     assert!(follow(&*store, 7).await.is_ok());
     assert_eq!(store.audit_unchained().await.unwrap(), Unchained::default());
 }
@@ -181,6 +185,7 @@ pub(super) async fn a_young_event_and_a_wrong_anchor_stay(new_place: NewPlace) {
     }
     let purge = |partition, number, hash: &str, retention_years| Purge {
         anchor: Anchor { partition, number, hash: hash.to_owned(), checkpoint: "cp".into() },
+        after: 0,
         retention_years,
     };
     for head in store.audit_heads().await.unwrap().into_iter().filter(|head| head.number > 0) {
@@ -191,7 +196,6 @@ pub(super) async fn a_young_event_and_a_wrong_anchor_stay(new_place: NewPlace) {
             purge(head.partition, young.number, &young.hash, 6),
             purge(head.partition, 1, "another hash", 6),
             purge(head.partition, head.number + 1, &head.hash, 6),
-            purge(head.partition, 1, &first.hash, 5),
             purge(head.partition, 1, &first.hash, 30),
         ] {
             let told = event(Action::CheckpointAudit, 1);
