@@ -25,7 +25,8 @@ use tokio::time::{Sleep, sleep, timeout};
 /// What a caller may ask of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Limits {
-    /// Connections at once. When one more comes, the one that waits longest for its next call ends.
+    /// Connections at once. When one more comes, the one that waits longest for its next call ends; if none waits, the one that takes
+    /// longest to take its answer.
     pub connections_max: usize,
     /// Longest wait for the whole head of the next call; then the connection ends.
     pub head_time_max: Duration,
@@ -134,24 +135,33 @@ async fn converse<S, B>(
             let (seat, answer) = (Arc::clone(&seat), service.call(request));
             async move {
                 let answer = answer.await;
-                seat.wait();
+                seat.stand(Order::Answered);
                 answer
             }
         })
     };
-    let socket = Socket::new(stream, limits.answer_time_max, stopped.clone());
+    let socket = Socket::new(stream, limits.answer_time_max, Arc::clone(&seat), stopped.clone());
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(limits.head_time_max).max_header_size(HEAD_BYTES_MAX);
+    // Whoever hangs up does not break off what was asked for, and keeps the place of it until it is done.
+    builder.half_close(true);
     let mut connection = pin!(builder.serve_connection(socket, called));
-    let stop = async {
+    let mut stop = pin!(async {
         let _ = stopped.wait_for(|stopped| *stopped).await;
-    };
-    let ended = tokio::select! {
-        ended = connection.as_mut() => ended,
-        () = seat.end.notified() => return,
-        () = stop => {
-            connection.as_mut().graceful_shutdown();
-            connection.await
+    });
+    let ended = loop {
+        tokio::select! {
+            ended = connection.as_mut() => break ended,
+            // A call may have come meanwhile.
+            () = seat.end.notified() => {
+                if !seat.is_called() {
+                    return;
+                }
+            }
+            () = &mut stop => {
+                connection.as_mut().graceful_shutdown();
+                break connection.await;
+            }
         }
     };
     if let Err(error) = ended {
@@ -160,14 +170,23 @@ async fn converse<S, B>(
     }
 }
 
-/// The connections that wait for a call, the longest first.
+/// The connections without a call under way, in the order in which they make room.
 #[derive(Default)]
 struct Waiting(Mutex<Queue>);
 
 #[derive(Default)]
 struct Queue {
     last: u64,
-    waiting: BTreeMap<u64, Arc<Notify>>,
+    waiting: BTreeMap<(Order, u64), Arc<Notify>>,
+}
+
+/// Which connections make room first; of each the longest.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Order {
+    /// Waits for its next call.
+    Waits,
+    /// Its answer is not yet taken.
+    Answered,
 }
 
 impl Waiting {
@@ -175,7 +194,7 @@ impl Waiting {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Ends the connection that waits longest; answers whether there is one.
+    /// Ends the connection that is the first to make room; answers whether there is one.
     fn end_oldest(&self) -> bool {
         self.queue().waiting.pop_first().inspect(|(_, end)| end.notify_one()).is_some()
     }
@@ -185,28 +204,46 @@ impl Waiting {
 struct Seat {
     waiting: Arc<Waiting>,
     end: Arc<Notify>,
-    number: Mutex<Option<u64>>,
+    /// `None` while a call is under way.
+    number: Mutex<Option<(Order, u64)>>,
 }
 
 impl Seat {
     /// One that waits.
     fn new(waiting: Arc<Waiting>) -> Arc<Self> {
         let seat = Arc::new(Self { waiting, end: Arc::default(), number: Mutex::default() });
-        seat.wait();
+        seat.stand(Order::Waits);
         seat
     }
 
-    fn wait(&self) {
+    fn number(&self) -> MutexGuard<'_, Option<(Order, u64)>> {
+        self.number.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn stand(&self, order: Order) {
+        self.call();
         let mut queue = self.waiting.queue();
         queue.last += 1;
-        let number = queue.last;
+        let number = (order, queue.last);
         queue.waiting.insert(number, Arc::clone(&self.end));
-        *self.number.lock().unwrap_or_else(PoisonError::into_inner) = Some(number);
+        *self.number() = Some(number);
+    }
+
+    /// All that was answered has left.
+    fn taken(&self) {
+        let answered = matches!(*self.number(), Some((Order::Answered, _)));
+        if answered {
+            self.stand(Order::Waits);
+        }
+    }
+
+    fn is_called(&self) -> bool {
+        self.number().is_none()
     }
 
     /// A call came: the connection no longer waits.
     fn call(&self) {
-        let number = self.number.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let number = self.number().take();
         if let Some(number) = number {
             self.waiting.queue().waiting.remove(&number);
         }
@@ -227,6 +264,7 @@ struct Socket {
     patience: Option<Pin<Box<Sleep>>>,
     begun: bool,
     closing: Option<Closing>,
+    seat: Arc<Seat>,
     /// When the server stops, nobody is heard out.
     stopped: watch::Receiver<bool>,
 }
@@ -240,8 +278,8 @@ struct Closing {
 const FIRST_BYTES_MAX: usize = 23;
 
 impl Socket {
-    fn new(stream: TcpStream, answer_time_max: Duration, stopped: watch::Receiver<bool>) -> Self {
-        Self { stream: TokioIo::new(stream), answer_time_max, patience: None, begun: false, closing: None, stopped }
+    fn new(stream: TcpStream, answer_time_max: Duration, seat: Arc<Seat>, stopped: watch::Receiver<bool>) -> Self {
+        Self { stream: TokioIo::new(stream), answer_time_max, patience: None, begun: false, closing: None, seat, stopped }
     }
 
     /// An error once the caller has not taken what was written for too long.
@@ -310,6 +348,7 @@ impl Write for Socket {
     /// Everything was written.
     fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         self.patience = None;
+        self.seat.taken();
         Pin::new(&mut self.stream).poll_flush(cx)
     }
 

@@ -21,6 +21,8 @@ pub struct EdgeSettings {
     pub caller_rate: u32,
     /// Calls that one caller may make at once.
     pub caller_burst: u32,
+    /// Calls of one caller that may be under way at once.
+    pub caller_calls: u32,
 }
 
 /// Most of anything that is counted here.
@@ -49,5 +51,6 @@ pub(super) fn read(number: &dyn Fn(&str) -> Result<u64>, body_least: usize) -> R
         failures_max: count("HDAI_FAILURES_MAX", 1)?,
         caller_rate: count("HDAI_CALLER_RATE", 0)?,
         caller_burst: count("HDAI_CALLER_BURST", 1)?,
+        caller_calls: count("HDAI_CALLER_CALLS", 1)?,
     })
 }

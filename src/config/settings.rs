@@ -211,6 +211,7 @@ pub const SETTINGS: &[Setting] = &[
         "Calls a second that one caller may make on one instance in the long run; 0 for any number.",
     ),
     setting("HDAI_CALLER_BURST", "1000", "Calls that one caller may make on one instance at once, before that rate counts."),
+    setting("HDAI_CALLER_CALLS", "64", "Calls of one caller that may be under way on one instance; further ones are answered 429."),
     setting(
         "HDAI_ALERT_TRAIL_PAGES",
         "30",

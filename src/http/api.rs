@@ -5,7 +5,8 @@ use serde_json::{Value, json};
 use warp::http::StatusCode;
 
 use super::auth::NoCaller;
-use super::guard::guarded;
+use super::body::Budget;
+use super::calls::Seat;
 use super::routes::{self, Found, Operation, Route};
 use super::{ApiReply, ApiRequest, App, access, audit, auth, openapi, problem, reads};
 use crate::codec::fhir::reply::{self, Refusal};
@@ -13,7 +14,7 @@ use crate::codec::fhir::{self, Shape};
 use crate::domain::import::ImportId;
 use crate::domain::model::ModelRecord;
 use crate::domain::{Caller, Role};
-use crate::error::{Error, Result};
+use crate::error::{Error, Kind, Result};
 use crate::workflow::{self, Admission, Departure};
 
 /// Days ahead that the census looks for discharges when the caller names none, or may name none.
@@ -28,6 +29,8 @@ pub(super) struct Entered {
     id: String,
     /// `None` where the route is open to anyone.
     caller: Option<Caller>,
+    /// The caller's, until the call is done.
+    seat: Option<Seat>,
 }
 
 impl Entered {
@@ -36,21 +39,15 @@ impl Entered {
         self.route.method != "GET"
     }
 
+    /// What of `budget` the body may use.
+    pub(super) fn share_of(&self, budget: &Budget) -> Option<Budget> {
+        Some(self.seat.as_ref()?.within(budget))
+    }
+
     /// The route's path.
     pub(super) fn path(&self) -> &'static str {
         self.route.path
     }
-}
-
-/// Answers one call whose body is here.
-pub(super) async fn answer(app: &App, request: &ApiRequest) -> ApiReply {
-    guarded(async {
-        match enter(app, request).await {
-            Ok(entered) => carry_out(app, &entered, request).await,
-            Err(refused) => refused,
-        }
-    })
-    .await
 }
 
 /// Judges a call by all but its body: is there something at its path, who calls, may they, and do they call too often?
@@ -66,13 +63,18 @@ pub(super) async fn enter(app: &App, request: &ApiRequest) -> Result<Entered, Ap
         }
     };
     if matches!(route.operation, Operation::Health | Operation::OpenApi) {
-        return Ok(Entered { route, id, caller: None });
+        return Ok(Entered { route, id, caller: None, seat: None });
     }
     let shape = shape_for_refusal(request);
     let caller = match auth::caller(app, &request.headers, route.path).await {
         Ok(caller) => caller,
         Err(NoCaller { refused, wait: None }) => return Err(problem::unknown_caller(shape, refused)),
-        Err(NoCaller { refused, wait: Some(wait) }) => return Err(problem::too_many(shape, refused.words(), wait)),
+        Err(NoCaller { refused, wait: Some(wait) }) => {
+            return Err(problem::too_many(shape, refused.words(), wait).with("www-authenticate", refused.challenge()));
+        }
+    };
+    let Some(seat) = app.calls.take(&caller) else {
+        return Err(problem::too_many(shape, "too many of your calls are under way: wait for their answers", problem::SHORTLY));
     };
     if let Err(wait) = auth::pace(app, &caller, route.path) {
         return Err(problem::too_many(shape, "you call faster than this app allows: slow down", wait));
@@ -97,7 +99,7 @@ pub(super) async fn enter(app: &App, request: &ApiRequest) -> Result<Entered, Ap
         let detail = "send the message as application/json or application/fhir+json";
         return Err(problem::message(Shape::Blueprint, StatusCode::UNSUPPORTED_MEDIA_TYPE, Refusal::BadRequest, detail, &[]));
     }
-    Ok(Entered { route, id, caller: Some(caller) })
+    Ok(Entered { route, id, caller: Some(caller), seat: Some(seat) })
 }
 
 fn is_message(route: &Route) -> bool {
@@ -106,7 +108,7 @@ fn is_message(route: &Route) -> bool {
 
 /// Does what a call asks for.
 pub(super) async fn carry_out(app: &App, entered: &Entered, request: &ApiRequest) -> ApiReply {
-    let Entered { route, id, caller } = entered;
+    let Entered { route, id, caller, .. } = entered;
     let Some(caller) = caller else {
         return match route.operation {
             Operation::OpenApi => ApiReply::json(StatusCode::OK, &openapi::document()),
@@ -144,6 +146,10 @@ fn health() -> ApiReply {
 }
 
 fn log(caller: &Caller, path: &str, error: &Error) {
+    // The trail holds that there are more.
+    if error.kind() == Kind::TooMany {
+        return;
+    }
     tracing::warn!(correlation = caller.correlation, path, kind = ?error.kind(), %error, "call refused");
 }
 

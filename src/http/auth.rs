@@ -14,17 +14,14 @@ const PRINCIPAL: &str = "x-ms-client-principal";
 const PRINCIPAL_ID: &str = "x-ms-client-principal-id";
 const PRINCIPAL_PROVIDER: &str = "x-ms-client-principal-idp";
 const FORWARDED_FOR: &str = "x-forwarded-for";
-const INVOCATION: &str = "x-azure-functions-invocationid";
-/// Longest correlation that is read.
-const ID_CHARS_MAX: usize = 128;
-
-/// The id that the host gave this call, or a new one.
+/// A GUID in its usual form.
+const GUID_CHARS: usize = 36;
+pub(super) const INVOCATION: &str = "x-azure-functions-invocationid";
+/// The id that the host gave this call, or a new one. The host's are GUIDs; other words are somebody else's.
 pub(super) fn correlation(headers: &HeaderMap) -> String {
     let given = headers.get(INVOCATION).and_then(|value| value.to_str().ok());
-    match given.filter(|id| id.len() <= ID_CHARS_MAX && id.bytes().all(|byte| byte.is_ascii_alphanumeric() || byte == b'-')) {
-        Some(id) => id.to_owned(),
-        None => uuid::Uuid::new_v4().to_string(),
-    }
+    let guid = given.filter(|id| id.len() == GUID_CHARS).and_then(|id| uuid::Uuid::try_parse(id).ok());
+    guid.unwrap_or_else(uuid::Uuid::new_v4).to_string()
 }
 
 /// The address that the front end saw: it adds its own word at the end of what the caller may have sent.
@@ -41,7 +38,7 @@ fn origin(headers: &HeaderMap) -> String {
 pub(super) struct NoCaller {
     /// Why.
     pub(super) refused: Refused,
-    /// How long its origin, which failed too often, is only glanced at.
+    /// How long its origin, which failed too often, is only glanced at; `None` if it did not, or if the caller need only sign in.
     pub(super) wait: Option<Duration>,
 }
 
@@ -69,8 +66,9 @@ pub(super) async fn caller(app: &App, headers: &HeaderMap, path: &'static str) -
     };
     caller.map(|caller| Caller { origin: origin.clone(), ..caller }).map_err(|refused| {
         tell(app, refused, &origin, &correlation, path, at);
-        // That the issuer is away is not the origin's failure.
-        NoCaller { refused, wait: wait.filter(|_| refused != Refused::KeysAway) }
+        // That the issuer is away is not the origin's failure; and without a look at a key it is known who need only sign in (again).
+        let plain = matches!(refused, Refused::KeysAway | Refused::Nothing | Refused::Expired | Refused::NotYet);
+        NoCaller { refused, wait: wait.filter(|_| !plain) }
     })
 }
 
@@ -118,6 +116,19 @@ pub(super) fn pace(app: &App, caller: &Caller, path: &'static str) -> Result<(),
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn only_a_guid_is_taken_for_the_hosts_id() {
+        let mut headers = HeaderMap::new();
+        let id = "6f9619ff-8b86-d011-b42d-00c04fc964ff";
+        headers.insert(INVOCATION, id.parse().unwrap());
+        assert_eq!(correlation(&headers), id);
+        for other in ["Smith-1970-01-01", "6f9619ff8b86d011b42d00c04fc964ff", "{6f9619ff-8b86-d011-b42d-00c04fc964}", ""] {
+            headers.insert(INVOCATION, other.parse().unwrap());
+            let made = correlation(&headers);
+            assert!(made != other && uuid::Uuid::try_parse(&made).is_ok(), "{other}");
+        }
+    }
 
     #[test]
     fn the_origin_is_what_the_front_end_saw_and_not_what_the_caller_says() {

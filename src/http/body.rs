@@ -20,23 +20,45 @@ pub(crate) enum BodyRefused {
     Broken,
     /// Too many bytes of bodies are under way.
     Crowded,
+    /// The caller's own bodies under way are too many bytes.
+    Share,
 }
 
 /// What one permit stands for, in bytes.
 const PIECE_BYTES: usize = 16 * 1024;
 
 /// Bytes that all bodies under way share.
-pub(super) struct Budget(Arc<Semaphore>);
+pub(super) struct Budget {
+    all: Arc<Semaphore>,
+    /// A caller's part of it.
+    share: Option<Arc<Semaphore>>,
+}
 
 /// A body, and its part of the budget until the call is answered.
 pub(super) struct Held {
     pub(super) bytes: Bytes,
-    _part: Option<OwnedSemaphorePermit>,
+    _part: Part,
+}
+
+#[derive(Default)]
+struct Part {
+    pieces: usize,
+    permits: Vec<OwnedSemaphorePermit>,
+}
+
+/// So many bytes, as pieces.
+pub(super) fn pieces(bytes: usize) -> Arc<Semaphore> {
+    Arc::new(Semaphore::new(bytes.div_ceil(PIECE_BYTES).min(Semaphore::MAX_PERMITS)))
 }
 
 impl Budget {
     pub(super) fn of(bytes: usize) -> Self {
-        Self(Arc::new(Semaphore::new(bytes.div_ceil(PIECE_BYTES).min(Semaphore::MAX_PERMITS))))
+        Self { all: pieces(bytes), share: None }
+    }
+
+    /// This budget, of which no more than `share` is used.
+    pub(super) fn shared(&self, share: Arc<Semaphore>) -> Self {
+        Self { all: Arc::clone(&self.all), share: Some(share) }
     }
 
     /// Reads a body, counting: the Functions host sends chunked bodies without a `Content-Length`. What has not come takes no memory and
@@ -60,20 +82,15 @@ impl Budget {
         bytes_max: usize,
     ) -> Result<Held, BodyRefused> {
         let mut body = std::pin::pin!(body);
-        let (mut bytes, mut part) = (BytesMut::new(), None::<OwnedSemaphorePermit>);
+        let (mut bytes, mut part) = (BytesMut::new(), Part::default());
         while let Some(mut chunk) = body.try_next().await.map_err(|_| BodyRefused::Broken)? {
             let length = bytes.len() + chunk.remaining();
             if length > bytes_max {
                 return Err(BodyRefused::TooLarge(bytes_max));
             }
-            let lacking = length.div_ceil(PIECE_BYTES) - part.as_ref().map_or(0, OwnedSemaphorePermit::num_permits);
+            let lacking = length.div_ceil(PIECE_BYTES) - part.pieces;
             if lacking > 0 {
-                let more = Arc::clone(&self.0).try_acquire_many_owned(u32::try_from(lacking).unwrap_or(u32::MAX));
-                let more = more.map_err(|_| BodyRefused::Crowded)?;
-                match &mut part {
-                    Some(part) => part.merge(more),
-                    None => part = Some(more),
-                }
+                self.take(&mut part, lacking)?;
             }
             while chunk.has_remaining() {
                 let piece = chunk.chunk();
@@ -83,6 +100,19 @@ impl Budget {
             }
         }
         Ok(Held { bytes: bytes.freeze(), _part: part })
+    }
+}
+
+impl Budget {
+    fn take(&self, part: &mut Part, lacking: usize) -> Result<(), BodyRefused> {
+        let count = u32::try_from(lacking).unwrap_or(u32::MAX);
+        let of = |pieces: &Arc<Semaphore>| Arc::clone(pieces).try_acquire_many_owned(count);
+        let share = self.share.as_ref().map(of).transpose().map_err(|_| BodyRefused::Share)?;
+        let all = of(&self.all).map_err(|_| BodyRefused::Crowded)?;
+        part.permits.extend(share);
+        part.permits.push(all);
+        part.pieces += lacking;
+        Ok(())
     }
 }
 
@@ -118,6 +148,22 @@ mod tests {
         drop(first);
         assert!(read(4).await.is_ok());
         assert_eq!(read(5).await.err(), Some(BodyRefused::TooLarge(4 * PIECE_BYTES)));
+    }
+
+    #[tokio::test]
+    async fn one_caller_has_a_share_of_the_budget() {
+        let budget = Budget::of(4 * PIECE_BYTES);
+        let mine = budget.shared(pieces(2 * PIECE_BYTES));
+        let read = async |budget: &Budget, pieces| {
+            let time = Duration::from_secs(60);
+            budget.read(&HeaderMap::new(), body(pieces), 4 * PIECE_BYTES, time).await
+        };
+        let first = read(&mine, 2).await.map_err(|_| ()).unwrap();
+        assert_eq!(read(&mine, 1).await.err(), Some(BodyRefused::Share));
+        assert_eq!(read(&budget, 3).await.err(), Some(BodyRefused::Crowded));
+        assert!(read(&budget, 2).await.is_ok(), "others have theirs");
+        drop(first);
+        assert!(read(&mine, 2).await.is_ok());
     }
 
     #[tokio::test]

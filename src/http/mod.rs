@@ -6,6 +6,7 @@ mod api;
 mod audit;
 mod auth;
 mod body;
+mod calls;
 mod guard;
 mod openapi;
 mod pace;
@@ -35,6 +36,8 @@ use hyper::body::Incoming;
 use hyper::service::{Service as _, service_fn};
 use hyper_util::service::TowerToHyperService;
 use tokio::net::{TcpListener, TcpSocket};
+use tokio::sync::Semaphore;
+use tokio::time::Instant;
 use warp::http::header::{HOST, STRICT_TRANSPORT_SECURITY};
 use warp::http::{HeaderMap, HeaderValue, Method, Request, Version};
 use warp::reply::Response;
@@ -45,7 +48,9 @@ use crate::server::{self, Limits};
 use crate::sign_in::SignIn;
 use crate::workflow::Hospital;
 
+use self::api::Entered;
 use self::body::Budget;
+use self::calls::Calls;
 use self::pace::Pace;
 use self::request::GUARDS;
 
@@ -58,6 +63,9 @@ pub struct App {
     /// Reads the clock; verbs get the time as a value.
     pub now: fn() -> DateTime<Utc>,
     pace: Pace,
+    calls: Calls,
+    /// Calls of the API under way; some connections are kept for the host's own.
+    under_way: Arc<Semaphore>,
     /// Of the API's calls and of the triggers': neither can take the other's.
     bodies: Budget,
     trigger_bodies: Budget,
@@ -69,10 +77,18 @@ impl App {
         let edge = hospital.config.edge;
         let budget = || Budget::of(edge.bodies_bytes_max);
         let pace = Pace::new(edge.caller_rate, edge.caller_burst);
-        Self { hospital, sign_in, now, pace, bodies: budget(), trigger_bodies: budget() }
+        let share = hospital.config.body_bytes_max.max(edge.bodies_bytes_max / CALLERS_OF_BODIES);
+        let calls = Calls::new(edge.caller_calls, share);
+        let kept = edge.connections_max.div_ceil(KEPT_OF_CONNECTIONS);
+        let under_way = Arc::new(Semaphore::new(edge.connections_max.saturating_sub(kept).max(1)));
+        Self { hospital, sign_in, now, pace, calls, under_way, bodies: budget(), trigger_bodies: budget() }
     }
 }
 
+/// One connection of so many is not for calls of the API: the host asks over it whether we live, and brings what triggers functions.
+const KEPT_OF_CONNECTIONS: usize = 8;
+/// It takes so many callers to use up the bytes of bodies under way.
+const CALLERS_OF_BODIES: usize = 4;
 /// Connections that may wait to be accepted.
 const BACKLOG: u32 = 1024;
 
@@ -94,6 +110,8 @@ pub async fn listen(port: u16) -> Result<(TcpListener, SocketAddr)> {
 
 /// Longest work on a call of the API: the platform's front end gives up after 230 seconds.
 const API_TIME_MAX: Duration = Duration::from_secs(200);
+/// Where a call is that has not yet found its way.
+const ENTRY: &str = "/api";
 /// Between two looks at what is to be summed up.
 const SUMS_EVERY: Duration = Duration::from_secs(15);
 
@@ -154,7 +172,7 @@ pub fn routes(app: Arc<App>) -> impl Filter<Extract = (impl Reply,), Error = std
         .and(warp::body::stream())
         .and(with_app.clone())
         .then(|function: String, headers: HeaderMap, body, app: Arc<App>| async move {
-            trigger_call(&app, &function, &headers, body).await.into_response()
+            trigger_call(app, function, headers, body).await.into_response()
         })
         .boxed();
 
@@ -167,7 +185,7 @@ pub fn routes(app: Arc<App>) -> impl Filter<Extract = (impl Reply,), Error = std
         .and(with_app)
         .then(|path: warp::path::FullPath, method: Method, query: String, headers: HeaderMap, body, app: Arc<App>| async move {
             let request = ApiRequest { method, path: path.as_str().to_owned(), query, headers, body: Bytes::new() };
-            guard::guarded(api_call(&app, request, body)).await.into_response()
+            api_call(app, request, body).await.into_response()
         })
         .boxed();
 
@@ -191,51 +209,64 @@ fn guarded(mut response: Response, behind_tls: bool) -> Response {
 
 /// A call of the API: the body is read once its head has let it in.
 async fn api_call<B: Buf>(
-    app: &App,
-    mut request: ApiRequest,
+    app: Arc<App>,
+    request: ApiRequest,
     body: impl Stream<Item = std::result::Result<B, warp::Error>>,
 ) -> ApiReply {
+    let until = Instant::now() + API_TIME_MAX;
     // What comes unread makes the connection useless for another call.
-    let unread = |reply: ApiReply, request: &ApiRequest| match body::is_coming(&request.headers) {
-        true => reply.with("connection", "close"),
-        false => reply,
+    let coming = body::is_coming(&request.headers);
+    let unread = |reply: ApiReply| if coming { reply.with("connection", "close") } else { reply };
+    let Ok(under_way) = Arc::clone(&app.under_way).try_acquire_owned() else { return unread(problem::crowded()) };
+    let (entering, asked) = (Arc::clone(&app), request.clone());
+    let entered = match guard::seen_through(ENTRY, until, async move { api::enter(&entering, &asked).await }).await {
+        Ok(Ok(entered)) => entered,
+        Ok(Err(refused)) | Err(refused) => return unread(refused),
     };
-    let entered = match api::enter(app, &request).await {
-        Ok(entered) => entered,
-        Err(refused) => return unread(refused, &request),
-    };
-    let config = &app.hospital.config;
-    let mut held = None;
-    if entered.takes_body() {
-        match app.bodies.read(&request.headers, body, config.body_bytes_max, config.body_time_max).await {
-            Ok(read) => request.body = held.insert(read).bytes.clone(),
-            Err(refused) => return problem::body_refused(refused),
-        }
+    if !entered.takes_body() {
+        return unread(carried_out(app, entered, request, until, under_way).await);
     }
-    let reply = tokio::time::timeout(API_TIME_MAX, api::carry_out(app, &entered, &request)).await.unwrap_or_else(|_| {
-        tracing::error!(path = entered.path(), "a call took longer than any caller waits");
-        problem::of(&Error::unavailable("the call took too long"))
-    });
-    if held.is_some() { reply } else { unread(reply, &request) }
+    let config = &app.hospital.config;
+    let budget = entered.share_of(&app.bodies);
+    let budget = budget.as_ref().unwrap_or(&app.bodies);
+    match budget.read(&request.headers, body, config.body_bytes_max, config.body_time_max).await {
+        Ok(held) => {
+            let request = ApiRequest { body: held.bytes.clone(), ..request };
+            carried_out(app, entered, request, until, (under_way, held)).await
+        }
+        Err(refused) => problem::body_refused(refused),
+    }
+}
+
+/// Does what a call asks for; what it `holds` of the limits is free when it is done, and not before, however long its caller waits.
+async fn carried_out(app: Arc<App>, entered: Entered, request: ApiRequest, until: Instant, holds: impl Send + 'static) -> ApiReply {
+    let path = entered.path();
+    let work = async move {
+        let reply = api::carry_out(&app, &entered, &request).await;
+        drop(holds);
+        reply
+    };
+    guard::seen_through(path, until, work).await.unwrap_or_else(|failed| failed)
 }
 
 /// A call of the Functions host.
 async fn trigger_call<B: Buf>(
-    app: &App,
-    function: &str,
-    headers: &HeaderMap,
+    app: Arc<App>,
+    function: String,
+    headers: HeaderMap,
     body: impl Stream<Item = std::result::Result<B, warp::Error>>,
 ) -> ApiReply {
-    let unread = |reply: ApiReply| if body::is_coming(headers) { reply.with("connection", "close") } else { reply };
-    if !is_from_a_host(headers) {
+    let coming = body::is_coming(&headers);
+    let unread = |reply: ApiReply| if coming { reply.with("connection", "close") } else { reply };
+    if !is_from_a_host(&headers) {
         return unread(problem::of(&Error::new(Kind::Forbidden, "only the Functions host on this machine calls a trigger")));
     }
-    if !trigger::is_one(function) {
+    if !trigger::is_one(&function) {
         return unread(problem::not_found("there is no such function: compare the folder names with this binary's version"));
     }
     let config = &app.hospital.config;
-    match app.trigger_bodies.read(headers, body, config.trigger_bytes_max, config.body_time_max).await {
-        Ok(held) => trigger::answer(app, function, headers, &held.bytes).await,
+    match app.trigger_bodies.read(&headers, body, config.trigger_bytes_max, config.body_time_max).await {
+        Ok(held) => trigger::answer(app, function, headers, held).await,
         Err(refused) => problem::body_refused(refused),
     }
 }

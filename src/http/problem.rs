@@ -13,6 +13,8 @@ use crate::error::{Error, Kind};
 use crate::sign_in::Refused;
 
 const PROBLEM_JSON: &str = "application/problem+json";
+/// When a call is likely to fare better that met others under way.
+pub(super) const SHORTLY: Duration = Duration::from_secs(1);
 
 /// The status of an error.
 pub(super) const fn status(kind: Kind) -> StatusCode {
@@ -99,6 +101,12 @@ pub(super) fn too_many(shape: Shape, detail: &str, wait: Duration) -> ApiReply {
     reply.with("retry-after", (wait.as_secs() + 1).to_string())
 }
 
+/// So many calls are under way that the rest of the connections is kept for the platform's own.
+pub(super) fn crowded() -> ApiReply {
+    let detail = "too many calls are under way: try again in a few seconds";
+    with_advice(StatusCode::SERVICE_UNAVAILABLE, plain(StatusCode::SERVICE_UNAVAILABLE, Refusal::Failed, detail, &[]))
+}
+
 /// What is no proper call.
 pub(super) fn improper(detail: &str) -> ApiReply {
     plain(StatusCode::BAD_REQUEST, Refusal::BadRequest, detail, &[]).with("connection", "close")
@@ -128,6 +136,9 @@ pub(super) fn body_refused(refused: BodyRefused) -> ApiReply {
         BodyRefused::Crowded => {
             let detail = "too many bodies are under way: try again in a few seconds";
             with_advice(StatusCode::SERVICE_UNAVAILABLE, plain(StatusCode::SERVICE_UNAVAILABLE, Refusal::Failed, detail, &[]))
+        }
+        BodyRefused::Share => {
+            too_many(Shape::Blueprint, "your calls under way carry too many bytes: wait for their answers", SHORTLY)
         }
         BodyRefused::Broken => plain(StatusCode::BAD_REQUEST, Refusal::BadRequest, "the body broke off", &[]),
     };

@@ -61,7 +61,7 @@ pub(super) const GUARDS: [(&str, &str); 4] = [
 ];
 
 /// An answer.
-#[derive(Debug, Clone)]
+#[derive(Clone)]
 pub struct ApiReply {
     /// The status.
     pub status: StatusCode,

@@ -5,6 +5,7 @@
 //! again. So only what a retry can cure is answered 5xx; a bad file or a foreign event is recorded and answered 200.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use base64::Engine;
@@ -12,11 +13,12 @@ use base64::prelude::BASE64_STANDARD;
 use bytes::Bytes;
 use chrono::{DateTime, SecondsFormat, Utc};
 use serde_json::{Value, json};
+use tokio::time::Instant;
 use warp::http::{HeaderMap, HeaderName, HeaderValue, Method, StatusCode};
 
-use super::body::BodyRefused;
-use super::guard::guarded;
-use super::{ApiReply, ApiRequest, App, api, auth, problem};
+use super::body::{BodyRefused, Held};
+use super::guard::{guarded, seen_through};
+use super::{API_TIME_MAX, ApiReply, ApiRequest, App, ENTRY, api, auth, carried_out, problem};
 use crate::codec::blob_url::BlobUrl;
 use crate::codec::envelope::{BlobContent, Invocation, Reply};
 use crate::codec::event_grid::{self, Unwanted, Wanted};
@@ -60,12 +62,13 @@ pub(super) fn is_one(function: &str) -> bool {
     FUNCTIONS.iter().any(|(name, _)| *name == function)
 }
 
-/// Answers the host's call of `function`.
-pub(super) async fn answer(app: &App, function: &str, headers: &HeaderMap, body: &[u8]) -> ApiReply {
-    guarded(delivered(app, function, headers, body)).await
+/// Answers the host's call of `function`, in a task of its own: a host that hangs up does not break off what it asked for.
+pub(super) async fn answer(app: Arc<App>, function: String, headers: HeaderMap, body: Held) -> ApiReply {
+    let work = tokio::spawn(async move { guarded(delivered(&app, &function, &headers, &body.bytes)).await });
+    work.await.unwrap_or_else(|_| problem::of(&Error::internal("the call was broken off")))
 }
 
-async fn delivered(app: &App, function: &str, headers: &HeaderMap, body: &[u8]) -> ApiReply {
+async fn delivered(app: &Arc<App>, function: &str, headers: &HeaderMap, body: &[u8]) -> ApiReply {
     let Some(answer) = FUNCTIONS.iter().find(|(name, _)| *name == function).map(|(_, answer)| *answer) else {
         return problem::not_found("there is no such function: compare the folder names with this binary's version");
     };
@@ -82,7 +85,7 @@ async fn delivered(app: &App, function: &str, headers: &HeaderMap, body: &[u8]) 
             Answer::TrainNow => train_now(app, &caller, TrainRequest::default()).await,
             Answer::AuditCheckpoint => checkpoint(app, &caller).await,
             Answer::Publish => publish(app).await,
-            Answer::Http => http_in_envelope(app, &invocation).await,
+            Answer::Http => http_in_envelope(app, &invocation, &caller.correlation).await,
         }
     };
     let outcome = tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
@@ -289,14 +292,19 @@ async fn publish(app: &App) -> Result<Reply> {
     Ok(Reply::done().log(format!("{} events published, {again}", published.accepted)))
 }
 
-/// An HTTP function's call as the host wraps it when it neither proxies nor forwards.
-async fn http_in_envelope(app: &App, invocation: &Invocation) -> Result<Reply> {
-    let call = invocation.data("req").ok_or_else(|| Error::invalid("the payload carries no HTTP request"))?;
-    let request = unwrap_request(&call).ok_or_else(|| Error::invalid("the payload's HTTP request cannot be read"))?;
-    let reply = if request.body.len() > app.hospital.config.body_bytes_max {
-        problem::body_refused(BodyRefused::TooLarge(app.hospital.config.body_bytes_max))
-    } else {
-        api::answer(app, &request).await
+/// An HTTP function's call as the host wraps it when it neither proxies nor forwards. Whatever is wrong with it, the client is told: what
+/// carries no `res` the host answers with an empty 200. `correlation` is the host's id of the call; what the client's headers say is not.
+async fn http_in_envelope(app: &Arc<App>, invocation: &Invocation, correlation: &str) -> Result<Reply> {
+    let reply = match invocation.data("req").as_deref().and_then(unwrap_request) {
+        None => problem::improper("the call cannot be read: send its headers and its body as HTTP has them"),
+        Some(request) if request.body.len() > app.hospital.config.body_bytes_max => {
+            problem::body_refused(BodyRefused::TooLarge(app.hospital.config.body_bytes_max))
+        }
+        Some(mut request) => {
+            let id = HeaderValue::from_str(correlation).map_err(|_| Error::internal("the call's id is no header"))?;
+            request.headers.insert(auth::INVOCATION, id);
+            api_call(app, request).await
+        }
     };
     // The connection is the host's.
     let told = reply.headers.iter().filter(|(name, _)| *name != "connection");
@@ -306,20 +314,56 @@ async fn http_in_envelope(app: &App, invocation: &Invocation) -> Result<Reply> {
     Ok(Reply::done().output("res", json!({ "statusCode": reply.status.as_u16(), "headers": headers, "body": body })))
 }
 
+/// A call whose body is here.
+async fn api_call(app: &Arc<App>, request: ApiRequest) -> ApiReply {
+    let until = Instant::now() + API_TIME_MAX;
+    let (entering, asked) = (Arc::clone(app), request.clone());
+    match seen_through(ENTRY, until, async move { api::enter(&entering, &asked).await }).await {
+        Ok(Ok(entered)) => carried_out(Arc::clone(app), entered, request, until, ()).await,
+        Ok(Err(refused)) | Err(refused) => refused,
+    }
+}
+
 fn unwrap_request(call: &Value) -> Option<ApiRequest> {
     let method = Method::from_bytes(call["Method"].as_str()?.as_bytes()).ok()?;
-    let url = reqwest::Url::parse(call["Url"].as_str()?).ok()?;
+    let (path, query) = path_and_query(call["Url"].as_str()?)?;
     let mut headers = HeaderMap::new();
     for (name, values) in call["Headers"].as_object().into_iter().flatten() {
         let name = HeaderName::from_bytes(name.as_bytes()).ok()?;
         let values: Vec<&Value> = values.as_array().map_or_else(|| vec![values], |values| values.iter().collect());
         for value in values {
-            headers.append(name.clone(), HeaderValue::from_str(value.as_str()?).ok()?);
+            headers.append(name.clone(), HeaderValue::from_bytes(value.as_str()?.as_bytes()).ok()?);
         }
     }
     let body = call["Body"].as_str().unwrap_or_default();
     // The host gives binary bodies in base64.
     let binary = headers.get("content-type").is_some_and(|value| value.as_bytes().starts_with(b"application/octet-stream"));
     let body = if binary { Bytes::from(BASE64_STANDARD.decode(body).ok()?) } else { Bytes::copy_from_slice(body.as_bytes()) };
-    Some(ApiRequest { method, path: url.path().to_owned(), query: url.query().unwrap_or_default().to_owned(), headers, body })
+    Some(ApiRequest { method, path: path.to_owned(), query: query.to_owned(), headers, body })
+}
+
+/// As they stand in the address: whoever makes plain paths of dots would reach another route than a call that comes directly.
+fn path_and_query(url: &str) -> Option<(&str, &str)> {
+    let (_, rest) = url.split_once("://")?;
+    let rest = &rest[rest.find(['/', '?', '#']).unwrap_or(rest.len())..];
+    let rest = rest.split_once('#').map_or(rest, |(before, _)| before);
+    Some(rest.split_once('?').unwrap_or((rest, "")))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_path_is_taken_as_it_stands() {
+        for (url, path, query) in [
+            ("http://h/api/audit?limit=1", "/api/audit", "limit=1"),
+            ("https://h:7071/api/health/../audit#x?y", "/api/health/../audit", ""),
+            ("http://h?a=/api/audit", "", "a=/api/audit"),
+            ("http://h", "", ""),
+        ] {
+            assert_eq!(path_and_query(url), Some((path, query)), "{url}");
+        }
+        assert_eq!(path_and_query("/api/audit"), None);
+    }
 }

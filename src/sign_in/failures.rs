@@ -20,6 +20,8 @@ pub(super) const WINDOW: Duration = Duration::from_secs(60);
 const LOOKED_INTO: u64 = 60;
 /// Origins that are told apart; further ones count as one, which harms nobody.
 const ORIGINS_MAX: usize = 10_000;
+/// Going through all of them is too much for every call.
+const SWEPT_EVERY: Duration = Duration::from_secs(1);
 /// Tokens that are remembered as forged; when there are more, all are forgotten.
 const FORGED_MAX: usize = 4_096;
 
@@ -35,6 +37,8 @@ struct Seen {
     reasons: HashMap<Refused, Window>,
     origins: HashMap<String, Window>,
     forged: HashSet<[u8; 32]>,
+    /// When the origins whose minute is over were last forgotten.
+    swept: Option<Instant>,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -83,7 +87,8 @@ impl Failures {
         let fresh = Window { began: now, failed: 0 };
         // Not their fault.
         if !matches!(refused, Refused::KeysAway | Refused::NotConfigured) {
-            if seen.origins.len() >= ORIGINS_MAX {
+            if seen.origins.len() >= ORIGINS_MAX && seen.swept.is_none_or(|at| now.duration_since(at) >= SWEPT_EVERY) {
+                seen.swept = Some(now);
                 seen.origins.retain(|_, window| !window.is_over(now));
             }
             let known = seen.origins.contains_key(origin) || seen.origins.len() < ORIGINS_MAX;

@@ -99,13 +99,14 @@ impl Published {
                     && attempts.may_retry(self.timing.retry)
                 {
                     let this = Arc::clone(self);
-                    tokio::spawn(async move { this.fetch(attempts).await });
+                    tokio::spawn(async move { this.fetch(attempts, false).await });
                 }
                 return Ok(key);
             }
             Found::Unknown | Found::NoKeys => {}
         }
-        let mut attempts = Arc::clone(&self.attempts).lock_owned().await;
+        let attempts = Arc::clone(&self.attempts).lock_owned().await;
+        let mut unknown = false;
         // Another call may have fetched them meanwhile.
         match self.look(id) {
             Found::Fresh(key) | Found::Old(key) => return Ok(key),
@@ -114,12 +115,14 @@ impl Published {
                 if recent || !attempts.may_retry(self.timing.retry) {
                     return Err(Refused::UnknownKey);
                 }
-                attempts.for_unknown = Some(Instant::now());
+                unknown = true;
             }
             Found::NoKeys if !attempts.may_retry(self.timing.retry) => return Err(Refused::KeysAway),
             Found::NoKeys => {}
         }
-        self.fetch(attempts).await;
+        // In a task of its own: a caller who hangs up does not keep the new keys from others.
+        let this = Arc::clone(self);
+        let _ = tokio::spawn(async move { this.fetch(attempts, unknown).await }).await;
         match self.look(id) {
             Found::Fresh(key) | Found::Old(key) => Ok(key),
             Found::Unknown => Err(Refused::UnknownKey),
@@ -145,11 +148,15 @@ impl Published {
         }
     }
 
-    async fn fetch(&self, mut attempts: OwnedMutexGuard<Attempts>) {
+    /// Fetches the keys, for an `unknown` one's sake or because it is time. A fetch that failed does not count as one for an unknown key.
+    async fn fetch(&self, mut attempts: OwnedMutexGuard<Attempts>, unknown: bool) {
         match self.document().await.and_then(|document| keys(&document)) {
             Ok(keys) => {
                 tracing::info!(keys = keys.len(), "the issuer's signing keys were fetched");
                 attempts.failed = None;
+                if unknown {
+                    attempts.for_unknown = Some(Instant::now());
+                }
                 *self.held.write().unwrap_or_else(PoisonError::into_inner) = Some(Held { keys, fetched: Instant::now() });
             }
             Err(error) => {

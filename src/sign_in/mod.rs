@@ -24,7 +24,7 @@ use crate::error::Result;
 use self::claims::Identity;
 
 /// What a call carries of who makes it: the values of its `Authorization` and `X-MS-CLIENT-PRINCIPAL*` headers.
-#[derive(Debug, Default, Clone)]
+#[derive(Default, Clone)]
 pub struct Presented<'a> {
     /// Every `Authorization`.
     pub authorizations: Vec<&'a [u8]>,

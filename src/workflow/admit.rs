@@ -29,7 +29,7 @@ pub async fn admit(caller: &Caller, hospital: &Hospital, encounter: Encounter, n
     let event = AuditEvent::new(caller, Action::Admit, Outcome::Success, now).about(encounter.id).at_facility(encounter.facility);
     if !hospital.reach(caller, now).await?.holds(encounter.facility) {
         let refused = AuditEvent { outcome: Outcome::Refused, ..event }.detail("the facility is out of reach");
-        hospital.store.append_audit(&refused).await?;
+        hospital.refuse(&refused).await?;
         return Err(Error::new(
             Kind::Forbidden,
             format!(

@@ -156,36 +156,53 @@ impl Hospital {
             (true, false) => ("scopes do not allow it", "the token's scopes do"),
             (false, _) => ("role does not allow it", "your roles do"),
         };
+        self.refuse(&AuditEvent::new(caller, action, Outcome::Refused, now).detail(detail)).await?;
+        Err(Error::new(Kind::Forbidden, format!("{what} not allow the action {}", action.name())))
+    }
+
+    /// Leaves `refusal` in the audit trail; of a caller who is refused again and again, how often it was.
+    ///
+    /// # Errors
+    /// [`Kind::TooMany`], if it was only counted, or the refusal could not be recorded.
+    async fn refuse(&self, refusal: &AuditEvent) -> Result<()> {
+        let (caller, action, now) = (&refusal.caller, refusal.action, refusal.at);
         self.tell_refusals(now).await?;
         let told = self.refusals.note(caller, action, self.config.refusals_max, now);
-        let detail = match told {
-            Tell::Each => Some(detail),
-            Tell::Counted => Some(FROM_NOW_ON_COUNTED),
-            Tell::Nothing => None,
+        let kept = match told {
+            Tell::Each => self.store.append_audit(refusal).await,
+            Tell::Counted => {
+                let more = AuditEvent::new(caller, action, Outcome::Refused, now).detail(FROM_NOW_ON_COUNTED);
+                self.store.append_audit(&more).await
+            }
+            Tell::Nothing => Ok(()),
         };
-        if let Some(detail) = detail {
-            self.store.append_audit(&AuditEvent::new(caller, action, Outcome::Refused, now).detail(detail)).await?;
+        if kept.is_err() {
+            self.refusals.give_back(caller);
         }
-        let refused = format!("{what} not allow the action {}", action.name());
+        kept?;
         match told {
-            Tell::Each => Err(Error::new(Kind::Forbidden, refused)),
-            Tell::Counted | Tell::Nothing => Err(Error::new(Kind::TooMany, format!("{refused}, and you asked too often"))),
+            Tell::Each => Ok(()),
+            Tell::Counted | Tell::Nothing => {
+                let words = format!("you asked too often for what you may not do: {}", action.name());
+                Err(Error::new(Kind::TooMany, words))
+            }
         }
     }
 
     /// Tells the trail how often callers were refused beyond what it was told one by one, once that is over.
     ///
     /// # Errors
-    /// The record is away. What it was to be told is lost but for a line of the log.
+    /// The record is away. What it was to be told is told the next time.
     pub async fn tell_refusals(&self, now: DateTime<Utc>) -> Result<()> {
-        let mut told = Ok(());
-        for sum in self.refusals.sums(now) {
-            if let Err(error) = self.store.append_audit(&sum).await {
-                tracing::error!(caller = sum.caller.id, detail = sum.detail, %error, "refusals that the trail does not hold");
-                told = Err(error);
+        let mut owed = self.refusals.sums(now);
+        while let Some(sum) = owed.next() {
+            if let Err(error) = self.store.append_audit(sum).await {
+                tracing::error!(caller = sum.caller.id, detail = sum.detail, %error, "refusals that the trail does not hold yet");
+                return Err(error);
             }
+            owed.told();
         }
-        told
+        Ok(())
     }
 }
 

@@ -50,7 +50,7 @@ pub async fn patients(caller: &Caller, hospital: &Hospital, filter: &PatientFilt
     let reach = hospital.reach(caller, now).await?;
     let within = match filter.facility {
         Some(facility) if !reach.holds(facility) => {
-            hospital.store.append_audit(&event(Outcome::Refused).detail("facility beyond reach")).await?;
+            hospital.refuse(&event(Outcome::Refused).detail("facility beyond reach")).await?;
             return Err(Error::new(Kind::Forbidden, "this facility is not among those that you answer for"));
         }
         Some(facility) => Reach::Only(vec![facility]),
@@ -125,7 +125,12 @@ pub async fn patient(caller: &Caller, hospital: &Hospital, id: Option<EncounterI
         Ok(Sight::Nobody) => (event(Outcome::Failure).detail("no such encounter"), None),
         Err(error) => return Err(failed(hospital, &about(event(Outcome::Failure)), error).await),
     };
-    hospital.store.append_audit(&about(event)).await?;
+    let event = about(event);
+    match event.outcome {
+        Outcome::Success => hospital.store.append_audit(&event).await?,
+        // Counted alike: how often it is refused must not tell whether there is one.
+        _ => hospital.refuse(&event).await?,
+    }
     shown.ok_or_else(|| Error::not_found("no encounter of your facilities has this id: list them with GET /api/patients"))
 }
 

@@ -18,7 +18,37 @@ pub(super) const FROM_NOW_ON_COUNTED: &str = "refused too often: further refusal
 
 /// The counts.
 #[derive(Default)]
-pub(super) struct Refusals(Mutex<HashMap<(Option<String>, String), Window>>);
+pub(super) struct Refusals {
+    callers: Mutex<HashMap<(Option<String>, String), Window>>,
+    /// Sums that the trail could not be told.
+    owed: Mutex<Vec<AuditEvent>>,
+}
+
+/// Sums that the trail is to be told. Those that it is not told are owed still when this goes.
+pub(super) struct Owed<'a> {
+    refusals: &'a Refusals,
+    sums: Vec<AuditEvent>,
+}
+
+impl Owed<'_> {
+    /// The next sum.
+    pub(super) fn next(&self) -> Option<&AuditEvent> {
+        self.sums.last()
+    }
+
+    /// The trail holds it.
+    pub(super) fn told(&mut self) {
+        self.sums.pop();
+    }
+}
+
+impl Drop for Owed<'_> {
+    fn drop(&mut self) {
+        let mut owed = self.refusals.owed.lock().unwrap_or_else(PoisonError::into_inner);
+        let room = CALLERS_MAX.saturating_sub(owed.len());
+        owed.extend(self.sums.drain(..).take(room));
+    }
+}
 
 struct Window {
     began: DateTime<Utc>,
@@ -41,7 +71,14 @@ pub(super) enum Tell {
 
 impl Refusals {
     fn callers(&self) -> MutexGuard<'_, HashMap<(Option<String>, String), Window>> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.callers.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Takes back a refusal that the trail could not be told.
+    pub(super) fn give_back(&self, caller: &Caller) {
+        if let Some(window) = self.callers().get_mut(&(caller.tenant.clone(), caller.id.clone())) {
+            window.refused = window.refused.saturating_sub(1);
+        }
     }
 
     /// Counts a refusal; `most` are told one by one within the window, 0 for all.
@@ -67,14 +104,16 @@ impl Refusals {
     }
 
     /// Forgets the windows that are over, and answers the sums that the trail is still to be told.
-    pub(super) fn sums(&self, now: DateTime<Utc>) -> Vec<AuditEvent> {
+    pub(super) fn sums(&self, now: DateTime<Utc>) -> Owed<'_> {
         let over = self.callers().extract_if(|_, window| now - window.began >= WINDOW).collect::<Vec<_>>();
         let counted = over.into_iter().map(|(_, window)| window).filter(|window| window.refused > window.most);
         let sum = |window: Window| {
             let detail = format!("refused {} more times within ten minutes", window.refused - window.most);
             AuditEvent::new(&window.caller, window.action, Outcome::Refused, now).detail(detail)
         };
-        counted.map(sum).collect()
+        let mut sums = std::mem::take(&mut *self.owed.lock().unwrap_or_else(PoisonError::into_inner));
+        sums.extend(counted.map(sum));
+        Owed { refusals: self, sums }
     }
 }
 
@@ -96,13 +135,23 @@ mod tests {
             [Tell::Each, Tell::Each, Tell::Counted, Tell::Nothing, Tell::Nothing]
         );
         assert_eq!(note("ann", 5), Tell::Each, "each caller alone");
-        assert!(refusals.sums(begun + Duration::seconds(599)).is_empty());
-        let sums = refusals.sums(begun + Duration::seconds(600));
-        assert_eq!(sums.len(), 1, "who was told of in full needs no sum");
-        assert_eq!((sums[0].caller.id.as_str(), sums[0].outcome), ("eve", Outcome::Refused));
-        assert_eq!(sums[0].detail, "refused 3 more times within ten minutes");
-        assert!(refusals.sums(begun + Duration::seconds(600)).is_empty());
+        assert!(refusals.sums(begun + Duration::seconds(599)).next().is_none());
+        for _ in 0..2 {
+            // The trail is not told at first: the sum is owed.
+            let owed = refusals.sums(begun + Duration::seconds(600));
+            assert_eq!(owed.sums.len(), 1, "who was told of in full needs no sum");
+            let sum = owed.next().unwrap();
+            assert_eq!((sum.caller.id.as_str(), sum.outcome), ("eve", Outcome::Refused));
+            assert_eq!(sum.detail, "refused 3 more times within ten minutes");
+        }
+        refusals.sums(begun + Duration::seconds(600)).told();
+        assert!(refusals.sums(begun + Duration::seconds(600)).next().is_none());
         assert_eq!(note("eve", 601), Tell::Each, "the window is over");
+        for _ in 0..3 {
+            assert_eq!(note("eve", 602), Tell::Each);
+            refusals.give_back(&caller("eve"));
+        }
+        assert_eq!([602, 602].map(|second| note("eve", second)), [Tell::Each, Tell::Counted], "what was not told does not count");
     }
 
     #[test]

@@ -1,12 +1,14 @@
 //! Every planted input at the real handler, with everything logged that can be.
 
 use std::fs;
+use std::io::{Read, Write};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::Command;
 
 use health_data_ai::http::ROUTES;
 use reqwest::Method;
-use serde_json::Value;
+use serde_json::{Value, json};
 
 use super::inputs::{admission, discharge, envelopes, files, wrong_messages};
 use super::planted::{DAY, END, FILE, FIRST, ID, Kind, LAST, MRN, TEXT, TOKEN, everything, holds_none};
@@ -80,6 +82,7 @@ fn nothing_planted_leaves_the_handler() {
                         ("cookie", TOKEN),
                         ("user-agent", TEXT),
                         ("referer", MRN),
+                        ("x-azure-functions-invocationid", MRN),
                     ];
                     let headers: Vec<_> = headers.into_iter().filter(|(_, value)| !value.is_empty()).collect();
                     let (status, text) = ask(verb, &path, query, &headers, TEXT.as_bytes().to_vec());
@@ -100,12 +103,20 @@ fn nothing_planted_leaves_the_handler() {
         holds_none(what, text, &[]);
     }
 
-    holds_none("the trail's details", format!("{:?}", handler.rows("SELECT detail FROM audit")), &[]);
+    let mut garbled = TcpStream::connect(("127.0.0.1", handler.port)).unwrap();
+    garbled.write_all(format!("{FIRST}\r\n\r\n").as_bytes()).unwrap();
+    let _ = garbled.read_to_end(&mut Vec::new());
+    let wrapped = json!({ "Url": "http://h/api/me", "Method": "GET",
+        "Headers": { "authorization": [bearer], "x-azure-functions-invocationid": [FIRST] } });
+    let wrapped = json!({ "Data": { "req": wrapped } }).to_string().into_bytes();
+    assert_eq!(ask("POST", "/Api", "", &[("x-azure-functions-invocationid", LAST)], wrapped).0, 200);
+
+    holds_none("the trail's details", format!("{:?}", handler.rows("SELECT detail, correlation FROM audit")), &[]);
     holds_none("rejects", format!("{:?}", handler.rows("SELECT * FROM rejects")), &[]);
     holds_none("failures", format!("{:?}", handler.rows("SELECT failure FROM imports")), &[]);
     assert!(handler.count("rejects") > 20 && handler.count("imports") > 5, "the files were not read");
     let log = handler.log();
-    assert!(log.contains("\"TRACE\"") || log.contains("\"DEBUG\"") || log.lines().count() > 100, "{log}");
+    assert!(log.contains("a connection ended early"), "what is told at DEBUG is not there: {log}");
     holds_none("standard output", &log, &[]);
     drop(handler);
     holds_none("standard error", fs::read(&errors).unwrap(), &[]);

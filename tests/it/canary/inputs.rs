@@ -153,7 +153,8 @@ pub(super) fn envelopes(account: &str) -> Vec<Value> {
     ];
     values.extend([("GET", "imports"), ("POST", "PatientAdmissionFunc"), ("DELETE", TEXT)].map(|(method, path)| {
         json!({ "Url": format!("http://h/api/{path}/{FIRST}?{TEXT}={DAY}"), "Method": method, "Query": { TEXT: MRN },
-                "Headers": { "authorization": [format!("Bearer {}", super::planted::TOKEN)], "x-note": [everything()] },
+                "Headers": { "authorization": [format!("Bearer {}", super::planted::TOKEN)], "x-note": [everything()],
+                    "x-azure-functions-invocationid": [super::planted::MRN] },
                 "Body": format!("{{\"{TEXT}\": ") })
     }));
     let mut envelopes = vec![json!({ "Data": everything() }), json!({ TEXT: everything() }), json!(everything())];

@@ -145,3 +145,27 @@ fn a_trigger_is_not_called_by_a_web_page_or_under_another_name() {
         assert!(answer.starts_with(expected), "{headers}: {answer}");
     }
 }
+
+#[test]
+fn a_call_in_an_envelope_is_read_as_a_direct_one() {
+    let folder = tempfile::tempdir().unwrap();
+    let handler = Handler::start(folder.path(), &[]);
+    let bearer = format!("Bearer {}", crate::support::token(&handler.folder, &["Auditor"], &[]));
+    let outer = "6f9619ff-8b86-d011-b42d-00c04fc964ff";
+    let ask = |url: &str, note: &str| {
+        let headers = json!({ "authorization": [bearer], "x-note": [note], "x-azure-functions-invocationid": ["11111111-1111-4111-8111-111111111111"] });
+        let call = json!({ "Data": { "req": { "Url": url, "Method": "GET", "Headers": headers } } });
+        let headers = [("content-type", "application/json"), ("x-azure-functions-invocationid", outer)];
+        let (status, _, text) = handler.ask(reqwest::Method::POST, "Api", &headers, call.to_string().into_bytes());
+        assert_eq!(status, 200, "{text}");
+        serde_json::from_str::<Value>(&text).unwrap()["Outputs"]["res"]["statusCode"].clone()
+    };
+    assert_eq!(ask("http://h/api/audit", "plain"), 200);
+    assert_eq!(ask("http://h/api/audit", "Zo\u{eb}"), 200, "any text may be a header's");
+    for path in ["/api/health/../audit", "/API/audit", "//api/audit", "/api/%61udit", "/audit", ""] {
+        assert_eq!(ask(&format!("http://h{path}"), "plain"), 404, "{path}");
+    }
+    assert_eq!(ask("http://h/api/audit", "line\nbreak"), 400);
+    assert_eq!(ask("no address", "plain"), 400);
+    assert_eq!(handler.rows("SELECT DISTINCT correlation FROM audit"), [[outer]], "the host's word");
+}

@@ -400,3 +400,24 @@ fn of_more_assignments_than_an_answer_holds_the_next_are_told_of() {
     let page = get(&handler, &ward.person(SUE, SITE), "api/assignments?limit=5000");
     assert_eq!((page["assignments"].as_array().unwrap().len(), &page["next"]), (1_000, &json!("caller-01000")));
 }
+
+#[test]
+fn whoever_hangs_up_at_once_has_broken_the_glass_as_loudly_as_others() {
+    const CALLERS: usize = 20;
+    let ward = Ward::new();
+    let mut handler = ward.start(&[]);
+    let body = json!({ "reason": "emergency-treatment", "text": TYPED, "minutes": 30 }).to_string();
+    for number in 0..CALLERS {
+        let token = ward.person(&format!("caller-{number}"), MANAGER);
+        let head = format!("POST /api/break-glass HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {token}\r\n");
+        let mut stream = TcpStream::connect(("127.0.0.1", handler.port)).unwrap();
+        stream.write_all(format!("{head}Content-Length: {}\r\n\r\n{body}", body.len()).as_bytes()).unwrap();
+    }
+    let told = || [trail(&handler, "break-glass").len(), handler.log().matches("alert.break_glass").count()];
+    let begun = std::time::Instant::now();
+    while told() != [CALLERS; 2] {
+        assert!(begun.elapsed() < Duration::from_secs(60), "the trail and the alerts: {:?}", told());
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    handler.lives();
+}

@@ -127,3 +127,17 @@ async fn junk_may_cause_another_fetch_after_the_interval() {
     }
     assert_eq!(door.at(&of(&key)).await, Ok(()));
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_caller_who_hangs_up_keeps_no_new_key_from_others() {
+    let [old, new] = ["old", "new"].map(Key::new);
+    let of = |key: &Key| key.sign(&claims(&[AUDITOR], json!({})));
+    let server = Server::start(&[&old]);
+    let door = Door::new(&server, Timing { wait: SOON, retry: Duration::ZERO, ..Timing::default() });
+    assert_eq!(door.at(&of(&old)).await, Ok(()));
+    server.answer(Answer::Silent);
+    let left = tokio::time::timeout(Duration::from_millis(10), door.at(&of(&new))).await;
+    assert!(left.is_err(), "the issuer says nothing");
+    server.publish(&[&old, &new]);
+    assert_eq!(door.at(&of(&new)).await, Ok(()));
+}

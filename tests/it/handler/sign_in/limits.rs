@@ -39,7 +39,14 @@ fn an_origin_that_fails_too_often_is_glanced_at_and_nobody_behind_it_is_locked_o
     let (_, headers, body) = junk("198.51.100.1");
     assert!((1..=60).contains(&retry_after(&headers)), "{headers:?}");
     assert!(body.contains("sign in again"), "{body}");
-    assert_eq!(call(&handler, "GET", "/api/audit", &[]).0, 429, "nobody at all");
+    assert!(headers["www-authenticate"].to_str().unwrap().starts_with("Bearer "), "{headers:?}");
+    let expired = [("authorization", format!("Bearer {}", key.sign(&claims(&[AUDITOR], json!({ "exp": now() - 120 })))))];
+    let early = [("authorization", format!("Bearer {}", key.sign(&claims(&[AUDITOR], json!({ "nbf": now() + 600 })))))];
+    // Who need only sign in is told so: a client renews its token at 401 alone.
+    for headers in [&[][..], &expired, &early] {
+        let (status, headers, _) = call(&handler, "GET", "/api/audit", headers);
+        assert!(status == 401 && headers.contains_key("www-authenticate"), "{status} {headers:?}");
+    }
 
     // Whoever is behind the same address signs in as ever, though no key was fetched before.
     assert_eq!(server.fetches(), 0);
@@ -47,8 +54,7 @@ fn an_origin_that_fails_too_often_is_glanced_at_and_nobody_behind_it_is_locked_o
     assert_eq!(server.fetches(), 1);
     // What cannot be good costs no fetch, and what is forged is remembered.
     let forged = [("authorization", format!("Bearer {}", other.sign(&claims(&[AUDITOR], json!({})))))];
-    let expired = [("authorization", format!("Bearer {}", key.sign(&claims(&[AUDITOR], json!({ "exp": now() - 120 })))))];
-    for headers in [&forged, &forged, &expired] {
+    for headers in [&forged, &forged] {
         assert_eq!(call(&handler, "GET", "/api/audit", headers).0, 429);
     }
     assert_eq!(server.fetches(), 1);
@@ -56,7 +62,9 @@ fn an_origin_that_fails_too_often_is_glanced_at_and_nobody_behind_it_is_locked_o
         assert_eq!(call(&handler, "GET", "/api/audit", &bearer(&key, object, AUDITOR)).0, 200);
     }
     // A body of one who is only glanced at is not waited for.
-    let answer = raw(handler.port, b"POST /api/PatientAdmissionFunc HTTP/1.1\r\nHost: h\r\nContent-Length: 100\r\n\r\nhalf");
+    let half =
+        b"POST /api/PatientAdmissionFunc HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer junk\r\nContent-Length: 100\r\n\r\nhalf";
+    let answer = raw(handler.port, half);
     assert!(answer.starts_with("HTTP/1.1 429"), "{answer}");
 }
 
@@ -71,11 +79,12 @@ fn the_front_ends_word_on_the_origin_counts_where_there_is_one() {
         ("HDAI_FAILURES_MAX", "3"),
     ];
     let handler = Handler::start(folder.path(), &vars);
-    let from = |seen: &str| call(&handler, "GET", "/api/audit", &[("x-forwarded-for", seen.to_owned())]).0;
+    let junk = || ("authorization", "Bearer junk".to_owned());
+    let from = |seen: &str| call(&handler, "GET", "/api/audit", &[("x-forwarded-for", seen.to_owned()), junk()]).0;
     for number in 0..3 {
         assert_eq!(from(&format!("10.0.0.{number}, 203.0.113.9:{number}")), 401, "the last one is the front end's");
     }
-    assert_eq!(from("192.0.2.1, 203.0.113.9:77"), 429);
+    assert_eq!(from("192.0.2.1, 203.0.113.9:77"), 429, "however often it changes what it says of itself");
     assert_eq!(from("203.0.113.9, 198.51.100.7:4"), 401, "another origin");
     let log = handler.log();
     assert_eq!(log.matches("\"origin\":\"203.0.113.9\"").count(), 4, "{log}");
@@ -121,6 +130,40 @@ fn a_caller_who_is_too_fast_waits_and_others_do_not() {
     assert_eq!(call(&handler, "GET", "/api/audit", &ann).0, 200);
     assert_eq!(call(&handler, "GET", "/api/health", &[]).0, 200);
     assert_eq!(handler.log().matches("\"caller.too_fast\"").count(), 1);
+}
+
+#[test]
+fn what_one_caller_holds_keeps_nobody_else_out() {
+    let ward = tempfile::tempdir().unwrap();
+    let key = Key::new("k1");
+    let server = Server::start(&[&key]);
+    let limits = [("HDAI_CONNECTIONS_MAX", "16"), ("HDAI_CALLER_CALLS", "4")];
+    let mut handler = start(ward.path(), &server, &limits);
+    let token = |object: &str| key.sign(&claims(&[MANAGER], json!({ "oid": object })));
+    let eve = token("eve");
+    let head = format!(
+        "POST /api/PatientAdmissionFunc HTTP/1.1\r\nHost: h\r\nAuthorization: Bearer {eve}\r\nContent-Length: 100\r\n\r\nhalf"
+    );
+    // Bodies that never come whole, over more connections than there are.
+    let mut held = Vec::new();
+    for _ in 0..40 {
+        let mut stream = TcpStream::connect(("127.0.0.1", handler.port)).unwrap();
+        let _ = stream.write_all(head.as_bytes());
+        held.push(stream);
+    }
+    let (ann, trigger) = ([("authorization", format!("Bearer {}", token("ann")))], json!({ "Data": { "timer": {} } }));
+    for _ in 0..20 {
+        assert_eq!(call(&handler, "POST", "/api/PatientAdmissionFunc", &ann).0, 400, "another caller: an empty message");
+        handler.done("PublishEvents", &trigger);
+        handler.lives();
+    }
+    let (status, headers, body) = call(&handler, "GET", "/api/me", &[("authorization", format!("Bearer {eve}"))]);
+    assert!(status == 429 && retry_after(&headers) > 0 && body.contains("under way"), "{status} {body}");
+    drop(held);
+    let begun = Instant::now();
+    while call(&handler, "GET", "/api/me", &[("authorization", format!("Bearer {eve}"))]).0 != 200 {
+        assert!(begun.elapsed() < Duration::from_secs(60), "what was held is given back");
+    }
 }
 
 #[tokio::test]
