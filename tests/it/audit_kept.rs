@@ -93,9 +93,8 @@ fn what_the_record_was_told_of_the_retention_outweighs_a_shorter_setting() {
     let with =
         |years: &str, args: &[&str]| hdai(folder.path()).arg("audit").args(args).env("HDAI_AUDIT_RETENTION_YEARS", years).output();
     assert!(with("30", &["checkpoint"]).unwrap().status.success());
-    let before = (Utc::now() - chrono::Duration::days(20 * 365)).format("%Y-%m-%d").to_string();
     let archive = folder.path().join("archive.ndjson");
-    let young = with("6", &["purge", "--before", &before, "--archive", archive.to_str().unwrap()]).unwrap();
+    let young = with("6", &["purge", "--before", "2005-01-01", "--archive", archive.to_str().unwrap()]).unwrap();
     assert!(!young.status.success() && said(&young).contains("kept for 30 years"), "{}", said(&young));
     assert!(purge(folder.path(), "1972-01-01", &archive).status.success());
 }
