@@ -16,7 +16,7 @@ use health_data_ai::synthetic;
 use health_data_ai::workflow::{self, Admission, Departure, Glass, Hospital, PseudonymKey, SigningKey};
 
 async fn hospital(folder: &Path) -> Hospital {
-    let config = Config { unassigned: Unassigned::None, ..Config::from_vars(|_| None).unwrap() };
+    let config = Config { unassigned: Unassigned::None, refusals_max: 0, ..Config::from_vars(|_| None).unwrap() };
     let store = Sqlite::open(folder.join("record.db")).unwrap();
     store.migrate().await.unwrap();
     let key = SigningKey::from_base64(&BASE64_STANDARD.encode([7; 32])).unwrap();
